@@ -1,0 +1,34 @@
+//! Bounds that are not settings, each with its reason. Bounds that an administrator may want to move are settings.
+
+/// A manifest's size in bytes: the largest known stay under 2 MB; more is held in memory only to be refused.
+pub const MANIFEST_BYTES_MAX: usize = 64 << 20;
+
+/// A signature's size in bytes: they are a few hundred; larger is not a signature.
+pub const SIGNATURE_BYTES_MAX: u64 = 1 << 20;
+
+/// Redirects followed for one upstream request; browsers stop at 20, mirrors need one or two.
+pub const REDIRECTS_MAX: usize = 5;
+
+/// How often a refresh starts over because the manifest changed under it, before it waits for the next turn.
+pub const REFRESH_RESTARTS_MAX: usize = 5;
+
+/// Bytes that a fill gathers before it hands them to the disk: large enough to be cheap, small enough to follow closely.
+pub const FILL_BATCH_BYTES: usize = 256 << 10;
+
+/// Bytes read from a blob for one write to a socket.
+pub const BODY_CHUNK_BYTES: usize = 128 << 10;
+
+/// Blobs up to this size are kept in memory by each worker, in bytes.
+pub const SMALL_BLOB_BYTES_MAX: u64 = 64 << 10;
+
+/// Small blobs that one worker keeps in memory, in bytes.
+pub const SMALL_BLOBS_BYTES: usize = 64 << 20;
+
+/// Blobs that one worker keeps open.
+pub const OPEN_BLOBS_MAX: usize = 512;
+
+/// Agents whose generation is remembered (R1.4); 8 bytes each.
+pub const PINS_MAX: usize = 1 << 18;
+
+/// How long an agent stays on the generation of the manifest it last took (R1.4), in seconds.
+pub const PIN_SECS: u64 = 3600;

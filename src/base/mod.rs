@@ -1,0 +1,14 @@
+//! Words and values that every layer shares: paths, identifiers, ranges, addresses, bounds, the clock and the tally.
+//!
+//! Never does I/O. Invariant: a value of these types is valid by construction.
+
+pub mod address;
+pub mod blob;
+pub mod clock;
+pub mod intervals;
+pub mod limits;
+pub mod path;
+pub mod range;
+pub mod tally;
+pub mod tree;
+pub mod validator;

@@ -1,0 +1,167 @@
+//! What the relay counts about itself: plain atomics that any layer may add to and `admin::metrics` shows.
+//!
+//! Never formats or exports. Invariant: a counter never goes back; gauges say so in their name.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A number that only grows.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds one.
+    pub fn one(&self) {
+        self.add(1);
+    }
+
+    /// Adds `count`.
+    pub fn add(&self, count: u64) {
+        self.0.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// The number so far.
+    pub fn value(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// A number that rises and falls.
+#[derive(Debug, Default)]
+pub struct Gauge(AtomicU64);
+
+impl Gauge {
+    /// Adds one until the returned hold is dropped.
+    pub fn hold(self: &std::sync::Arc<Self>) -> Hold {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Hold(self.clone())
+    }
+
+    /// The number now.
+    pub fn value(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// One held count of a [`Gauge`].
+#[derive(Debug)]
+pub struct Hold(std::sync::Arc<Gauge>);
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// How a request ended, as metrics and the access log name it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Answered from the store.
+    Hit,
+    /// Answered by following a fill.
+    Miss,
+    /// 304: the agent has it.
+    NotModified,
+    /// 403: the policy refused.
+    Refused,
+    /// 404.
+    NotFound,
+    /// Any other 4xx: the request was wrong.
+    BadRequest,
+    /// 5xx, or a body that broke off on the relay's side.
+    Failed,
+    /// The agent left before the end.
+    GivenUp,
+}
+
+impl Outcome {
+    /// All outcomes, in the order of their declaration.
+    pub const ALL: [Self; 8] = [
+        Self::Hit,
+        Self::Miss,
+        Self::NotModified,
+        Self::Refused,
+        Self::NotFound,
+        Self::BadRequest,
+        Self::Failed,
+        Self::GivenUp,
+    ];
+
+    /// The outcome's name in metrics and logs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Hit => "hit",
+            Self::Miss => "miss",
+            Self::NotModified => "not-modified",
+            Self::Refused => "refused",
+            Self::NotFound => "not-found",
+            Self::BadRequest => "bad-request",
+            Self::Failed => "failed",
+            Self::GivenUp => "given-up",
+        }
+    }
+}
+
+/// The relay's counts.
+#[derive(Debug, Default)]
+pub struct Tally {
+    requests: [Counter; Outcome::ALL.len()],
+    /// Body bytes handed to agents.
+    pub sent_bytes: Counter,
+    /// Body bytes received from upstreams.
+    pub upstream_bytes: Counter,
+    /// Requests sent to upstreams.
+    pub upstream_requests: Counter,
+    /// Fills begun.
+    pub fills_begun: Counter,
+    /// Fills that became a blob.
+    pub fills_completed: Counter,
+    /// Fills that ended in an error.
+    pub fills_failed: Counter,
+    /// Fills under way.
+    pub fills_now: std::sync::Arc<Gauge>,
+    /// Agents' connections open.
+    pub connections_now: std::sync::Arc<Gauge>,
+    /// Agents' connections accepted.
+    pub connections: Counter,
+    /// Refreshes that gave a new generation.
+    pub refreshes_new: Counter,
+    /// Refreshes that found nothing new.
+    pub refreshes_same: Counter,
+    /// Refreshes that failed.
+    pub refreshes_failed: Counter,
+    /// Lines of manifests that neither parser nor catalogue knew (R6.3), of the generations taken so far.
+    pub unknown_components: Counter,
+    /// Log lines lost because the log's reader was too slow.
+    pub log_lines_lost: Counter,
+}
+
+impl Tally {
+    /// Counts one request.
+    pub fn request(&self, outcome: Outcome) {
+        self.requests[outcome as usize].one();
+    }
+
+    /// Requests that ended so.
+    pub fn requests(&self, outcome: Outcome) -> u64 {
+        self.requests[outcome as usize].value()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_outcome_has_a_counter_and_a_name_of_its_own() {
+        let tally = Tally::default();
+        for (index, outcome) in Outcome::ALL.into_iter().enumerate() {
+            assert_eq!(outcome as usize, index);
+            tally.request(outcome);
+            assert_eq!(tally.requests(outcome), 1);
+        }
+        let mut names: Vec<_> = Outcome::ALL.iter().map(|o| o.name()).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), Outcome::ALL.len());
+    }
+}

@@ -1,0 +1,5 @@
+//! Forebay, an update relay for fleets of security agents.
+
+pub mod base;
+pub mod manifest;
+pub mod policy;

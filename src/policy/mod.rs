@@ -1,0 +1,6 @@
+//! Who may have what. Pure: no I/O, no clock.
+//!
+//! Invariant: only [`decide`](decide::Policy::decide) makes a permit, and without a permit nothing is read or connected.
+
+pub mod decide;
+pub mod scope;
