@@ -9,6 +9,9 @@ mod components;
 pub mod fields;
 pub mod ini;
 mod reader;
+#[cfg(test)]
+mod samples;
 mod sections;
 pub mod server_ini;
 mod table;
+pub mod view;
