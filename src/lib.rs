@@ -1,6 +1,6 @@
 //! Forebay, an update relay for fleets of security agents.
 
 pub mod base;
-pub mod fixture;
+pub mod config;
 pub mod manifest;
 pub mod policy;

@@ -1,0 +1,349 @@
+//! Sections -> [`Settings`]: which keys there are, and what holds between their values.
+//!
+//! A value that is refused is noted and its default used on, so that what follows is still checked; the
+//! settings made here count only where nothing was noted.
+
+use std::collections::HashSet;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+use ipnet::IpNet;
+use url::Url;
+
+use crate::base::tree::TreeName;
+use crate::config::error::{ConfigError, ConfigErrors, shown};
+use crate::config::reader::Section;
+use crate::config::settings::{
+    AccessLog, AgentRange, AgentSettings, CatalogueRule, FillSettings, LimitSettings, Listen, LogFormat,
+    LogLevel, LogSettings, Prefetch, Settings, TreeSettings, Upstream, UpstreamSettings,
+};
+use crate::config::table::row;
+use crate::config::value::{PublicBase, TreeBase, file_path, prefix, socket_address, upstream_url};
+use crate::manifest::catalogue::Class;
+use crate::policy::decide::Unknown;
+use crate::policy::scope::Scope;
+
+impl Settings {
+    /// Every default, and one tree from this upstream: a URL, or anything without `://` as a folder. For a
+    /// start without a file.
+    ///
+    /// # Errors
+    /// As for `tree.upstream` in a file, but without a line.
+    pub fn for_upstream(upstream: &str) -> Result<Self, ConfigErrors> {
+        let source = origin(upstream).map_err(|reason| ConfigError::Refused {
+            line: None,
+            key: "upstream".into(),
+            value: Some(shown(&format!("{upstream:?}"))),
+            reason,
+            allowed: row("tree.upstream").allowed.to_string(),
+        })?;
+        Ok(Self::with_trees(vec![default_tree(source.alone())]))
+    }
+}
+
+/// Reads all settings from the top level.
+pub(super) fn settings(mut root: Section<'_>) -> Settings {
+    let default = Settings::with_trees(Vec::new());
+    let mut settings = Settings {
+        data: root.text("data", file_path).unwrap_or(default.data),
+        workers: root.number("workers"),
+        listen: listen(&mut root, default.listen, &mut Vec::new()),
+        ..default
+    };
+    let mut admin = root.section("admin");
+    settings.admin = listen(&mut admin, settings.admin, &mut settings.listen.addresses().to_vec());
+    settings.log = log(root.section("log"));
+    settings.trees = trees(&mut root);
+    settings.agents = agents(root.section("agents"));
+    settings.limits = limits(root.section("limits"));
+    settings.fill = fill(root.section("fill"));
+    settings.upstream = upstream(root.section("upstream"));
+    settings
+}
+
+/// Reads addresses to listen on, none of which may take the port of another or of one in `taken`.
+fn listen(section: &mut Section<'_>, default: Listen, taken: &mut Vec<SocketAddr>) -> Listen {
+    let configured = section.texts("listen", LISTEN_MAX, |text| {
+        let address = socket_address(text)?;
+        if let Some(other) = taken.iter().find(|other| clash(address, **other)) {
+            return Err(format!("it takes the port of {other}"));
+        }
+        taken.push(address);
+        Ok(address)
+    });
+    if !section.has("listen")
+        && let Some(both) =
+            default.addresses().iter().find(|own| taken.iter().any(|other| clash(**own, *other)))
+    {
+        section.refuse("listen", format!("the default {both} takes a port that another listener has"));
+    }
+    configured.map_or(default, Listen::Configured)
+}
+
+/// Whether two sockets cannot both be had: the same port on the same address, or on all of a family.
+fn clash(one: SocketAddr, other: SocketAddr) -> bool {
+    let all = |address: IpAddr| address.is_unspecified();
+    one.port() != 0
+        && one.port() == other.port()
+        && one.is_ipv4() == other.is_ipv4()
+        && (one == other || all(one.ip()) || all(other.ip()))
+}
+
+fn log(mut section: Section<'_>) -> LogSettings {
+    let default = LogSettings::default();
+    LogSettings {
+        format: section
+            .word("format", &[("text", LogFormat::Text), ("json", LogFormat::Json)])
+            .unwrap_or(default.format),
+        level: section.word("level", LEVELS).unwrap_or(default.level),
+        access: section
+            .word("access", &[("on", AccessLog::On), ("off", AccessLog::Off)])
+            .unwrap_or(default.access),
+    }
+}
+
+fn trees(root: &mut Section<'_>) -> Vec<TreeSettings> {
+    let sections = root.sections("tree", TREES_MAX);
+    if sections.as_ref().is_some_and(Vec::is_empty) {
+        root.missing("tree", "at least one table [[tree]], with an upstream".into());
+    }
+    let mut trees: Vec<TreeSettings> = Vec::new();
+    for section in sections.into_iter().flatten() {
+        let tree = tree(section, &trees);
+        trees.push(tree);
+    }
+    trees
+}
+
+fn tree(mut section: Section<'_>, before: &[TreeSettings]) -> TreeSettings {
+    let path = tree_path(&mut section, before);
+    let name = tree_name(&mut section, &path, before);
+    let upstream = tree_upstream(&mut section);
+    let default = TreeSettings::new(name, path, upstream);
+    TreeSettings {
+        refresh: section.seconds("refresh_secs").unwrap_or(default.refresh),
+        jitter_percent: section.number("jitter_percent").unwrap_or(default.jitter_percent),
+        prefetch: section.word("prefetch", PREFETCHES).unwrap_or(default.prefetch),
+        keep_generations: section.number("keep_generations").unwrap_or(default.keep_generations),
+        public_base: section.text("public_base", PublicBase::parse),
+        catalogue: section
+            .sections("catalogue", CATALOGUE_RULES_MAX)
+            .into_iter()
+            .flatten()
+            .filter_map(catalogue_rule)
+            .collect(),
+        ..default
+    }
+}
+
+fn tree_path(section: &mut Section<'_>, before: &[TreeSettings]) -> TreeBase {
+    let configured = section.text("path", TreeBase::parse);
+    if configured.is_none() && section.has("path") {
+        return TreeBase::default();
+    }
+    let path = configured.unwrap_or_default();
+    let clash = before.iter().find(|tree| {
+        tree.path.as_str().starts_with(path.as_str()) || path.as_str().starts_with(tree.path.as_str())
+    });
+    if let Some(other) = clash {
+        section.refuse("path", format!("{path} and {} of the tree '{}' overlap", other.path, other.name));
+    }
+    path
+}
+
+fn tree_name(section: &mut Section<'_>, path: &TreeBase, before: &[TreeSettings]) -> TreeName {
+    let configured = section.text("name", |text| {
+        TreeName::parse(text).map_err(|_| "no name for a folder and a label".to_owned())
+    });
+    let Some(name) = configured.clone().or_else(|| path.name()) else {
+        section.refuse("name", format!("no name can be made of the path {path}, so the tree needs one"));
+        return default_name();
+    };
+    // Trees that share a path by mistake share their default name too; one error is enough.
+    let clash = before.iter().any(|tree| tree.name == name && (section.has("name") || tree.path != *path));
+    if clash {
+        section.refuse("name", format!("another tree is named '{name}'"));
+    }
+    name
+}
+
+fn tree_upstream(section: &mut Section<'_>) -> Upstream {
+    let sources = section.texts("upstream", UPSTREAM_URLS_MAX, origin).unwrap_or_default();
+    section.require("upstream");
+    let mut urls = Vec::new();
+    let count = sources.len();
+    for source in sources {
+        match source {
+            Source::Folder(folder) if count == 1 => return Upstream::Directory(folder),
+            Source::Folder(folder) => {
+                section.refuse("upstream", format!("the folder '{}' stands in a list", folder.display()));
+                break;
+            }
+            Source::Url(url) if urls.contains(&url) => {
+                section.refuse("upstream", format!("{url} stands in it twice"));
+                break;
+            }
+            Source::Url(url) => urls.push(url),
+        }
+    }
+    Upstream::Urls(urls)
+}
+
+fn catalogue_rule(mut section: Section<'_>) -> Option<CatalogueRule> {
+    let label = section.text("label", some_text);
+    let path = section.text("path", some_text);
+    let class = section.word("class", CLASSES);
+    section.require("class");
+    if !section.has("path") {
+        section.require("label");
+    }
+    Some(CatalogueRule { label, path, class: class? })
+}
+
+fn agents(mut section: Section<'_>) -> AgentSettings {
+    let unknown = section.word("unknown", UNKNOWNS);
+    let mut seen = HashSet::new();
+    let sections = section.sections("range", AGENT_RANGES_MAX);
+    let ranges: Vec<_> =
+        sections.into_iter().flatten().filter_map(|range| agent_range(range, &mut seen)).collect();
+    let default = if ranges.is_empty() { AgentSettings::default().unknown } else { Unknown::Refuse };
+    AgentSettings { unknown: unknown.unwrap_or(default), ranges }
+}
+
+fn agent_range(mut section: Section<'_>, seen: &mut HashSet<IpNet>) -> Option<AgentRange> {
+    let from = section.text("from", |text| {
+        let net = prefix(text)?;
+        if seen.insert(net) { Ok(net) } else { Err("another range has this prefix".into()) }
+    });
+    let scope = section.word("scope", SCOPES);
+    section.require("from");
+    section.require("scope");
+    Some(AgentRange { from: from?, scope: scope? })
+}
+
+fn limits(mut section: Section<'_>) -> LimitSettings {
+    let default = LimitSettings::default();
+    let limits = LimitSettings {
+        head_bytes_max: section.bytes("head_bytes_max").unwrap_or(default.head_bytes_max),
+        path_bytes_max: section.bytes("path_bytes_max").unwrap_or(default.path_bytes_max),
+        ranges_max: section.number("ranges_max").unwrap_or(default.ranges_max),
+        head_timeout: section.seconds("head_timeout_secs").unwrap_or(default.head_timeout),
+        stall_timeout: section.seconds("stall_timeout_secs").unwrap_or(default.stall_timeout),
+        connections_max: section.number("connections_max").unwrap_or(default.connections_max),
+        drain: section.seconds("drain_secs").unwrap_or(default.drain),
+    };
+    if limits.path_bytes_max > limits.head_bytes_max {
+        section.refuse("path_bytes_max", format!("over head_bytes_max, {}", limits.head_bytes_max));
+    }
+    limits
+}
+
+fn fill(mut section: Section<'_>) -> FillSettings {
+    let default = FillSettings::default();
+    let at_once = section.number("at_once").unwrap_or(default.at_once);
+    let fill = FillSettings {
+        first_byte: section.seconds("first_byte_secs").unwrap_or(default.first_byte),
+        silence: section.seconds("silence_secs").unwrap_or(default.silence),
+        attempts: section.number("attempts").unwrap_or(default.attempts),
+        at_once,
+        // A lower `at_once` alone lowers the default of this too.
+        prefetch_at_once: section.number("prefetch_at_once").unwrap_or(default.prefetch_at_once.min(at_once)),
+    };
+    if fill.prefetch_at_once > fill.at_once {
+        section.refuse("prefetch_at_once", format!("over at_once, {}", fill.at_once));
+    }
+    fill
+}
+
+fn upstream(mut section: Section<'_>) -> UpstreamSettings {
+    let default = UpstreamSettings::default();
+    UpstreamSettings {
+        connect: section.seconds("connect_secs").unwrap_or(default.connect),
+        ca_file: section.text("ca_file", file_path),
+    }
+}
+
+/// One text of `tree.upstream`.
+enum Source {
+    Url(Url),
+    Folder(PathBuf),
+}
+
+impl Source {
+    fn alone(self) -> Upstream {
+        match self {
+            Self::Url(url) => Upstream::Urls(vec![url]),
+            Self::Folder(folder) => Upstream::Directory(folder),
+        }
+    }
+}
+
+/// Tells a URL from a folder.
+fn origin(text: &str) -> Result<Source, String> {
+    if text.contains("://") {
+        return upstream_url(text).map(Source::Url);
+    }
+    if ["http:", "https:"].iter().any(|scheme| text.starts_with(scheme)) {
+        return Err("a URL has '//' after its scheme".into());
+    }
+    file_path(text).map(Source::Folder)
+}
+
+fn some_text(text: &str) -> Result<String, String> {
+    if text.is_empty() { Err("it is empty".into()) } else { Ok(text.into()) }
+}
+
+fn default_tree(upstream: Upstream) -> TreeSettings {
+    TreeSettings::new(default_name(), TreeBase::default(), upstream)
+}
+
+fn default_name() -> TreeName {
+    TreeBase::default().name().expect("the default path makes a name")
+}
+
+const LEVELS: &[(&str, LogLevel)] = &[
+    ("error", LogLevel::Error),
+    ("warn", LogLevel::Warn),
+    ("info", LogLevel::Info),
+    ("debug", LogLevel::Debug),
+    ("trace", LogLevel::Trace),
+];
+
+const PREFETCHES: &[(&str, Prefetch)] =
+    &[("all", Prefetch::All), ("used", Prefetch::Used), ("none", Prefetch::None)];
+
+const CLASSES: &[(&str, Class)] = &[
+    ("pattern", Class::Pattern),
+    ("engine", Class::Engine),
+    ("driver", Class::Driver),
+    ("hotfix", Class::Hotfix),
+    ("program", Class::Program),
+];
+
+const SCOPES: &[(&str, Scope)] = &[
+    ("patterns", Scope::Patterns),
+    ("patterns-engines-drivers", Scope::PatternsEnginesDrivers),
+    ("all", Scope::All),
+];
+
+const UNKNOWNS: &[(&str, Unknown)] = &[
+    ("refuse", Unknown::Refuse),
+    ("patterns", Unknown::Scope(Scope::Patterns)),
+    ("patterns-engines-drivers", Unknown::Scope(Scope::PatternsEnginesDrivers)),
+    ("all", Unknown::Scope(Scope::All)),
+];
+
+/// Each address is a socket for every worker.
+const LISTEN_MAX: usize = 64;
+
+/// Product lines of one relay; each has its own refresh and generations.
+const TREES_MAX: usize = 64;
+
+/// Upstreams of one tree: each that is down costs a try.
+const UPSTREAM_URLS_MAX: usize = 16;
+
+/// Rules of one tree; each component is held against them.
+const CATALOGUE_RULES_MAX: usize = 1024;
+
+/// Address ranges, as many as a list of sources has (R7.1).
+const AGENT_RANGES_MAX: usize = 1024;

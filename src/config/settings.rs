@@ -1,0 +1,316 @@
+//! What the relay runs by: every setting with its default and the reason for it.
+//!
+//! A field's key is its name, with `_secs` after times, in the table named at its struct; bounds stand in
+//! [`table`](crate::config::table). Invariant: values were checked, one by one and against each other.
+
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use url::Url;
+
+use crate::base::tree::TreeName;
+use crate::config::value::{PublicBase, TreeBase};
+use crate::manifest::catalogue::Class;
+use crate::policy::decide::Unknown;
+use crate::policy::scope::Scope;
+
+/// All settings; the top level of the file.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    /// The data folder. Default `./forebay-data`: a first start needs no rights and leaves all that it made
+    /// in one place.
+    pub data: PathBuf,
+    /// Data workers. Default `None`, one for each core: a worker never blocks, so more would only take turns.
+    pub workers: Option<usize>,
+    /// Where agents connect. Default `[::]:8080` and `0.0.0.0:8080`: both families, and a port that needs no
+    /// rights.
+    pub listen: Listen,
+    /// `[admin] listen`: where administrators and metrics connect. Default port 8081 on loopback: it has no
+    /// login yet.
+    pub admin: Listen,
+    /// `[log]`
+    pub log: LogSettings,
+    /// `[[tree]]`, at least one; names and paths are unique, and no path begins with another.
+    pub trees: Vec<TreeSettings>,
+    /// `[agents]`
+    pub agents: AgentSettings,
+    /// `[limits]`
+    pub limits: LimitSettings,
+    /// `[fill]`
+    pub fill: FillSettings,
+    /// `[upstream]`
+    pub upstream: UpstreamSettings,
+}
+
+/// Addresses to listen on. A default one that cannot be had is a warning, a configured one an error.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Listen {
+    /// Nothing was configured.
+    Default(Vec<SocketAddr>),
+    /// As the administrator wants it.
+    Configured(Vec<SocketAddr>),
+}
+
+/// `[log]`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogSettings {
+    /// Default text: the first reader is a person at a terminal.
+    pub format: LogFormat,
+    /// Default info: what an administrator would do something about, and each new generation.
+    pub level: LogLevel,
+    /// Default on: it is where to see why an agent got what it got.
+    pub access: AccessLog,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// The least serious event that is logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LogLevel {
+    /// What stops working.
+    Error,
+    /// What works less well than it should.
+    Warn,
+    /// What changes.
+    Info,
+    /// What is decided.
+    Debug,
+    /// What is done.
+    Trace,
+}
+
+/// Whether each request leaves a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AccessLog {
+    /// It does.
+    On,
+    /// It does not.
+    Off,
+}
+
+/// `[[tree]]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct TreeSettings {
+    /// Default: from the path, `/activeupdate/` -> `activeupdate`: one thing less to keep the same.
+    pub name: TreeName,
+    /// Default `/activeupdate/`: where agents look unless told otherwise.
+    pub path: TreeBase,
+    /// Where the tree comes from; there is no default.
+    pub upstream: Upstream,
+    /// From one look at the upstream's manifest to the next. Default 900: patterns come a few times a day,
+    /// and the look is a conditional request.
+    pub refresh: Duration,
+    /// How much of `refresh` is random. Default 10: relays that were started together do not ask together.
+    pub jitter_percent: u8,
+    /// Default all: the first agent that asks does not wait for the upstream, nor does one when the upstream
+    /// is down.
+    pub prefetch: Prefetch,
+    /// Generations kept, the current one counted. Default 3: agents finish what they began, and two steps
+    /// back are at hand.
+    pub keep_generations: usize,
+    /// What `[Server]` lines of manifests name. Default none, they are commented out: agents then stay where
+    /// they asked.
+    pub public_base: Option<PublicBase>,
+    /// `[[tree.catalogue]]`: rules that come before those of the built-in catalogue. Default none.
+    pub catalogue: Vec<CatalogueRule>,
+}
+
+/// Where a tree comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Upstream {
+    /// Base URLs (http or https), tried in order; each ends with `/`, none has credentials, a query or a
+    /// fragment.
+    Urls(Vec<Url>),
+    /// A folder that holds the tree; a relative one counts from where the relay was started.
+    Directory(PathBuf),
+}
+
+/// What of a generation is fetched before it becomes visible.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Prefetch {
+    /// All packages.
+    All,
+    /// Packages of components that agents have asked for.
+    Used,
+    /// No package; signatures come along in any case (R1.4).
+    None,
+}
+
+/// `[[tree.catalogue]]`: the class of what has this label or path. At least one of the two is there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CatalogueRule {
+    /// The component's label.
+    pub label: Option<String>,
+    /// The package's path.
+    pub path: Option<String>,
+    /// What it is; there is no default.
+    pub class: Class,
+}
+
+/// `[agents]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AgentSettings {
+    /// What an agent outside all ranges gets. Default: scope `all` while there is no range (a first start
+    /// serves everybody), else refuse: who lists agents means those.
+    pub unknown: Unknown,
+    /// `[[agents.range]]`, each prefix once; of two that hold an address the longer counts. Default none.
+    pub ranges: Vec<AgentRange>,
+}
+
+/// `[[agents.range]]`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AgentRange {
+    /// The prefix, without host bits; there is no default.
+    pub from: IpNet,
+    /// What agents there may update; there is no default.
+    pub scope: Scope,
+}
+
+/// `[limits]`: what agents may take up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LimitSettings {
+    /// A request's line and headers, in bytes. Default 16 KiB: agents send under 1 KiB, proxies before them
+    /// add some.
+    pub head_bytes_max: usize,
+    /// A request's path as sent, in bytes; not over `head_bytes_max`. Default 4,096: the longest path of a
+    /// tree (1,024) with every byte percent-encoded, and its base.
+    pub path_bytes_max: usize,
+    /// Ranges in one request. Default 16: resuming asks for one; hundreds are an attack (CVE-2011-3192).
+    pub ranges_max: usize,
+    /// For a request's head to arrive, and for an idle connection to ask again. Default 15: a thin line sends
+    /// 16 KiB in it.
+    pub head_timeout: Duration,
+    /// A client that takes no byte for so long is cut. Default 60: longer than a line that comes back.
+    pub stall_timeout: Duration,
+    /// Connections at a time. Default 20,000: they fit in 1 GiB; more wait in the kernel's queue.
+    pub connections_max: usize,
+    /// For transfers to end after SIGTERM. Default 30: service managers kill after 90.
+    pub drain: Duration,
+}
+
+/// `[fill]`: how packages are fetched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FillSettings {
+    /// From request to the first byte of the answer. Default 30: agents give up after 120, which leaves
+    /// tries.
+    pub first_byte: Duration,
+    /// Without a byte in the middle. Default 30: a line that is silent for so long is dead.
+    pub silence: Duration,
+    /// Tries without a byte gained between them, the first counted. Default 6: with growing pauses, a few
+    /// minutes.
+    pub attempts: u32,
+    /// Fills at a time. Default 32: enough to fill a line with small files, no burden for an upstream.
+    pub at_once: usize,
+    /// How many of those may be prefetch; not over `at_once`. Default 4, or
+    /// `at_once` where that is less: agents that wait come first.
+    pub prefetch_at_once: usize,
+}
+
+/// `[upstream]`: connections to all upstreams.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UpstreamSettings {
+    /// For a connection, TLS included. Default 10: three lost SYNs (1 + 2 + 4 s) and some.
+    pub connect: Duration,
+    /// A PEM file of authorities trusted besides the system's. Default none: a public upstream needs none.
+    pub ca_file: Option<PathBuf>,
+}
+
+impl Settings {
+    /// Every default, for trees that the caller has checked.
+    pub(super) fn with_trees(trees: Vec<TreeSettings>) -> Self {
+        let address = |v6: Ipv6Addr, v4: Ipv4Addr, port| {
+            Listen::Default(vec![SocketAddr::from((v6, port)), SocketAddr::from((v4, port))])
+        };
+        Self {
+            data: "./forebay-data".into(),
+            workers: None,
+            listen: address(Ipv6Addr::UNSPECIFIED, Ipv4Addr::UNSPECIFIED, 8080),
+            admin: address(Ipv6Addr::LOCALHOST, Ipv4Addr::LOCALHOST, 8081),
+            log: LogSettings::default(),
+            trees,
+            agents: AgentSettings::default(),
+            limits: LimitSettings::default(),
+            fill: FillSettings::default(),
+            upstream: UpstreamSettings::default(),
+        }
+    }
+}
+
+impl Listen {
+    /// The addresses; at least one.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        match self {
+            Self::Default(addresses) | Self::Configured(addresses) => addresses,
+        }
+    }
+}
+
+impl Default for LogSettings {
+    fn default() -> Self {
+        Self { format: LogFormat::Text, level: LogLevel::Info, access: AccessLog::On }
+    }
+}
+
+impl TreeSettings {
+    /// Every default, for a tree of this name and path from this upstream.
+    pub fn new(name: TreeName, path: TreeBase, upstream: Upstream) -> Self {
+        Self {
+            name,
+            path,
+            upstream,
+            refresh: Duration::from_mins(15),
+            jitter_percent: 10,
+            prefetch: Prefetch::All,
+            keep_generations: 3,
+            public_base: None,
+            catalogue: Vec::new(),
+        }
+    }
+}
+
+impl Default for AgentSettings {
+    fn default() -> Self {
+        Self { unknown: Unknown::Scope(Scope::All), ranges: Vec::new() }
+    }
+}
+
+impl Default for LimitSettings {
+    fn default() -> Self {
+        Self {
+            head_bytes_max: 16 << 10,
+            path_bytes_max: 4096,
+            ranges_max: 16,
+            head_timeout: Duration::from_secs(15),
+            stall_timeout: Duration::from_mins(1),
+            connections_max: 20_000,
+            drain: Duration::from_secs(30),
+        }
+    }
+}
+
+impl Default for FillSettings {
+    fn default() -> Self {
+        Self {
+            first_byte: Duration::from_secs(30),
+            silence: Duration::from_secs(30),
+            attempts: 6,
+            at_once: 32,
+            prefetch_at_once: 4,
+        }
+    }
+}
+
+impl Default for UpstreamSettings {
+    fn default() -> Self {
+        Self { connect: Duration::from_secs(10), ca_file: None }
+    }
+}

@@ -1,0 +1,351 @@
+//! All keys with default, bounds and reason: what error messages say is allowed, and the README's table.
+//!
+//! The reader takes bounds and words from here, and a test compares the defaults with those of
+//! [`settings`](crate::config::settings), so that neither can say what is not so.
+
+use std::fmt::{self, Write as _};
+
+/// One setting.
+#[derive(Clone, Copy, Debug)]
+pub struct Row {
+    /// The full key without indices: `tree.refresh_secs`.
+    pub key: &'static str,
+    /// What counts where the key is not there.
+    pub default: Preset,
+    /// What may stand there.
+    pub allowed: Allowed,
+    /// Why the default is what it is, or what the setting is for.
+    pub reason: &'static str,
+}
+
+/// A setting's default.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Preset {
+    /// This, written as in a file.
+    Toml(&'static str),
+    /// Not one value; this says what.
+    Otherwise(&'static str),
+    /// None: the key must be there.
+    Required,
+}
+
+/// The values of a setting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Allowed {
+    /// A whole number from the first to the second.
+    Number(u64, u64),
+    /// Bytes from the first to the second, as a number or as text with a unit.
+    Bytes(u64, u64),
+    /// One of these words.
+    Words(&'static [&'static str]),
+    /// What this says.
+    Text(&'static str),
+}
+
+impl fmt::Display for Preset {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Toml(value) => write!(f, "`{value}`"),
+            Self::Otherwise(text) => f.write_str(text),
+            Self::Required => f.write_str("required"),
+        }
+    }
+}
+
+impl fmt::Display for Allowed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Number(least, most) => write!(f, "a whole number from {least} to {most}"),
+            Self::Bytes(least, most) => {
+                write!(f, "a number of bytes from {least} to {most}, or text such as \"16 KiB\"")
+            }
+            Self::Words(words) => {
+                for (index, word) in words.iter().enumerate() {
+                    let separator = match index {
+                        0 => "",
+                        last if last + 1 == words.len() => " or ",
+                        _ => ", ",
+                    };
+                    write!(f, "{separator}\"{word}\"")?;
+                }
+                Ok(())
+            }
+            Self::Text(text) => f.write_str(text),
+        }
+    }
+}
+
+/// The row of a key that the parser reads.
+pub(super) fn row(key: &str) -> &'static Row {
+    TABLE.iter().find(|row| row.key == key).expect("every key that is read has a row in the table")
+}
+
+/// The table as the README shows it.
+pub fn markdown() -> String {
+    let mut text = String::from("| key | default | allowed | reason |\n|---|---|---|---|\n");
+    for Row { key, default, allowed, reason } in TABLE {
+        writeln!(text, "| `{key}` | {default} | {allowed} | {reason} |")
+            .expect("a String takes what is written");
+    }
+    text
+}
+
+/// The key that was probably meant by one that is not among `known`: one that is spelt much like it, else one
+/// of the same name in another table.
+pub(super) fn nearest_key(unknown: &str, known: &[&str]) -> Option<String> {
+    if unknown.len() > KEY_BYTES_MAX {
+        return None;
+    }
+    let close = known
+        .iter()
+        .map(|key| (distance(unknown, key), *key))
+        .filter(|(distance, key)| *distance <= key.len() / 3)
+        .min();
+    let elsewhere =
+        || TABLE.iter().find(|row| row.key.rsplit('.').next() == Some(unknown)).map(|row| row.key);
+    close.map(|(_, key)| key).or_else(elsewhere).map(Into::into)
+}
+
+/// How many bytes to insert, remove or change to make `to` of `from` (Levenshtein).
+fn distance(from: &str, to: &str) -> usize {
+    let mut costs: Vec<usize> = (0..=to.len()).collect();
+    for (row, from_byte) in from.bytes().enumerate() {
+        let mut diagonal = costs[0];
+        costs[0] = row + 1;
+        for (column, to_byte) in to.bytes().enumerate() {
+            let changed = diagonal + usize::from(from_byte != to_byte);
+            diagonal = costs[column + 1];
+            costs[column + 1] = changed.min(diagonal + 1).min(costs[column] + 1);
+        }
+    }
+    costs[to.len()]
+}
+
+/// Every setting, in the order in which a file is best written.
+pub const TABLE: &[Row] = &[
+    Row {
+        key: "data",
+        default: Preset::Toml("\"./forebay-data\""),
+        allowed: Allowed::Text("the path of a folder"),
+        reason: "a first start needs no rights and leaves all that it made in one place",
+    },
+    Row {
+        key: "workers",
+        default: Preset::Otherwise("one per core"),
+        allowed: Allowed::Number(1, 1024),
+        reason: "a worker never blocks, so more would only take turns",
+    },
+    Row {
+        key: "listen",
+        default: Preset::Toml("[\"[::]:8080\", \"0.0.0.0:8080\"]"),
+        allowed: Allowed::Text(ADDRESSES),
+        reason: "both families, and a port that needs no rights",
+    },
+    Row {
+        key: "admin.listen",
+        default: Preset::Toml("[\"[::1]:8081\", \"127.0.0.1:8081\"]"),
+        allowed: Allowed::Text(ADDRESSES),
+        reason: "it has no login yet, so this machine alone may connect",
+    },
+    Row {
+        key: "log.format",
+        default: Preset::Toml("\"text\""),
+        allowed: Allowed::Words(&["text", "json"]),
+        reason: "the first reader is a person at a terminal",
+    },
+    Row {
+        key: "log.level",
+        default: Preset::Toml("\"info\""),
+        allowed: Allowed::Words(&["error", "warn", "info", "debug", "trace"]),
+        reason: "what an administrator would do something about, and each new generation",
+    },
+    Row {
+        key: "log.access",
+        default: Preset::Toml("\"on\""),
+        allowed: Allowed::Words(&["on", "off"]),
+        reason: "it is where to see why an agent got what it got",
+    },
+    Row {
+        key: "tree.name",
+        default: Preset::Otherwise("from the path: `/a/b/` is `a-b`"),
+        allowed: Allowed::Text("1 to 64 of a-z, 0-9, '-' and '_', first a letter or digit; unique"),
+        reason: "a folder in the data folder, a label in metrics and logs",
+    },
+    Row {
+        key: "tree.path",
+        default: Preset::Toml("\"/activeupdate/\""),
+        allowed: Allowed::Text(
+            "a path such as \"/activeupdate/\", of A-Z, a-z, 0-9, '.', '_', '~' and '-' between slashes, up to 255 bytes, \
+             that neither begins with nor begins another tree's",
+        ),
+        reason: "where agents look unless told otherwise",
+    },
+    Row {
+        key: "tree.upstream",
+        default: Preset::Required,
+        allowed: Allowed::Text(
+            "an http or https URL without credentials, query and fragment, a list of 1 to 16 such URLs, or the path of a folder",
+        ),
+        reason: "where the tree comes from; URLs are tried in order",
+    },
+    Row {
+        key: "tree.refresh_secs",
+        default: Preset::Toml("900"),
+        allowed: Allowed::Number(1, 30 * 86_400),
+        reason: "patterns come a few times a day, and a look at the manifest is a conditional request",
+    },
+    Row {
+        key: "tree.jitter_percent",
+        default: Preset::Toml("10"),
+        allowed: Allowed::Number(0, 50),
+        reason: "relays that were started together do not ask together",
+    },
+    Row {
+        key: "tree.prefetch",
+        default: Preset::Toml("\"all\""),
+        allowed: Allowed::Words(&["all", "used", "none"]),
+        reason: "no agent waits for the upstream, nor misses it when it is down; `used` and `none` spare a thin line",
+    },
+    Row {
+        key: "tree.keep_generations",
+        default: Preset::Toml("3"),
+        allowed: Allowed::Number(1, 100),
+        reason: "agents finish what they began, and two steps back are at hand",
+    },
+    Row {
+        key: "tree.public_base",
+        default: Preset::Otherwise("none: `[Server]` lines are commented out"),
+        allowed: Allowed::Text(
+            "http://host[:port] or https://host[:port], without a path or a '/' at its end",
+        ),
+        reason: "what `[Server]` lines name; without them agents stay where they asked",
+    },
+    Row {
+        key: "tree.catalogue.label",
+        default: Preset::Otherwise("any"),
+        allowed: Allowed::Text("a component's label; a rule has a label, a path or both"),
+        reason: "rules here come before the built-in catalogue's",
+    },
+    Row {
+        key: "tree.catalogue.path",
+        default: Preset::Otherwise("any"),
+        allowed: Allowed::Text("a package's path; a rule has a label, a path or both"),
+        reason: "rules here come before the built-in catalogue's",
+    },
+    Row {
+        key: "tree.catalogue.class",
+        default: Preset::Required,
+        allowed: Allowed::Words(&["pattern", "engine", "driver", "hotfix", "program"]),
+        reason: "which scopes see what the rule names",
+    },
+    Row {
+        key: "agents.unknown",
+        default: Preset::Otherwise("`\"all\"` while there is no range, else `\"refuse\"`"),
+        allowed: Allowed::Words(&["refuse", "patterns", "patterns-engines-drivers", "all"]),
+        reason: "a first start serves everybody; who lists agents means those",
+    },
+    Row {
+        key: "agents.range.from",
+        default: Preset::Required,
+        allowed: Allowed::Text(
+            "an IPv4 or IPv6 prefix such as \"10.0.0.0/8\" or \"2001:db8::/32\", each once",
+        ),
+        reason: "of two that hold an address the longer counts",
+    },
+    Row {
+        key: "agents.range.scope",
+        default: Preset::Required,
+        allowed: Allowed::Words(&["patterns", "patterns-engines-drivers", "all"]),
+        reason: "what agents there may update",
+    },
+    Row {
+        key: "limits.head_bytes_max",
+        default: Preset::Toml("\"16 KiB\""),
+        allowed: Allowed::Bytes(8 << 10, 1 << 20),
+        reason: "agents send under 1 KiB, proxies before them add some",
+    },
+    Row {
+        key: "limits.path_bytes_max",
+        default: Preset::Toml("4096"),
+        allowed: Allowed::Bytes(256, 1 << 20),
+        reason: "the longest path of a tree with every byte percent-encoded, and its base; not over `head_bytes_max`",
+    },
+    Row {
+        key: "limits.ranges_max",
+        default: Preset::Toml("16"),
+        allowed: Allowed::Number(1, 1000),
+        reason: "resuming asks for one; hundreds are an attack",
+    },
+    Row {
+        key: "limits.head_timeout_secs",
+        default: Preset::Toml("15"),
+        allowed: Allowed::Number(1, 600),
+        reason: "a thin line sends a full head in it; idle connections end after it too",
+    },
+    Row {
+        key: "limits.stall_timeout_secs",
+        default: Preset::Toml("60"),
+        allowed: Allowed::Number(1, 3600),
+        reason: "a client that takes no byte for so long is cut; a line that comes back is quicker",
+    },
+    Row {
+        key: "limits.connections_max",
+        default: Preset::Toml("20000"),
+        allowed: Allowed::Number(1, 1_000_000),
+        reason: "they fit in 1 GiB; more wait in the kernel's queue",
+    },
+    Row {
+        key: "limits.drain_secs",
+        default: Preset::Toml("30"),
+        allowed: Allowed::Number(0, 3600),
+        reason: "for transfers to end after SIGTERM; service managers kill after 90",
+    },
+    Row {
+        key: "fill.first_byte_secs",
+        default: Preset::Toml("30"),
+        allowed: Allowed::Number(1, 600),
+        reason: "agents give up after 120, which leaves tries",
+    },
+    Row {
+        key: "fill.silence_secs",
+        default: Preset::Toml("30"),
+        allowed: Allowed::Number(1, 600),
+        reason: "a line that is silent for so long is dead",
+    },
+    Row {
+        key: "fill.attempts",
+        default: Preset::Toml("6"),
+        allowed: Allowed::Number(1, 100),
+        reason: "tries without a byte gained: with growing pauses, a few minutes",
+    },
+    Row {
+        key: "fill.at_once",
+        default: Preset::Toml("32"),
+        allowed: Allowed::Number(1, 1024),
+        reason: "enough to fill a line with small files, no burden for an upstream",
+    },
+    Row {
+        key: "fill.prefetch_at_once",
+        default: Preset::Toml("4"),
+        allowed: Allowed::Number(1, 1024),
+        reason: "agents that wait come first; not over `at_once`, which lowers the default too",
+    },
+    Row {
+        key: "upstream.connect_secs",
+        default: Preset::Toml("10"),
+        allowed: Allowed::Number(1, 120),
+        reason: "three lost packets at the start, and some",
+    },
+    Row {
+        key: "upstream.ca_file",
+        default: Preset::Otherwise("none"),
+        allowed: Allowed::Text("the path of a PEM file"),
+        reason: "authorities trusted besides the system's, for an upstream with a private certificate",
+    },
+];
+
+const ADDRESSES: &str = "an address and port such as \"192.0.2.1:8080\", \"[2001:db8::1]:8080\" or \"[fe80::1%3]:8080\", or a list of 1 to 64, none \
+     of which takes another's port";
+
+/// Longer keys are not compared with known ones, in bytes.
+const KEY_BYTES_MAX: usize = 64;
