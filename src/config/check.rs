@@ -109,18 +109,17 @@ fn trees(root: &mut Section<'_>) -> Vec<TreeSettings> {
     }
     let mut trees: Vec<TreeSettings> = Vec::new();
     for section in sections.into_iter().flatten() {
-        let tree = tree(section, &trees);
-        trees.push(tree);
+        trees.extend(tree(section, &trees));
     }
     trees
 }
 
-fn tree(mut section: Section<'_>, before: &[TreeSettings]) -> TreeSettings {
+/// Reads a tree; `None` where name or path is refused, so that no later tree is held against it.
+fn tree(mut section: Section<'_>, before: &[TreeSettings]) -> Option<TreeSettings> {
     let path = tree_path(&mut section, before);
-    let name = tree_name(&mut section, &path, before);
-    let upstream = tree_upstream(&mut section);
-    let default = TreeSettings::new(name, path, upstream);
-    TreeSettings {
+    let name = tree_name(&mut section, path.as_ref(), before);
+    let default = default_tree(tree_upstream(&mut section));
+    let tree = TreeSettings {
         refresh: section.seconds("refresh_secs").unwrap_or(default.refresh),
         jitter_percent: section.number("jitter_percent").unwrap_or(default.jitter_percent),
         prefetch: section.word("prefetch", PREFETCHES).unwrap_or(default.prefetch),
@@ -133,38 +132,46 @@ fn tree(mut section: Section<'_>, before: &[TreeSettings]) -> TreeSettings {
             .filter_map(catalogue_rule)
             .collect(),
         ..default
-    }
+    };
+    Some(TreeSettings { name: name?, path: path?, ..tree })
 }
 
-fn tree_path(section: &mut Section<'_>, before: &[TreeSettings]) -> TreeBase {
+fn tree_path(section: &mut Section<'_>, before: &[TreeSettings]) -> Option<TreeBase> {
     let configured = section.text("path", TreeBase::parse);
-    if configured.is_none() && section.has("path") {
-        return TreeBase::default();
-    }
-    let path = configured.unwrap_or_default();
-    let clash = before.iter().find(|tree| {
+    let path = if section.has("path") { configured? } else { TreeBase::default() };
+    let overlap = before.iter().find(|tree| {
         tree.path.as_str().starts_with(path.as_str()) || path.as_str().starts_with(tree.path.as_str())
     });
-    if let Some(other) = clash {
+    if let Some(other) = overlap {
         section.refuse("path", format!("{path} and {} of the tree '{}' overlap", other.path, other.name));
+        return None;
     }
-    path
+    Some(path)
 }
 
-fn tree_name(section: &mut Section<'_>, path: &TreeBase, before: &[TreeSettings]) -> TreeName {
-    let configured = section.text("name", |text| {
-        TreeName::parse(text).map_err(|_| "no name for a folder and a label".to_owned())
-    });
-    let Some(name) = configured.clone().or_else(|| path.name()) else {
-        section.refuse("name", format!("no name can be made of the path {path}, so the tree needs one"));
-        return default_name();
+/// Reads a tree's name, or makes it of its path; `None` where there is neither.
+fn tree_name(
+    section: &mut Section<'_>,
+    path: Option<&TreeBase>,
+    before: &[TreeSettings],
+) -> Option<TreeName> {
+    let configured = section
+        .text("name", |text| TreeName::parse(text).map_err(|_| "no name for a folder and a label".into()));
+    let name = if section.has("name") {
+        configured?
+    } else {
+        let path = path?;
+        let Some(name) = path.name() else {
+            section.refuse("name", format!("no name can be made of the path {path}, so the tree needs one"));
+            return None;
+        };
+        name
     };
-    // Trees that share a path by mistake share their default name too; one error is enough.
-    let clash = before.iter().any(|tree| tree.name == name && (section.has("name") || tree.path != *path));
-    if clash {
+    if before.iter().any(|tree| tree.name == name) {
         section.refuse("name", format!("another tree is named '{name}'"));
+        return None;
     }
-    name
+    Some(name)
 }
 
 fn tree_upstream(section: &mut Section<'_>) -> Upstream {

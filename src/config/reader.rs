@@ -5,11 +5,11 @@
 //! section that is dropped reports the keys that nobody asked for. Knows TOML, not what settings mean.
 
 use std::cell::RefCell;
-use std::ops::Range;
+use std::collections::HashSet;
 use std::time::Duration;
 
 use toml::Spanned;
-use toml::de::{DeTable, DeValue};
+use toml::de::{DeInteger, DeTable, DeValue};
 
 use crate::config::error::{ConfigError, ConfigErrors, shown};
 use crate::config::table::{Allowed, Row, nearest_key, row};
@@ -30,7 +30,15 @@ pub(super) struct Section<'d> {
     start: usize,
     left: DeTable<'d>,
     /// What was asked for, and where it stands if it does.
-    asked: Vec<(&'static str, Option<Range<usize>>)>,
+    asked: Vec<(&'static str, Option<Place>)>,
+}
+
+/// Where a value stands, for messages about it.
+#[derive(Clone)]
+struct Place {
+    start: usize,
+    /// The value as it is written; none for tables, which have many places.
+    value: Option<String>,
 }
 
 impl<'t> Document<'t> {
@@ -41,12 +49,18 @@ impl<'t> Document<'t> {
     /// The top level; `None` where the text is not TOML, which is noted.
     pub(super) fn root(&self) -> Option<Section<'_>> {
         let (table, broken) = DeTable::parse_recoverable(self.text);
+        let mut told = HashSet::new();
         for error in &broken {
             let at = error.span().map_or(0, |span| span.start);
+            let line = self.line(at);
+            // What a line breaks further on is mostly the same mistake once more.
+            if !told.insert(line) {
+                continue;
+            }
             let before = self.text.get(..at).unwrap_or_default();
             let column = before.chars().rev().take_while(|char| *char != '\n').count() + 1;
             let message = error.message().lines().collect::<Vec<_>>().join(", ");
-            self.note(ConfigError::Syntax { line: self.line(at), column, message });
+            self.note(ConfigError::Syntax { line, column, message });
         }
         broken.is_empty().then(|| Section::new(self, String::new(), table))
     }
@@ -68,10 +82,18 @@ impl<'t> Document<'t> {
         self.text.bytes().take(at).filter(|byte| *byte == b'\n').count() + 1
     }
 
-    fn refuse(&self, key: String, place: &Range<usize>, reason: String, allowed: String) {
-        let value = self.text.get(place.clone()).map(shown);
+    fn place(&self, value: &Spanned<DeValue<'_>>) -> Place {
+        let tables = match value.get_ref() {
+            DeValue::Array(items) => items.iter().any(|item| item.get_ref().is_table()),
+            other => other.is_table(),
+        };
+        let source = self.text.get(value.span()).filter(|_| !tables);
+        Place { start: value.span().start, value: source.map(shown) }
+    }
+
+    fn refuse(&self, key: String, place: Place, reason: String, allowed: String) {
         let line = Some(self.line(place.start));
-        self.note(ConfigError::Refused { line, key, value, reason, allowed });
+        self.note(ConfigError::Refused { line, key, value: place.value, reason, allowed });
     }
 }
 
@@ -84,9 +106,7 @@ impl<'d> Section<'d> {
     /// A whole number within the row's bounds.
     pub(super) fn number<T: TryFrom<u64>>(&mut self, key: &'static str) -> Option<T> {
         self.value(key, |value| match value {
-            DeValue::Integer(digits) => {
-                u64::from_str_radix(digits.as_str(), digits.radix()).map_err(|_| OUT_OF_BOUNDS.into())
-            }
+            DeValue::Integer(digits) => whole(digits),
             other => Err(found(other)),
         })
         .and_then(|number| self.bounded(key, number))
@@ -100,9 +120,7 @@ impl<'d> Section<'d> {
     /// A number of bytes within the row's bounds, as a number or as text with a unit.
     pub(super) fn bytes<T: TryFrom<u64>>(&mut self, key: &'static str) -> Option<T> {
         self.value(key, |value| match value {
-            DeValue::Integer(digits) => {
-                u64::from_str_radix(digits.as_str(), digits.radix()).map_err(|_| OUT_OF_BOUNDS.into())
-            }
+            DeValue::Integer(digits) => whole(digits),
             DeValue::String(text) => byte_count(text),
             other => Err(found(other)),
         })
@@ -129,8 +147,7 @@ impl<'d> Section<'d> {
         })
     }
 
-    /// Text, or a list of 1 to `count_max` of them, each taken by `read`, which is told whether it reads a
-    /// list.
+    /// Text, or a list of 1 to `count_max` of them, each taken by `read`.
     pub(super) fn texts<T>(
         &mut self,
         key: &'static str,
@@ -151,7 +168,8 @@ impl<'d> Section<'d> {
                 Ok(value) => all.push(value),
                 Err(reason) => {
                     let path = format!("{}{key}[{index}]", self.prefix);
-                    self.document.refuse(path, &item.span(), reason, self.row(key).allowed.to_string());
+                    let place = self.document.place(item);
+                    self.document.refuse(path, place, reason, self.row(key).allowed.to_string());
                 }
             }
         }
@@ -236,21 +254,17 @@ impl<'d> Section<'d> {
 
     fn refuse_as(&self, key: &'static str, reason: String, allowed: String) {
         let path = format!("{}{key}", self.prefix);
-        if let Some(place) = self.place(key) {
-            self.document.refuse(path, &place, reason, allowed);
-        } else {
-            let line = Some(self.document.line(self.start));
-            self.document.note(ConfigError::Refused { line, key: path, value: None, reason, allowed });
-        }
+        let place = self.place(key).unwrap_or(Place { start: self.start, value: None });
+        self.document.refuse(path, place, reason, allowed);
     }
 
-    fn place(&self, key: &str) -> Option<Range<usize>> {
+    fn place(&self, key: &str) -> Option<Place> {
         self.asked.iter().find(|(asked, _)| *asked == key).and_then(|(_, place)| place.clone())
     }
 
     fn take(&mut self, key: &'static str) -> Option<Spanned<DeValue<'d>>> {
         let value = self.left.remove(key);
-        self.asked.push((key, value.as_ref().map(Spanned::span)));
+        self.asked.push((key, value.as_ref().map(|value| self.document.place(value))));
         value
     }
 
@@ -307,6 +321,10 @@ impl Drop for Section<'_> {
             });
         }
     }
+}
+
+fn whole(digits: &DeInteger<'_>) -> Result<u64, String> {
+    u64::from_str_radix(digits.as_str(), digits.radix()).map_err(|_| OUT_OF_BOUNDS.into())
 }
 
 fn text_of<'v>(value: &'v DeValue<'_>) -> Result<&'v str, String> {

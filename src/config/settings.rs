@@ -227,14 +227,17 @@ pub struct UpstreamSettings {
 impl Settings {
     /// Every default, for trees that the caller has checked.
     pub(super) fn with_trees(trees: Vec<TreeSettings>) -> Self {
-        let address = |v6: Ipv6Addr, v4: Ipv4Addr, port| {
-            Listen::Default(vec![SocketAddr::from((v6, port)), SocketAddr::from((v4, port))])
-        };
         Self {
             data: "./forebay-data".into(),
             workers: None,
-            listen: address(Ipv6Addr::UNSPECIFIED, Ipv4Addr::UNSPECIFIED, 8080),
-            admin: address(Ipv6Addr::LOCALHOST, Ipv4Addr::LOCALHOST, 8081),
+            listen: Listen::Default(vec![
+                SocketAddr::from((Ipv6Addr::UNSPECIFIED, 8080)),
+                SocketAddr::from((Ipv4Addr::UNSPECIFIED, 8080)),
+            ]),
+            admin: Listen::Default(vec![
+                SocketAddr::from((Ipv4Addr::LOCALHOST, 8081)),
+                SocketAddr::from((Ipv6Addr::LOCALHOST, 8081)),
+            ]),
             log: LogSettings::default(),
             trees,
             agents: AgentSettings::default(),

@@ -143,7 +143,7 @@ pub const TABLE: &[Row] = &[
     },
     Row {
         key: "admin.listen",
-        default: Preset::Toml("[\"[::1]:8081\", \"127.0.0.1:8081\"]"),
+        default: Preset::Toml("[\"127.0.0.1:8081\", \"[::1]:8081\"]"),
         allowed: Allowed::Text(ADDRESSES),
         reason: "it has no login yet, so this machine alone may connect",
     },
@@ -175,7 +175,8 @@ pub const TABLE: &[Row] = &[
         key: "tree.path",
         default: Preset::Toml("\"/activeupdate/\""),
         allowed: Allowed::Text(
-            "a path such as \"/activeupdate/\", of A-Z, a-z, 0-9, '.', '_', '~' and '-' between slashes, up to 255 bytes, \
+            "a path such as \"/activeupdate/\", of A-Z, a-z, 0-9, '.', '_', '~' and '-' between slashes, \
+             up to 255 bytes, \
              that neither begins with nor begins another tree's",
         ),
         reason: "where agents look unless told otherwise",
@@ -184,7 +185,8 @@ pub const TABLE: &[Row] = &[
         key: "tree.upstream",
         default: Preset::Required,
         allowed: Allowed::Text(
-            "an http or https URL without credentials, query and fragment, a list of 1 to 16 such URLs, or the path of a folder",
+            "an http or https URL without credentials, query and fragment, a list of 1 to 16 such URLs, \
+             or the path of a folder",
         ),
         reason: "where the tree comes from; URLs are tried in order",
     },
@@ -344,8 +346,8 @@ pub const TABLE: &[Row] = &[
     },
 ];
 
-const ADDRESSES: &str = "an address and port such as \"192.0.2.1:8080\", \"[2001:db8::1]:8080\" or \"[fe80::1%3]:8080\", or a list of 1 to 64, none \
-     of which takes another's port";
+const ADDRESSES: &str = "an address and port such as \"192.0.2.1:8080\", \"[2001:db8::1]:8080\" or \"[fe80::1%3]:8080\", \
+     or a list of 1 to 64, none of which takes another's port";
 
 /// Longer keys are not compared with known ones, in bytes.
 const KEY_BYTES_MAX: usize = 64;

@@ -93,10 +93,7 @@ fn catalogue_rules_need_a_class_and_something_to_know_by() {
     );
     tree_says("catalogue = [{ label = \"X\" }]", "catalogue[0].class: missing; allowed: \"pattern\", ");
     tree_says("catalogue = [{ path = \"\", class = \"driver\" }]", "catalogue[0].path = \"\": it is empty; ");
-    tree_says(
-        "catalogue = { path = \"X\" }",
-        "catalogue = { path = \"X\" }: of type table; allowed: up to 1024 ",
-    );
+    tree_says("catalogue = { path = \"X\" }", "catalogue: of type table; allowed: up to 1024 tables");
 }
 
 #[test]
@@ -121,6 +118,8 @@ fn trees_that_are_missing_or_overlap_are_refused() {
         6,
         "tree[1].name = \"activeupdate\": another tree is named 'activeupdate'; allowed: 1 to 64",
     );
+    let bad_first = format!("{TREE}path = \"/activeupdate\"\n{TREE}");
+    says(&bad_first, 3, "tree[0].path = \"/activeupdate\": it does not begin and end with '/'");
     let derived = format!("{TREE}path = \"/a.b/\"\n{TREE}path = \"/a/b/\"");
     says(&derived, 4, "tree[1].name: another tree is named 'a-b'; allowed: 1 to 64");
 }
@@ -226,7 +225,9 @@ fn all_errors_of_a_file_are_told_together_in_its_order() {
 #[test]
 fn text_that_is_not_toml_is_told_by_place() {
     says("data = \"a\"\ndata = \"b\"", 2, ", column 1: not valid TOML: duplicate key");
-    let errors = parse("workers = 1\nlisten = [\n").unwrap_err();
+    let errors = parse("workers = 1\nlisten = [\n[[tree]]\na = b = c\n").unwrap_err();
+    let lines: Vec<_> = errors.iter().map(|error| error.line().unwrap()).collect();
+    assert!(lines.is_sorted_by(|one, next| one < next), "one error a line: {errors}");
     for error in &errors {
         let said = error.to_string();
         assert!(
