@@ -2,5 +2,6 @@
 
 pub mod base;
 pub mod config;
+pub mod fixture;
 pub mod manifest;
 pub mod policy;

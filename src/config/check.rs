@@ -14,12 +14,12 @@ use crate::base::tree::TreeName;
 use crate::config::error::{ConfigError, ConfigErrors, shown};
 use crate::config::reader::Section;
 use crate::config::settings::{
-    AccessLog, AgentRange, AgentSettings, CatalogueRule, FillSettings, LimitSettings, Listen, LogFormat,
-    LogLevel, LogSettings, Prefetch, Settings, TreeSettings, Upstream, UpstreamSettings,
+    AccessLog, AgentRange, AgentSettings, FillSettings, LimitSettings, Listen, LogFormat, LogLevel,
+    LogSettings, Prefetch, Settings, TreeSettings, Upstream, UpstreamSettings,
 };
 use crate::config::table::row;
 use crate::config::value::{PublicBase, TreeBase, file_path, prefix, socket_address, upstream_url};
-use crate::manifest::catalogue::Class;
+use crate::manifest::catalogue::{Class, Pattern, Rule};
 use crate::policy::decide::Unknown;
 use crate::policy::scope::Scope;
 
@@ -196,15 +196,16 @@ fn tree_upstream(section: &mut Section<'_>) -> Upstream {
     Upstream::Urls(urls)
 }
 
-fn catalogue_rule(mut section: Section<'_>) -> Option<CatalogueRule> {
-    let label = section.text("label", some_text);
-    let path = section.text("path", some_text);
+fn catalogue_rule(mut section: Section<'_>) -> Option<Rule> {
+    let pattern = |text: &str| Pattern::parse(text).map_err(|error| error.to_string());
+    let label = section.text("label", pattern);
+    let path = section.text("path", pattern);
     let class = section.word("class", CLASSES);
     section.require("class");
     if !section.has("path") {
         section.require("label");
     }
-    Some(CatalogueRule { label, path, class: class? })
+    Some(Rule { label, path, class: class? })
 }
 
 fn agents(mut section: Section<'_>) -> AgentSettings {
@@ -294,10 +295,6 @@ fn origin(text: &str) -> Result<Source, String> {
         return Err("a URL has '//' after its scheme".into());
     }
     file_path(text).map(Source::Folder)
-}
-
-fn some_text(text: &str) -> Result<String, String> {
-    if text.is_empty() { Err("it is empty".into()) } else { Ok(text.into()) }
 }
 
 fn default_tree(upstream: Upstream) -> TreeSettings {

@@ -12,7 +12,7 @@ use url::Url;
 
 use crate::base::tree::TreeName;
 use crate::config::value::{PublicBase, TreeBase};
-use crate::manifest::catalogue::Class;
+use crate::manifest::catalogue::Rule;
 use crate::policy::decide::Unknown;
 use crate::policy::scope::Scope;
 
@@ -121,7 +121,7 @@ pub struct TreeSettings {
     /// they asked.
     pub public_base: Option<PublicBase>,
     /// `[[tree.catalogue]]`: rules that come before those of the built-in catalogue. Default none.
-    pub catalogue: Vec<CatalogueRule>,
+    pub catalogue: Vec<Rule>,
 }
 
 /// Where a tree comes from.
@@ -143,17 +143,6 @@ pub enum Prefetch {
     Used,
     /// No package; signatures come along in any case (R1.4).
     None,
-}
-
-/// `[[tree.catalogue]]`: the class of what has this label or path. At least one of the two is there.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CatalogueRule {
-    /// The component's label.
-    pub label: Option<String>,
-    /// The package's path.
-    pub path: Option<String>,
-    /// What it is; there is no default.
-    pub class: Class,
 }
 
 /// `[agents]`
@@ -277,6 +266,14 @@ impl TreeSettings {
             public_base: None,
             catalogue: Vec::new(),
         }
+    }
+}
+
+impl TreeSettings {
+    /// What the manifest's `[Server]` lines name: the public base with the tree's path. `None` has them commented out.
+    pub fn server_base(&self) -> Option<String> {
+        let base = self.public_base.as_ref()?;
+        Some(format!("{}{}", base.as_str(), self.path.as_str().trim_end_matches('/')))
     }
 }
 

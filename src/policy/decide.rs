@@ -40,8 +40,8 @@ pub struct Permit {
 }
 
 impl Permit {
-    /// The scope whose view of the manifest this permits.
-    pub fn scope(&self) -> Scope {
+    /// Spends the permit; gives the scope whose view of the manifest it permits.
+    pub fn spend(self) -> Scope {
         self.scope
     }
 }

@@ -92,7 +92,10 @@ fn catalogue_rules_need_a_class_and_something_to_know_by() {
         "catalogue[0].label: missing; allowed: a component's label",
     );
     tree_says("catalogue = [{ label = \"X\" }]", "catalogue[0].class: missing; allowed: \"pattern\", ");
-    tree_says("catalogue = [{ path = \"\", class = \"driver\" }]", "catalogue[0].path = \"\": it is empty; ");
+    tree_says(
+        "catalogue = [{ path = \"\", class = \"driver\" }]",
+        "catalogue[0].path = \"\": a pattern has 1 to 256 bytes; ",
+    );
     tree_says("catalogue = { path = \"X\" }", "catalogue: of type table; allowed: up to 1024 tables");
 }
 
