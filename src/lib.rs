@@ -5,3 +5,4 @@ pub mod config;
 pub mod fixture;
 pub mod manifest;
 pub mod policy;
+pub mod store;

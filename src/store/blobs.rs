@@ -1,0 +1,91 @@
+//! Blobs on the disk: where they lie, and reading them without waiting where the bytes are in memory.
+//!
+//! Never writes. Invariant: an [`OpenBlob`] had the size that its name says when it was opened.
+
+use std::fs::File;
+use std::io::{self, IoSliceMut};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::io::ReadWriteFlags;
+use serde::{Deserialize, Serialize};
+
+use crate::base::blob::BlobId;
+
+/// A blob's hash and size, as its file name has them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct BlobName {
+    /// The BLAKE3 hash of the bytes.
+    pub id: BlobId,
+    /// How many bytes.
+    pub size: u64,
+}
+
+impl BlobName {
+    /// Reads a file name, `HASH.SIZE`.
+    pub fn parse(file_name: &str) -> Option<Self> {
+        let (id, size) = file_name.split_once('.')?;
+        let name = Self { id: id.parse().ok()?, size: size.parse().ok()? };
+        (name.file_name() == file_name).then_some(name)
+    }
+
+    pub(super) fn folder(self, blobs: &Path) -> PathBuf {
+        blobs.join(&self.id.to_string()[..2])
+    }
+
+    pub(super) fn path(self, blobs: &Path) -> PathBuf {
+        self.folder(blobs).join(self.file_name())
+    }
+
+    fn file_name(self) -> String {
+        format!("{}.{}", self.id, self.size)
+    }
+}
+
+/// A blob opened for reading.
+#[derive(Clone, Debug)]
+pub struct OpenBlob {
+    file: Arc<File>,
+    size: u64,
+}
+
+impl OpenBlob {
+    pub(super) fn open(blobs: &Path, name: BlobName) -> io::Result<Option<Self>> {
+        let file = match File::open(name.path(blobs)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            file => file?,
+        };
+        let whole = file.metadata()?.len() == name.size;
+        Ok(whole.then(|| Self { file: Arc::new(file), size: name.size }))
+    }
+
+    /// The file, to be read with [`read_cached`] or [`read_exact`].
+    pub fn file(&self) -> &Arc<File> {
+        &self.file
+    }
+
+    /// How many bytes.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+}
+
+/// Reads what is in memory at an offset, without waiting for the disk. `None` when the first byte is not, or the file
+/// system cannot say: then [`read_exact`] belongs on a thread that may wait.
+pub fn read_cached(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<Option<usize>> {
+    use rustix::io::Errno;
+    match rustix::io::preadv2(file, &mut [IoSliceMut::new(buffer)], offset, ReadWriteFlags::NOWAIT) {
+        Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
+        Ok(count) => Ok(Some(count)),
+        Err(Errno::AGAIN | Errno::OPNOTSUPP | Errno::INVAL | Errno::NOSYS | Errno::INTR) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Reads exactly `len` bytes at an offset. Blocks on the disk.
+pub fn read_exact(file: &File, len: usize, offset: u64) -> io::Result<Vec<u8>> {
+    let mut buffer = vec![0; len];
+    file.read_exact_at(&mut buffer, offset)?;
+    Ok(buffer)
+}

@@ -1,0 +1,217 @@
+//! Generations on the disk: the manifest as the upstream sent it, and a journal of what is held for it.
+//!
+//! A generation begins as `N.next`, is appended to while its files are fetched, and becomes `N` by one rename when it is
+//! published. Invariant: a folder named by a bare number holds a manifest whose hash its journal names.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use tracing::{error, warn};
+
+use crate::base::blob::BlobId;
+use crate::base::path::TreePath;
+use crate::base::tree::{GenerationNumber, TreeName};
+use crate::base::validator::Validator;
+use crate::store::blobs::BlobName;
+use crate::store::disk;
+use crate::store::journal::{Journal, Recovered};
+use crate::store::{Store, StoreError};
+
+/// One line of a generation's journal.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Record {
+    /// The first line.
+    Generation(Head),
+    /// A file is held as a blob.
+    Held(Held),
+    /// The upstream has no such file: a signature that is 404, an increment that is withheld.
+    Absent {
+        /// Which file.
+        path: TreePath,
+    },
+}
+
+/// What a generation is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Head {
+    /// Its number.
+    pub number: GenerationNumber,
+    /// The hash of its manifest.
+    pub manifest: BlobId,
+    /// When its manifest was taken, by the wall clock.
+    pub taken: Timestamp,
+    /// Which origin of the upstream gave it: its URL or folder.
+    pub origin: String,
+    /// What that origin said of the manifest.
+    pub validator: Validator,
+}
+
+/// A file that is held.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Held {
+    /// Its path in the tree.
+    pub path: TreePath,
+    /// Its bytes.
+    #[serde(flatten)]
+    pub blob: BlobName,
+    /// What the upstream said of it.
+    #[serde(default)]
+    pub validator: Validator,
+}
+
+/// A generation's folder, open for more records.
+#[derive(Debug)]
+pub struct GenerationFolder {
+    number: GenerationNumber,
+    inner: Mutex<Inner>,
+}
+
+/// Guarded by [`GenerationFolder::inner`]; held across disk writes, never across an await.
+#[derive(Debug)]
+struct Inner {
+    path: PathBuf,
+    journal: Journal<Record>,
+}
+
+/// A generation as it was found on the disk.
+#[derive(Debug)]
+pub struct Stored {
+    /// What it is.
+    pub head: Head,
+    /// The upstream's bytes.
+    pub manifest: Bytes,
+    /// What is held for it, or absent.
+    pub records: Vec<Record>,
+    /// Its folder.
+    pub folder: GenerationFolder,
+}
+
+/// What a tree's folder holds.
+#[derive(Debug, Default)]
+pub struct StoredTree {
+    /// Published generations, the oldest first.
+    pub published: Vec<Stored>,
+    /// A generation that was being fetched.
+    pub next: Option<Stored>,
+}
+
+impl GenerationFolder {
+    /// The generation's number.
+    pub fn number(&self) -> GenerationNumber {
+        self.number
+    }
+
+    /// Adds records and waits until they are on the disk.
+    pub fn append(&self, records: &[Record]) -> io::Result<()> {
+        self.lock().journal.append(records)
+    }
+
+    /// Makes an `N.next` folder an `N` folder: from here on the generation is published, also after a crash.
+    pub fn publish(&self) -> io::Result<()> {
+        let mut inner = self.lock();
+        let path = inner.path.with_file_name(self.number.to_string());
+        disk::rename_synced(&inner.path, &path)?;
+        inner.path = path;
+        Ok(())
+    }
+
+    /// Removes the folder with all in it.
+    pub fn remove(&self) -> io::Result<()> {
+        disk::remove_folder_if_there(&self.lock().path)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Store {
+    /// Begins a generation that is not visible yet; one of the same number that was begun before is thrown away.
+    pub fn begin_generation(
+        &self,
+        tree: &TreeName,
+        head: Head,
+        manifest: &[u8],
+        known: &[Record],
+    ) -> io::Result<GenerationFolder> {
+        let number = head.number;
+        let path = self.tree_folder(tree).join(format!("{number}.next"));
+        disk::remove_folder_if_there(&path)?;
+        disk::create_private_folder(&path)?;
+        disk::write_whole(&path.join("manifest"), manifest)?;
+        let mut first = vec![Record::Generation(head)];
+        first.extend_from_slice(known);
+        let journal = Journal::create(&path.join("journal"), &first)?;
+        disk::sync_folder(&path)?;
+        disk::sync_folder(&self.tree_folder(tree))?;
+        Ok(GenerationFolder { number, inner: Mutex::new(Inner { path, journal }) })
+    }
+
+    /// Reads a tree's generations. A damaged one is said and left out; its number is not used again.
+    pub fn stored_tree(&self, tree: &TreeName) -> Result<StoredTree, StoreError> {
+        let folder = self.tree_folder(tree);
+        disk::create_private_folder(&folder).map_err(StoreError::io("make folder", &folder))?;
+        let mut stored = StoredTree::default();
+        for entry in std::fs::read_dir(&folder).map_err(StoreError::io("list", &folder))? {
+            let path = entry.map_err(StoreError::io("list", &folder))?.path();
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            let (number, published) = match name.strip_suffix(".next") {
+                Some(number) => (number.parse(), false),
+                None => (name.parse(), true),
+            };
+            let Ok(number) = number.map(GenerationNumber) else {
+                warn!(path = %path.display(), "not the name of a generation: left alone");
+                continue;
+            };
+            match read_generation(&path, number) {
+                Ok(found) if published => stored.published.push(found),
+                Ok(found) => stored.next = Some(found),
+                Err(reason) => {
+                    error!(%tree, generation = %number, %reason, "a generation is damaged: left out");
+                }
+            }
+        }
+        stored.published.sort_by_key(|found| found.head.number);
+        Ok(stored)
+    }
+
+    /// The highest number that a published generation of the tree has, damaged ones too.
+    pub fn last_number(&self, tree: &TreeName) -> GenerationNumber {
+        let entries = std::fs::read_dir(self.tree_folder(tree)).into_iter().flatten().flatten();
+        let numbers = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        GenerationNumber(numbers.max().unwrap_or(0))
+    }
+
+    fn tree_folder(&self, tree: &TreeName) -> PathBuf {
+        self.root().join("trees").join(tree.as_str())
+    }
+}
+
+fn read_generation(path: &Path, number: GenerationNumber) -> io::Result<Stored> {
+    let damaged = |why: &str| io::Error::new(io::ErrorKind::InvalidData, why);
+    let manifest = Bytes::from(std::fs::read(path.join("manifest"))?);
+    let (journal, recovered) = Journal::open(&path.join("journal"))?;
+    let Recovered { mut records, damaged: lines, torn_bytes } = recovered;
+    if torn_bytes > 0 || !lines.is_empty() {
+        warn!(path = %path.display(), ?lines, torn_bytes, "a journal was damaged: what its bad lines held is fetched again");
+    }
+    if records.is_empty() {
+        return Err(damaged("its journal is empty"));
+    }
+    let Record::Generation(head) = records.remove(0) else {
+        return Err(damaged("its journal does not begin with the generation"));
+    };
+    if head.number != number {
+        return Err(damaged("its journal is of another generation"));
+    }
+    if head.manifest != BlobId::of(&manifest) {
+        return Err(damaged("its manifest is not the one that its journal names"));
+    }
+    let folder = GenerationFolder { number, inner: Mutex::new(Inner { path: path.to_owned(), journal }) };
+    Ok(Stored { head, manifest, records, folder })
+}

@@ -1,0 +1,171 @@
+//! Which blobs are there, and which components agents use: a view in sled, never an authority.
+//!
+//! No type of sled leaves this file. Invariant: an index that was not closed, or that sled cannot read, is thrown away and
+//! made again by listing `blobs/`.
+
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+use tracing::{info, warn};
+
+use crate::base::blob::BlobId;
+use crate::base::tree::TreeName;
+use crate::store::blobs::BlobName;
+use crate::store::disk;
+
+/// sled's cache, in bytes: a million blobs are listed in 160 MB whatever it is, look-ups are rare.
+const CACHE_BYTES: u64 = 16 << 20;
+
+/// How often sled writes out by itself, in milliseconds: what is lost is found again by listing.
+const FLUSH_MS: u64 = 2_000;
+
+const CLOSED: &[u8] = b"closed";
+
+/// The open index.
+#[derive(Debug)]
+pub struct Index {
+    database: sled::Db,
+    blobs: sled::Tree,
+    used: sled::Tree,
+}
+
+/// Why the index cannot be used.
+#[derive(Debug, Error)]
+pub enum IndexError {
+    /// The database failed.
+    #[error("{0}")]
+    Database(#[from] sled::Error),
+    /// The folder could not be listed or cleared.
+    #[error("{path}: {source}", path = path.display())]
+    Io {
+        /// Which folder.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl Index {
+    /// Opens the index in `path`; where it is missing, damaged or was not closed, makes it again from `blobs`.
+    pub fn open(path: &Path, blobs: &Path) -> Result<Self, IndexError> {
+        match Self::try_open(path) {
+            Ok(index) if index.take_closed_mark()? => return Ok(index),
+            Ok(index) => {
+                info!("the index was not closed: it is made again from the files");
+                index.blobs.clear()?;
+                index.fill(blobs)?;
+                return Ok(index);
+            }
+            Err(error) => warn!(%error, "the index is damaged: it is made again from the files"),
+        }
+        disk::remove_folder_if_there(path)
+            .map_err(|source| IndexError::Io { path: path.to_owned(), source })?;
+        let index = Self::try_open(path)?;
+        index.fill(blobs)?;
+        Ok(index)
+    }
+
+    /// sled may panic on damaged files; that counts as damage.
+    fn try_open(path: &Path) -> Result<Self, IndexError> {
+        let opened = catch_unwind(AssertUnwindSafe(|| {
+            let config =
+                sled::Config::new().path(path).cache_capacity(CACHE_BYTES).flush_every_ms(Some(FLUSH_MS));
+            let database = config.open()?;
+            let blobs = database.open_tree("blobs")?;
+            let used = database.open_tree("used")?;
+            Ok(Self { database, blobs, used })
+        }));
+        opened.unwrap_or_else(|_| {
+            let why = io::Error::other("sled panicked while opening");
+            Err(IndexError::Io { path: path.to_owned(), source: why })
+        })
+    }
+
+    /// Whether the index was closed; from here on it counts as not closed until [`Index::close`].
+    fn take_closed_mark(&self) -> Result<bool, IndexError> {
+        let closed = self.database.remove(CLOSED)?.is_some();
+        self.database.flush()?;
+        Ok(closed)
+    }
+
+    fn fill(&self, blobs: &Path) -> Result<(), IndexError> {
+        let at = |path: &Path| {
+            let path = path.to_owned();
+            move |source| IndexError::Io { path, source }
+        };
+        let mut count = 0u64;
+        for folder in std::fs::read_dir(blobs).map_err(at(blobs))? {
+            let folder = folder.map_err(at(blobs))?.path();
+            for file in std::fs::read_dir(&folder).map_err(at(&folder))? {
+                let file = file.map_err(at(&folder))?;
+                let Some(name) = file.file_name().to_str().and_then(BlobName::parse) else {
+                    warn!(file = %file.path().display(), "not the name of a blob: left alone");
+                    continue;
+                };
+                self.insert(name)?;
+                count += 1;
+                if count.is_multiple_of(100_000) {
+                    info!(blobs = count, "making the index");
+                }
+            }
+        }
+        self.database.flush()?;
+        info!(blobs = count, "the index is made");
+        Ok(())
+    }
+
+    /// Adds a blob.
+    pub fn insert(&self, name: BlobName) -> Result<(), IndexError> {
+        self.blobs.insert(name.id.as_bytes(), &name.size.to_be_bytes())?;
+        Ok(())
+    }
+
+    /// Forgets a blob.
+    pub fn remove(&self, id: BlobId) -> Result<(), IndexError> {
+        self.blobs.remove(id.as_bytes())?;
+        Ok(())
+    }
+
+    /// Whether the blob is there. What sled cannot read counts as not there.
+    pub fn holds(&self, name: BlobName) -> bool {
+        let size = self.blobs.get(name.id.as_bytes()).ok().flatten();
+        size.is_some_and(|size| *size == name.size.to_be_bytes())
+    }
+
+    /// All blobs.
+    pub fn blobs(&self) -> impl Iterator<Item = BlobName> {
+        self.blobs.iter().filter_map(|row| {
+            let (id, size) = row.ok()?;
+            let id: [u8; 32] = (*id).try_into().ok()?;
+            Some(BlobName { id: id.into(), size: u64::from_be_bytes((*size).try_into().ok()?) })
+        })
+    }
+
+    /// Notes that agents of a tree use a component (R1.4, prefetch `used`). `what` names component and kind.
+    pub fn note_used(&self, tree: &TreeName, what: &str) {
+        // Lost notes cost a fetch on demand, no more.
+        let _ = self.used.insert(used_key(tree, what), &[]);
+    }
+
+    /// Whether agents used it so far.
+    pub fn is_used(&self, tree: &TreeName, what: &str) -> bool {
+        self.used.contains_key(used_key(tree, what)).unwrap_or(false)
+    }
+
+    /// Writes everything out and marks the index as closed.
+    pub fn close(&self) {
+        let closed = self.database.flush().and_then(|_| {
+            self.database.insert(CLOSED, &[])?;
+            self.database.flush()
+        });
+        if let Err(error) = closed {
+            warn!(%error, "the index could not be closed: the next start makes it again");
+        }
+    }
+}
+
+fn used_key(tree: &TreeName, what: &str) -> String {
+    format!("{tree}/{what}")
+}

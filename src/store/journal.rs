@@ -1,0 +1,149 @@
+//! An append-only file of checksummed records, one a line, readable by people:
+//!
+//! ```text
+//! 8f14e45fceea167a {"held":{"path":"pattern/vsapi349.zip",...}}
+//! ```
+//!
+//! The first 16 digits are the start of the BLAKE3 hash of the rest of the line. Invariant: a record is there whole or
+//! not at all; what a crash left of a last line is cut at the next opening, and said.
+
+use std::fs::File;
+use std::io;
+use std::marker::PhantomData;
+use std::path::Path;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::store::disk;
+
+const CHECKSUM_DIGITS: usize = 16;
+
+/// A journal open for appending.
+#[derive(Debug)]
+pub struct Journal<R> {
+    file: File,
+    len: u64,
+    records: PhantomData<fn(R)>,
+}
+
+/// What a journal held.
+#[derive(Debug)]
+pub struct Recovered<R> {
+    /// The whole records, in order.
+    pub records: Vec<R>,
+    /// Lines that are damaged, counted from 1.
+    pub damaged: Vec<usize>,
+    /// How many bytes of a torn last line were cut.
+    pub torn_bytes: u64,
+}
+
+impl<R: Serialize + DeserializeOwned> Journal<R> {
+    /// Makes a new journal with its first records. Blocks on the disk; the caller syncs the folder.
+    pub fn create(path: &Path, first: &[R]) -> io::Result<Self> {
+        let mut journal = Self { file: disk::create_new(path)?, len: 0, records: PhantomData };
+        journal.append(first)?;
+        Ok(journal)
+    }
+
+    /// Opens a journal, reads what it holds and cuts a torn last line. Blocks on the disk.
+    pub fn open(path: &Path) -> io::Result<(Self, Recovered<R>)> {
+        let file = File::options().read(true).write(true).open(path)?;
+        let text = std::fs::read(path)?;
+        let whole = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+        let mut recovered =
+            Recovered { records: Vec::new(), damaged: Vec::new(), torn_bytes: (text.len() - whole) as u64 };
+        for (index, line) in text[..whole].split_inclusive(|byte| *byte == b'\n').enumerate() {
+            match decode(&line[..line.len() - 1]) {
+                Some(record) => recovered.records.push(record),
+                None => recovered.damaged.push(index + 1),
+            }
+        }
+        if recovered.torn_bytes > 0 {
+            file.set_len(whole as u64)?;
+            disk::sync(&file)?;
+        }
+        Ok((Self { file, len: whole as u64, records: PhantomData }, recovered))
+    }
+
+    /// Appends records as one write and waits until they are on the disk. After an error the journal is as before.
+    pub fn append(&mut self, records: &[R]) -> io::Result<()> {
+        let mut lines = Vec::new();
+        for record in records {
+            encode(record, &mut lines)?;
+        }
+        let written = disk::write_all_at(&self.file, &lines, self.len).and_then(|()| disk::sync(&self.file));
+        match written {
+            Ok(()) => self.len += lines.len() as u64,
+            // Cut what was half written, so that a later record does not stand behind it.
+            Err(_) => self.file.set_len(self.len)?,
+        }
+        written
+    }
+}
+
+fn encode<R: Serialize>(record: &R, lines: &mut Vec<u8>) -> io::Result<()> {
+    let text = serde_json::to_vec(record)?;
+    lines.extend_from_slice(&blake3::hash(&text).to_hex().as_bytes()[..CHECKSUM_DIGITS]);
+    lines.push(b' ');
+    lines.extend_from_slice(&text);
+    lines.push(b'\n');
+    Ok(())
+}
+
+fn decode<R: DeserializeOwned>(line: &[u8]) -> Option<R> {
+    let (checksum, text) = (line.get(..CHECKSUM_DIGITS)?, line.get(CHECKSUM_DIGITS + 1..)?);
+    let right = &blake3::hash(text).to_hex();
+    if line[CHECKSUM_DIGITS] != b' ' || checksum != &right.as_bytes()[..CHECKSUM_DIGITS] {
+        return None;
+    }
+    serde_json::from_slice(text).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn journal_of(records: &[String]) -> (tempfile::TempDir, std::path::PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal");
+        Journal::create(&path, records).unwrap();
+        (folder, path)
+    }
+
+    proptest! {
+        #[test]
+        fn records_before_a_torn_tail_are_kept_and_appending_goes_on(
+            records in prop::collection::vec(".{0,40}", 1..6), percent in 0usize..100,
+        ) {
+            let (_folder, path) = journal_of(&records);
+            let bytes = std::fs::read(&path).unwrap();
+            let kept = bytes.len() * percent / 100;
+            std::fs::write(&path, &bytes[..kept]).unwrap();
+            let whole = bytes[..kept].split(|byte| *byte == b'\n').count() - 1;
+
+            let (mut journal, recovered) = Journal::<String>::open(&path).unwrap();
+            prop_assert_eq!(&recovered.records, &records[..whole]);
+            prop_assert!(recovered.damaged.is_empty());
+            journal.append(&["after".to_owned()]).unwrap();
+            let (_, again) = Journal::<String>::open(&path).unwrap();
+            prop_assert_eq!(again.records.len(), whole + 1);
+            prop_assert_eq!(again.torn_bytes, 0);
+        }
+
+        #[test]
+        fn a_changed_byte_damages_its_line_only(at in 0usize..60, flip in 1u8..) {
+            let records = ["one", "two", "three"].map(str::to_owned);
+            let (_folder, path) = journal_of(&records);
+            let mut bytes = std::fs::read(&path).unwrap();
+            prop_assume!(at < bytes.len() && bytes[at] != b'\n' && bytes[at] ^ flip != b'\n');
+            bytes[at] ^= flip;
+            std::fs::write(&path, &bytes).unwrap();
+            let (_, recovered) = Journal::<String>::open(&path).unwrap();
+            prop_assert_eq!(recovered.damaged.len(), 1);
+            prop_assert_eq!(recovered.records.len(), 2);
+        }
+    }
+}
