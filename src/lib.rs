@@ -6,3 +6,4 @@ pub mod fixture;
 pub mod manifest;
 pub mod policy;
 pub mod store;
+pub mod upstream;

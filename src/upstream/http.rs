@@ -1,0 +1,182 @@
+//! One request to an upstream URL, redirects followed, and its answer checked before a byte is believed.
+//!
+//! Invariant: bytes of a `206` are used only where `Content-Range` says exactly what was asked and the strong entity tag
+//! is the one that was named (R2.3).
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Empty};
+use hyper::body::Incoming;
+use hyper::header::{self, HeaderMap, HeaderName};
+use hyper::{Method, Response, StatusCode};
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+use url::Url;
+
+use crate::base::limits::REDIRECTS_MAX;
+use crate::base::validator::Validator;
+use crate::upstream::client::Client;
+use crate::upstream::{Found, Head, Part, Request, Source, UpstreamError};
+
+/// What may not stand in a URL's path as it is (RFC 3986 section 3.3).
+const PATH_ESCAPED: &AsciiSet = &CONTROLS
+    .add(b' ')
+    .add(b'"')
+    .add(b'#')
+    .add(b'%')
+    .add(b'<')
+    .add(b'>')
+    .add(b'?')
+    .add(b'[')
+    .add(b'\\')
+    .add(b']')
+    .add(b'^')
+    .add(b'`')
+    .add(b'{')
+    .add(b'|')
+    .add(b'}');
+
+/// The body of an answer.
+#[derive(Debug)]
+pub struct HttpTransfer {
+    body: Incoming,
+}
+
+impl HttpTransfer {
+    pub(super) async fn chunk(&mut self) -> Result<Option<Bytes>, UpstreamError> {
+        while let Some(frame) = self.body.frame().await {
+            let frame = frame.map_err(|error| UpstreamError::Broken(causes(&error)))?;
+            if let Ok(bytes) = frame.into_data()
+                && !bytes.is_empty()
+            {
+                return Ok(Some(bytes));
+            }
+        }
+        Ok(None)
+    }
+}
+
+pub(super) async fn fetch(client: &Client, base: &Url, request: Request<'_>) -> Result<Found, UpstreamError> {
+    let path = utf8_percent_encode(request.path, PATH_ESCAPED).to_string();
+    let mut url = base.join(&path).map_err(|_| UpstreamError::Head("its base and the path give no URL"))?;
+    for _ in 0..=REDIRECTS_MAX {
+        let response = client.request(ask(&url, request.part)?).await;
+        let response = response.map_err(|error| UpstreamError::Connect(causes(&error)))?;
+        if !is_redirect(response.status()) {
+            return read(response, request.part);
+        }
+        url = redirected(&url, response.headers())?;
+    }
+    Err(UpstreamError::Redirect("too often, or in a loop"))
+}
+
+fn ask(url: &Url, part: Part<'_>) -> Result<hyper::Request<Empty<Bytes>>, UpstreamError> {
+    let mut ask = hyper::Request::builder()
+        .uri(url.as_str())
+        .header(header::USER_AGENT, concat!("forebay/", env!("CARGO_PKG_VERSION")))
+        .header(header::ACCEPT_ENCODING, "identity");
+    match part {
+        Part::Whole => {}
+        Part::Head => ask = ask.method(Method::HEAD),
+        Part::From(offset, tag) => {
+            ask = ask.header(header::RANGE, format!("bytes={offset}-")).header(header::IF_RANGE, tag);
+        }
+        Part::UnlessStill(validator) => {
+            if let Some(tag) = &validator.etag {
+                ask = ask.header(header::IF_NONE_MATCH, tag);
+            }
+            if let Some(date) = &validator.last_modified {
+                ask = ask.header(header::IF_MODIFIED_SINCE, date);
+            }
+        }
+    }
+    ask.body(Empty::new()).map_err(|_| UpstreamError::Head("the request cannot be written"))
+}
+
+fn is_redirect(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
+}
+
+fn redirected(from: &Url, headers: &HeaderMap) -> Result<Url, UpstreamError> {
+    let to = text(headers, &header::LOCATION).and_then(|location| from.join(location).ok());
+    let to = to.ok_or(UpstreamError::Redirect("without a place to go"))?;
+    match (from.scheme(), to.scheme()) {
+        ("https", "http") => Err(UpstreamError::Redirect("from https to http")),
+        (_, "http" | "https") => Ok(to),
+        _ => Err(UpstreamError::Redirect("to what is neither http nor https")),
+    }
+}
+
+fn read(response: Response<Incoming>, part: Part<'_>) -> Result<Found, UpstreamError> {
+    let (head, body) = response.into_parts();
+    let headers = &head.headers;
+    if headers.get(header::CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
+        return Err(UpstreamError::Head("its bytes are encoded, though identity was asked for"));
+    }
+    let validator = validator(headers);
+    let length = content_length(headers)?;
+    match (head.status, part) {
+        (StatusCode::OK, Part::Head) => Ok(Found::Head(Head { size: length, validator })),
+        (StatusCode::OK, _) => {
+            Ok(Found::Bytes(Head { size: length, validator }, 0, Source::Http(HttpTransfer { body })))
+        }
+        (StatusCode::NOT_MODIFIED, Part::UnlessStill(_)) => Ok(Found::Unchanged),
+        (StatusCode::PARTIAL_CONTENT, Part::From(offset, tag)) => {
+            let (start, end, size) = content_range(headers)?;
+            if start != offset || Some(end + 1) != size {
+                return Err(UpstreamError::Head("its part is not the one that was asked for"));
+            }
+            if length.is_some_and(|length| length != end - start + 1) {
+                return Err(UpstreamError::Head("its length and its range contradict each other"));
+            }
+            if validator.strong().is_some_and(|now| now != tag) {
+                return Err(UpstreamError::Head("its part is of another state of the file"));
+            }
+            // A 206 may leave out what the client has already (RFC 9110 section 15.3.7).
+            let validator = Validator { etag: Some(tag.to_owned()), ..validator };
+            Ok(Found::Bytes(Head { size, validator }, offset, Source::Http(HttpTransfer { body })))
+        }
+        (StatusCode::NOT_FOUND | StatusCode::GONE, _) => Err(UpstreamError::NotFound),
+        (status, _) if status.is_success() => {
+            Err(UpstreamError::Head("its status is not what was asked for"))
+        }
+        (status, _) => Err(UpstreamError::Status(status.as_u16())),
+    }
+}
+
+fn validator(headers: &HeaderMap) -> Validator {
+    let owned = |name: &HeaderName| text(headers, name).map(str::to_owned);
+    let tag = owned(&header::ETAG)
+        .filter(|tag| tag.trim_start_matches("W/").starts_with('"') && tag.ends_with('"'));
+    Validator { etag: tag, last_modified: owned(&header::LAST_MODIFIED) }
+}
+
+fn content_length(headers: &HeaderMap) -> Result<Option<u64>, UpstreamError> {
+    let Some(value) = headers.get(header::CONTENT_LENGTH) else { return Ok(None) };
+    let length = value.to_str().ok().and_then(|text| text.parse().ok());
+    length.map(Some).ok_or(UpstreamError::Head("its Content-Length is no number"))
+}
+
+/// Reads `bytes START-END/SIZE` (RFC 9110 section 14.4).
+fn content_range(headers: &HeaderMap) -> Result<(u64, u64, Option<u64>), UpstreamError> {
+    let read = || {
+        let (range, size) = text(headers, &header::CONTENT_RANGE)?.strip_prefix("bytes ")?.split_once('/')?;
+        let (start, end) = range.split_once('-')?;
+        let (start, end): (u64, u64) = (start.parse().ok()?, end.parse().ok()?);
+        (start <= end).then_some((start, end, size.parse().ok()))
+    };
+    read().ok_or(UpstreamError::Head("its Content-Range is missing or wrong"))
+}
+
+fn text<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h str> {
+    headers.get(name).and_then(|value| value.to_str().ok())
+}
+
+/// An error with what lies under it, in one line.
+fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut under = error.source();
+    while let Some(error) = under {
+        text = format!("{text}: {error}");
+        under = error.source();
+    }
+    text
+}
