@@ -5,5 +5,6 @@ pub mod config;
 pub mod fixture;
 pub mod manifest;
 pub mod policy;
+pub mod relay;
 pub mod store;
 pub mod upstream;

@@ -1,0 +1,269 @@
+//! One file of a tree, as a generation names it, and how much of it the relay has.
+//!
+//! Generations that name the same file share the entry. Invariant: an entry's state only moves on: listed, seen, held; it
+//! falls back only where its blob is lost.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
+
+use arc_swap::{ArcSwap, Guard};
+use hyper::header::HeaderValue;
+
+use crate::base::path::TreePath;
+use crate::base::tree::{GenerationNumber, TreeName};
+use crate::base::validator::Validator;
+use crate::relay::fill::Fill;
+use crate::store::blobs::BlobName;
+
+/// What a file is to its component.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// The full file.
+    Package,
+    /// What takes the component from one version to another.
+    Increment,
+    /// The `.sig` of a package or increment.
+    Signature,
+}
+
+impl Role {
+    /// The role's name in the index and in logs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Package => "package",
+            Self::Increment => "increment",
+            Self::Signature => "signature",
+        }
+    }
+}
+
+/// What tells one entry from another: equal identities share an entry across generations.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// The tree.
+    pub tree: TreeName,
+    /// The path in the tree.
+    pub path: TreePath,
+    /// What it is to its component.
+    pub role: Role,
+    /// The component's key in the manifest, such as `P.4`.
+    pub component: Box<str>,
+    /// The version that the manifest names; for an increment both versions.
+    pub version: Box<str>,
+    /// How many bytes the manifest says; it says nothing of signatures.
+    pub size: Option<u64>,
+    /// The generation that a signature belongs to (R1.7); nothing else belongs to one alone.
+    pub generation: Option<GenerationNumber>,
+}
+
+/// A file of a tree.
+#[derive(Debug)]
+pub struct Entry {
+    identity: Identity,
+    state: ArcSwap<State>,
+    /// What the relay had under this path before: fetched again only if the upstream says that it changed.
+    prior: Option<Prior>,
+    /// Guards the fill under way, if there is one.
+    fill: Mutex<Option<Arc<Fill>>>,
+    used: std::sync::atomic::AtomicBool,
+}
+
+/// What was held under the same path before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Prior {
+    /// Its bytes.
+    pub blob: BlobName,
+    /// What the upstream said of them.
+    pub validator: Validator,
+}
+
+/// How much of an entry the relay has.
+#[derive(Clone, Debug)]
+pub enum State {
+    /// The manifest names it, no more is known.
+    Listed,
+    /// The upstream's head is known.
+    Seen(Stamp),
+    /// It is in the store.
+    Held(BlobName, Stamp),
+    /// The upstream has no such file.
+    Absent,
+}
+
+/// What agents are told of an entry's state; the same from the first byte on, after the fill and after a restart (R3.1).
+#[derive(Clone, Debug)]
+pub struct Stamp {
+    /// What the upstream said.
+    pub validator: Validator,
+    /// The relay's strong entity tag.
+    pub etag: HeaderValue,
+    /// The upstream's date, where it is one.
+    pub last_modified: Option<(HeaderValue, SystemTime)>,
+}
+
+impl Entry {
+    /// An entry of which nothing is known yet but the manifest and what was held before.
+    pub fn new(identity: Identity, prior: Option<Prior>) -> Self {
+        Self {
+            identity,
+            state: ArcSwap::from_pointee(State::Listed),
+            prior,
+            fill: Mutex::new(None),
+            used: false.into(),
+        }
+    }
+
+    /// What tells it from others.
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// Its path in the tree.
+    pub fn path(&self) -> &TreePath {
+        &self.identity.path
+    }
+
+    /// What was held under its path before.
+    pub fn prior(&self) -> Option<&Prior> {
+        self.prior.as_ref()
+    }
+
+    /// How much of it the relay has now.
+    pub fn state(&self) -> Guard<Arc<State>> {
+        self.state.load()
+    }
+
+    /// The blob, if it is held.
+    pub fn held(&self) -> Option<BlobName> {
+        match &**self.state() {
+            State::Held(blob, _) => Some(*blob),
+            _ => None,
+        }
+    }
+
+    /// What agents are told, if the upstream was asked already.
+    pub fn stamp(&self) -> Option<Stamp> {
+        match &**self.state() {
+            State::Seen(stamp) | State::Held(_, stamp) => Some(stamp.clone()),
+            State::Listed | State::Absent => None,
+        }
+    }
+
+    /// How many bytes it has, if that is known.
+    pub fn size(&self) -> Option<u64> {
+        self.identity.size.or_else(|| self.held().map(|blob| blob.size))
+    }
+
+    /// Notes what the upstream's head says.
+    pub fn set_seen(&self, validator: Validator) {
+        self.state.store(Arc::new(State::Seen(self.stamped(validator))));
+    }
+
+    /// Notes that it is in the store.
+    pub fn set_held(&self, blob: BlobName, validator: Validator) {
+        self.state.store(Arc::new(State::Held(blob, self.stamped(validator))));
+    }
+
+    /// Notes that the upstream has no such file.
+    pub fn set_absent(&self) {
+        self.state.store(Arc::new(State::Absent));
+    }
+
+    /// Notes that its blob is lost: it is fetched again on demand.
+    pub fn set_lost(&self) {
+        if let Some(stamp) = self.stamp() {
+            self.state.store(Arc::new(State::Seen(stamp)));
+        }
+    }
+
+    /// Notes that an agent asked for it; true the first time.
+    pub fn set_used(&self) -> bool {
+        !self.used.swap(true, std::sync::atomic::Ordering::Relaxed)
+    }
+
+    /// What the index calls its kind of use.
+    pub fn usage(&self) -> String {
+        format!("{}/{}", self.identity.component, self.identity.role.name())
+    }
+
+    /// The fill under way; not held across an await.
+    pub(super) fn fill(&self) -> MutexGuard<'_, Option<Arc<Fill>>> {
+        self.fill.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn stamped(&self, validator: Validator) -> Stamp {
+        let Identity { tree, path, version, size, generation, .. } = &self.identity;
+        let etag = entity_tag(&[
+            tree.as_str(),
+            path.as_str(),
+            version,
+            &size.map_or_else(String::new, |size| size.to_string()),
+            &generation.map_or_else(String::new, |number| number.to_string()),
+            validator.essence(),
+        ]);
+        let last_modified = validator.last_modified.as_deref().and_then(|date| {
+            let time = httpdate::parse_http_date(date).ok()?;
+            Some((HeaderValue::from_str(&httpdate::fmt_http_date(time)).ok()?, time))
+        });
+        Stamp { validator, etag, last_modified }
+    }
+}
+
+/// A strong entity tag over what names a state: 128 bits of BLAKE3, each part with its length before it.
+pub fn entity_tag(parts: &[&str]) -> HeaderValue {
+    let mut hasher = blake3::Hasher::new();
+    for part in parts {
+        hasher.update(&(part.len() as u64).to_le_bytes());
+        hasher.update(part.as_bytes());
+    }
+    let tag = format!("\"{}\"", &hasher.finalize().to_hex()[..32]);
+    HeaderValue::from_str(&tag).expect("hexadecimal digits in quotes are a header's value")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(generation: Option<u64>) -> Entry {
+        let identity = Identity {
+            tree: TreeName::parse("activeupdate").unwrap(),
+            path: TreePath::parse(b"pattern/a.zip").unwrap(),
+            role: Role::Package,
+            component: "P.4".into(),
+            version: "1".into(),
+            size: Some(3),
+            generation: generation.map(GenerationNumber),
+        };
+        Entry::new(identity, None)
+    }
+
+    fn tag(etag: &str) -> Validator {
+        Validator { etag: Some(etag.to_owned()), last_modified: None }
+    }
+
+    #[test]
+    fn the_entity_tag_is_the_same_when_seen_held_and_after_a_restart_r3_1() {
+        let first = entry(None);
+        first.set_seen(tag("\"x\""));
+        let seen = first.stamp().unwrap().etag;
+        first.set_held(BlobName { id: crate::base::blob::BlobId::of(b"abc"), size: 3 }, tag("\"x\""));
+        assert_eq!(first.stamp().unwrap().etag, seen);
+        let again = entry(None);
+        again.set_seen(tag("\"x\""));
+        assert_eq!(again.stamp().unwrap().etag, seen);
+    }
+
+    #[test]
+    fn the_entity_tag_moves_with_the_upstreams_validator_and_a_signatures_generation_r3_1() {
+        let tags = [(None, "\"x\""), (None, "\"y\""), (Some(1), "\"x\""), (Some(2), "\"x\"")].map(
+            |(number, etag)| {
+                let entry = entry(number);
+                entry.set_seen(tag(etag));
+                entry.stamp().unwrap().etag
+            },
+        );
+        for (index, tag) in tags.iter().enumerate() {
+            assert!(!tags[..index].contains(tag));
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! One manifest with the files that it names.
+//!
+//! Invariant: every listing of the manifest has an entry, and so has each listing's signature; `server.ini` and
+//! `ini_xml.zip` have none.
+
+use std::collections::HashMap;
+use std::collections::hash_map;
+use std::io;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use crate::base::path::TreePath;
+use crate::base::tree::{GenerationNumber, TreeName};
+use crate::manifest::catalogue::Class;
+use crate::manifest::server_ini::{Kind, Manifest};
+use crate::relay::entry::{Entry, Identity, Prior, Role, State};
+use crate::store::generations::{GenerationFolder, Head, Record};
+use crate::store::index::Index;
+
+/// A generation in memory.
+#[derive(Debug)]
+pub struct Generation {
+    tree: TreeName,
+    head: Head,
+    manifest: Manifest,
+    files: HashMap<TreePath, Listed>,
+    folder: GenerationFolder,
+}
+
+/// A file of a generation.
+#[derive(Clone, Debug)]
+pub struct Listed {
+    /// The class that decides who may have it; of several, the least restricted.
+    pub class: Class,
+    /// The file.
+    pub entry: Arc<Entry>,
+}
+
+/// The files of a generation that is being put together.
+#[derive(Debug, Default)]
+pub struct Files(HashMap<TreePath, Listed>);
+
+impl Files {
+    /// Makes entries for the signatures of everything that the manifest lists. `prior` says what was held under a path.
+    pub fn signatures(
+        tree: &TreeName,
+        number: GenerationNumber,
+        manifest: &Manifest,
+        prior: impl Fn(&TreePath) -> Option<Prior>,
+    ) -> Self {
+        let mut files = Self::default();
+        let named: std::collections::HashSet<&TreePath> =
+            manifest.listings().iter().map(|l| &l.path).collect();
+        for listing in manifest.listings() {
+            let Some(path) = listing.path.signature().filter(|path| !named.contains(path)) else { continue };
+            let identity = Identity {
+                tree: tree.clone(),
+                path: path.clone(),
+                role: Role::Signature,
+                component: listing.component.clone(),
+                version: "".into(),
+                size: None,
+                generation: Some(number),
+            };
+            files.add(listing.class, path, |path| Arc::new(Entry::new(identity, prior(path))));
+        }
+        files
+    }
+
+    /// Adds entries for the packages and increments; `entry` gives one for an identity, an older one where it may.
+    pub fn add_listings(
+        &mut self,
+        tree: &TreeName,
+        manifest: &Manifest,
+        entry: impl Fn(Identity) -> Arc<Entry>,
+    ) {
+        for listing in manifest.listings() {
+            let identity = Identity {
+                tree: tree.clone(),
+                path: listing.path.clone(),
+                role: match listing.kind {
+                    Kind::Package => Role::Package,
+                    Kind::Increment => Role::Increment,
+                },
+                component: listing.component.clone(),
+                version: listing.version.clone(),
+                size: Some(listing.size),
+                generation: None,
+            };
+            self.add(listing.class, listing.path.clone(), |_| entry(identity));
+        }
+    }
+
+    /// Adds all of another's files.
+    pub fn add_all(&mut self, others: &Self) {
+        for (path, listed) in &others.0 {
+            self.add(listed.class, path.clone(), |_| listed.entry.clone());
+        }
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = &Listed> {
+        self.0.values()
+    }
+
+    /// One of them.
+    pub fn listed(&self, path: &TreePath) -> Option<&Listed> {
+        self.0.get(path)
+    }
+
+    fn add(&mut self, class: Class, path: TreePath, entry: impl FnOnce(&TreePath) -> Arc<Entry>) {
+        match self.0.entry(path) {
+            hash_map::Entry::Occupied(mut there) => {
+                let there = there.get_mut();
+                there.class = there.class.min(class);
+            }
+            hash_map::Entry::Vacant(place) => {
+                let entry = entry(place.key());
+                place.insert(Listed { class, entry });
+            }
+        }
+    }
+}
+
+impl Generation {
+    /// Puts a generation together from its parts.
+    pub fn new(
+        tree: TreeName,
+        head: Head,
+        manifest: Manifest,
+        files: Files,
+        folder: GenerationFolder,
+    ) -> Self {
+        Self { tree, head, manifest, files: files.0, folder }
+    }
+
+    /// Its tree.
+    pub fn tree(&self) -> &TreeName {
+        &self.tree
+    }
+
+    /// Its number.
+    pub fn number(&self) -> GenerationNumber {
+        self.head.number
+    }
+
+    /// When its manifest was taken, by the wall clock.
+    pub fn taken(&self) -> Timestamp {
+        self.head.taken
+    }
+
+    /// What the upstream said of its manifest, and which origin that was.
+    pub fn head(&self) -> &Head {
+        &self.head
+    }
+
+    /// Its manifest.
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// Its folder in the store.
+    pub fn folder(&self) -> &GenerationFolder {
+        &self.folder
+    }
+
+    /// A file that it names.
+    pub fn listed(&self, path: &TreePath) -> Option<&Listed> {
+        self.files.get(path)
+    }
+
+    /// All files that it names, in no order.
+    pub fn files(&self) -> impl Iterator<Item = &Listed> {
+        self.files.values()
+    }
+
+    /// How many increments the upstream does not have: they are withheld from its views.
+    pub fn withheld(&self) -> usize {
+        let absent = |entry: &Entry| matches!(**entry.state(), State::Absent);
+        self.files().filter(|l| l.entry.identity().role == Role::Increment && absent(&l.entry)).count()
+    }
+
+    /// Whether this very entry is one of its files.
+    pub fn names(&self, entry: &Arc<Entry>) -> bool {
+        self.listed(entry.path()).is_some_and(|listed| Arc::ptr_eq(&listed.entry, entry))
+    }
+
+    /// Writes records about its files into its journal.
+    pub fn record(&self, records: &[Record]) -> io::Result<()> {
+        self.folder.append(records)
+    }
+}
+
+/// Brings entries to what a journal says of them, where the index still has the blobs.
+pub fn restore(files: &Files, records: &[Record], index: &Index) {
+    for record in records {
+        match record {
+            Record::Held(held) => {
+                if let Some(listed) = files.listed(&held.path)
+                    && listed.entry.identity().size.is_none_or(|size| size == held.blob.size)
+                {
+                    if index.holds(held.blob) {
+                        listed.entry.set_held(held.blob, held.validator.clone());
+                    } else {
+                        listed.entry.set_seen(held.validator.clone());
+                    }
+                }
+            }
+            Record::Absent { path } => {
+                if let Some(listed) = files.listed(path) {
+                    listed.entry.set_absent();
+                }
+            }
+            Record::Generation(_) => {}
+        }
+    }
+}

@@ -1,0 +1,21 @@
+//! What the relay does with a permitted request, and how it gets what it serves.
+//!
+//! - A *hit*: [`serve`] finds the entry in the tree's current [`snapshot`] and gives its blob.
+//! - A *miss*: [`serve`] joins or starts the entry's one [`fill`] and follows the staged file.
+//! - A *generation*: [`refresh`] takes the manifest, fetches signatures and payloads, and swaps the snapshot.
+//!
+//! Never speaks HTTP to agents, never decides who may have what. Invariant: a snapshot is immutable, and what it names is
+//! stored or can be fetched from the current upstream.
+
+pub mod entry;
+pub mod fill;
+pub mod follow;
+pub mod generation;
+pub mod live;
+pub mod pins;
+pub mod refresh;
+pub mod serve;
+pub mod shelf;
+pub mod snapshot;
+pub mod sweep;
+pub mod tree;

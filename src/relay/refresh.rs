@@ -1,0 +1,524 @@
+//! How a tree gets a new generation (R1.4 to R1.7).
+//!
+//! manifest (conditional) -> parse -> signatures -> packages and increments, as the prefetch rule asks -> manifest again
+//! -> publish. If the manifest changed meanwhile, it starts over with what is there already.
+//!
+//! Invariant: a generation is published whole or not at all; when anything is missing or malformed, the current one stays.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use futures_util::{StreamExt, TryStreamExt, stream};
+use serde::Serialize;
+use thiserror::Error;
+use tracing::{debug, error, info, warn};
+
+use crate::base::blob::BlobId;
+use crate::base::limits::{MANIFEST_BYTES_MAX, REFRESH_RESTARTS_MAX};
+use crate::base::path::TreePath;
+use crate::base::tree::GenerationNumber;
+use crate::base::validator::Validator;
+use crate::config::settings::Prefetch;
+use crate::manifest::server_ini::{Manifest, ManifestError};
+use crate::relay::entry::{Entry, Prior, Role, State};
+use crate::relay::fill::FillError;
+use crate::relay::generation::{Files, Generation};
+use crate::relay::tree::{Pending, Tree, catalogue, shared};
+use crate::store::generations::{Head, Held, Record};
+use crate::upstream::{Answer, Part, Request, Upstream, UpstreamError};
+
+/// The manifest's name in every tree.
+pub const MANIFEST: &str = "server.ini";
+
+/// Between two refreshes, whoever asks for them.
+const GAP: Duration = Duration::from_secs(1);
+
+/// The first pause after a refresh that failed; it doubles up to the tree's interval.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// How far a refresh is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Progress {
+    /// Whether one is under way.
+    pub running: bool,
+    /// How many have ended since the start.
+    pub ended: u64,
+    /// Files of the new generation that are there.
+    pub files_done: u64,
+    /// Files that it needs.
+    pub files: u64,
+    /// Their bytes that are there.
+    pub bytes_done: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// How the last one ended; `None` before the first.
+    pub last: Option<Last>,
+}
+
+/// How a refresh ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Last {
+    /// The current generation is the upstream's.
+    Same,
+    /// A new generation was published.
+    New(GenerationNumber),
+    /// It failed; the current generation stays.
+    Failed(String),
+}
+
+/// Why there is no new generation.
+#[derive(Debug, Error)]
+pub enum RefreshError {
+    /// No origin gave a manifest.
+    #[error("{origin}{MANIFEST}: {error}", origin = with_slash(.origin))]
+    Upstream {
+        /// The last origin that was asked.
+        origin: String,
+        /// What it did.
+        error: UpstreamError,
+    },
+    /// What the upstream gave is no manifest.
+    #[error("{origin}{MANIFEST}: {error}", origin = with_slash(.origin))]
+    Malformed {
+        /// Where it came from.
+        origin: String,
+        /// What is wrong with it.
+        error: ManifestError,
+    },
+    /// A package that the manifest names is not there: the generation is refused.
+    #[error("the manifest names {0}, which the upstream does not have: the generation is refused")]
+    Missing(TreePath),
+    /// A file could not be fetched.
+    #[error("{path}: {error}")]
+    Fetch {
+        /// The file.
+        path: TreePath,
+        /// Why not.
+        error: Arc<FillError>,
+    },
+    /// The manifest changed each time while its files were fetched.
+    #[error("the manifest changed {REFRESH_RESTARTS_MAX} times while its files were fetched")]
+    Restless,
+    /// The store failed.
+    #[error("store: {0}")]
+    Store(#[from] std::io::Error),
+}
+
+/// A manifest as an origin sent it.
+struct Taken {
+    origin: usize,
+    bytes: Bytes,
+    validator: Validator,
+}
+
+/// Refreshes a tree at its interval and whenever it is asked to, until the relay stops.
+pub async fn run(tree: Arc<Tree>) {
+    let stop = tree.resources.stop.clone();
+    let mut retry = RETRY;
+    loop {
+        tree.progress().send_modify(|progress| {
+            *progress = Progress {
+                running: true,
+                ended: progress.ended,
+                last: progress.last.take(),
+                ..Progress::default()
+            };
+        });
+        let ended = tokio::select! {
+            ended = refresh(&tree) => ended,
+            () = stop.cancelled() => return,
+        };
+        let interval = tree.settings().refresh;
+        let pause = if ended.is_ok() { interval } else { retry.min(interval) };
+        retry = if ended.is_ok() { RETRY } else { (retry * 2).min(interval) };
+        note_end(&tree, ended);
+        let pause = jittered(pause, tree.settings().jitter_percent);
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = tree.refresh_asked() => tokio::time::sleep(GAP).await,
+            () = stop.cancelled() => return,
+        }
+    }
+}
+
+fn note_end(tree: &Tree, ended: Result<Option<GenerationNumber>, RefreshError>) {
+    let tally = &tree.resources.tally;
+    let last = match ended {
+        Ok(None) => {
+            tally.refreshes_same.one();
+            debug!(tree = %tree.name, "refresh: nothing new");
+            Last::Same
+        }
+        Ok(Some(number)) => {
+            tally.refreshes_new.one();
+            Last::New(number)
+        }
+        Err(reason) => {
+            tally.refreshes_failed.one();
+            if matches!(reason, RefreshError::Upstream { .. }) {
+                tree.note_upstream_down();
+            }
+            let unconfirmed_secs = tree.unconfirmed_secs();
+            match tree.snapshot() {
+                Some(snapshot) => {
+                    let generation = snapshot.current().generation.number();
+                    warn!(tree = %tree.name, %reason, %generation, unconfirmed_secs, "refresh failed: the current generation stays");
+                }
+                None => error!(tree = %tree.name, %reason, "refresh failed: there is nothing to serve yet"),
+            }
+            Last::Failed(reason.to_string())
+        }
+    };
+    tree.progress().send_modify(|progress| {
+        progress.running = false;
+        progress.ended += 1;
+        progress.last = Some(last);
+    });
+}
+
+/// One refresh; the new generation's number, or `None` where there is nothing new.
+async fn refresh(tree: &Arc<Tree>) -> Result<Option<GenerationNumber>, RefreshError> {
+    let upstream = tree.upstream();
+    let current = tree.snapshot().map(|snapshot| snapshot.current().generation.clone());
+    let known = current.as_ref().map(|current| current.head().clone());
+    let mut taken = match take_any(tree, &upstream, known.as_ref()).await? {
+        Some(taken) if current.as_ref().is_none_or(|current| *current.manifest().bytes() != taken.bytes) => {
+            taken
+        }
+        unchanged => {
+            tree.confirm();
+            let Some(current) = current else { return Ok(None) };
+            if !anything_appeared(&upstream, &current).await {
+                return Ok(None);
+            }
+            info!(tree = %tree.name, "files that were missing at the upstream are there now");
+            let (origin, validator) = unchanged
+                .map_or((0, current.head().validator.clone()), |taken| (taken.origin, taken.validator));
+            Taken { origin, bytes: current.manifest().bytes().clone(), validator }
+        }
+    };
+    for _ in 0..REFRESH_RESTARTS_MAX {
+        tree.prefer_origin(taken.origin);
+        let origin = upstream.origin_name(taken.origin);
+        let manifest = read(tree, &taken, &origin).await?;
+        let number = tree.resources.store.last_number(&tree.name).next();
+        let head = Head {
+            number,
+            manifest: BlobId::of(&taken.bytes),
+            taken: tree.resources.clock.wall(),
+            origin,
+            validator: taken.validator.clone(),
+        };
+        let candidate = assemble(tree, head.clone(), manifest).await?;
+        match take(&upstream, taken.origin, Some(&head)).await {
+            Ok(Some(now)) if now.bytes != taken.bytes => {
+                info!(tree = %tree.name, "the manifest changed while its files were fetched: starting over");
+                taken = now;
+            }
+            Ok(_) => {
+                publish(tree, candidate).await?;
+                tree.confirm();
+                return Ok(Some(number));
+            }
+            Err(error) => {
+                return Err(RefreshError::Upstream { origin: upstream.origin_name(taken.origin), error });
+            }
+        }
+    }
+    Err(RefreshError::Restless)
+}
+
+/// Asks the origins in their order for a manifest that is one; `None` where it is unchanged.
+async fn take_any(
+    tree: &Tree,
+    upstream: &Upstream,
+    known: Option<&Head>,
+) -> Result<Option<Taken>, RefreshError> {
+    let mut failed = None;
+    for origin in 0..upstream.origins() {
+        let name = upstream.origin_name(origin);
+        let error = match take(upstream, origin, known).await {
+            Ok(None) => return Ok(None),
+            Ok(Some(taken)) => match read(tree, &taken, &name).await {
+                Ok(_) => return Ok(Some(taken)),
+                Err(error) => error,
+            },
+            Err(error) => RefreshError::Upstream { origin: name, error },
+        };
+        if upstream.origins() > 1 {
+            warn!(tree = %tree.name, %error, "an origin gave no manifest");
+        }
+        failed = Some(error);
+    }
+    Err(failed.expect("an upstream has at least one origin"))
+}
+
+/// Takes the manifest of one origin; `None` where it is the known one.
+async fn take(
+    upstream: &Upstream,
+    origin: usize,
+    known: Option<&Head>,
+) -> Result<Option<Taken>, UpstreamError> {
+    let known = known.filter(|head| head.origin == upstream.origin_name(origin) && !head.validator.is_none());
+    let part = known.map_or(Part::Whole, |head| Part::UnlessStill(&head.validator));
+    let mut transfer = match upstream.fetch(origin, Request { path: MANIFEST, part }).await? {
+        Answer::Found(transfer) => transfer,
+        Answer::Unchanged => return Ok(None),
+        Answer::Head(_) => return Err(UpstreamError::Head("a head where bytes were asked for")),
+    };
+    let too_long = UpstreamError::Head("it is too long for a manifest");
+    let mut bytes = BytesMut::new();
+    while let Some(chunk) = transfer.chunk().await? {
+        if bytes.len() + chunk.len() > MANIFEST_BYTES_MAX {
+            return Err(too_long);
+        }
+        bytes.extend_from_slice(&chunk);
+    }
+    if transfer.head.size.is_some_and(|size| size != bytes.len() as u64) {
+        return Err(UpstreamError::Broken("the manifest is not as long as its head says".to_owned()));
+    }
+    Ok(Some(Taken { origin, bytes: bytes.freeze(), validator: transfer.head.validator }))
+}
+
+async fn read(tree: &Tree, taken: &Taken, origin: &str) -> Result<Manifest, RefreshError> {
+    let (bytes, catalogue) = (taken.bytes.clone(), catalogue(&tree.settings()));
+    let read = tokio::task::spawn_blocking(move || Manifest::read(bytes, &catalogue)).await;
+    let read = read.map_err(|error| std::io::Error::other(error.to_string()))?;
+    read.map_err(|error| RefreshError::Malformed { origin: origin.to_owned(), error })
+}
+
+/// Whether the upstream has now what it did not have when the current generation was made.
+async fn anything_appeared(upstream: &Upstream, current: &Generation) -> bool {
+    for listed in current.files().filter(|listed| matches!(**listed.entry.state(), State::Absent)) {
+        let request = Request { path: listed.entry.path().as_str(), part: Part::Head };
+        if matches!(upstream.fetch(0, request).await, Ok(Answer::Head(_))) {
+            return true;
+        }
+    }
+    false
+}
+
+/// Fetches what a manifest names and gives the generation, ready to be published.
+async fn assemble(tree: &Arc<Tree>, head: Head, manifest: Manifest) -> Result<Arc<Generation>, RefreshError> {
+    let signatures = signatures(tree, &head, &manifest).await?;
+    let mut files = Files::default();
+    files.add_all(&signatures);
+    let older = older(tree);
+    files.add_listings(&tree.name, &manifest, |identity| match shared(&older, &identity) {
+        Some(entry) if same_signature(&older, &signatures, entry.path()) => entry,
+        Some(entry) => Arc::new(Entry::new(identity, prior_of(&entry))),
+        None => Arc::new(Entry::new(identity, None)),
+    });
+    let known = records(&files);
+    let (store, name, bytes) = (tree.resources.store.clone(), tree.name.clone(), manifest.bytes().clone());
+    let begun = {
+        let (head, known) = (head.clone(), known.clone());
+        tokio::task::spawn_blocking(move || store.begin_generation(&name, head, &bytes, &known)).await
+    };
+    let folder = begun.map_err(|error| std::io::Error::other(error.to_string()))??;
+    let generation = Arc::new(Generation::new(tree.name.clone(), head, manifest, files, folder));
+    {
+        let mut work = tree.work();
+        work.candidate = Some(generation.clone());
+        work.pending = None;
+    }
+    fetch_payloads(tree, &generation).await?;
+    Ok(generation)
+}
+
+/// Generations that entries may come from, the oldest first: the kept ones, then the one that was being fetched.
+fn older(tree: &Tree) -> Vec<Arc<Generation>> {
+    let snapshot = tree.snapshot();
+    let published = snapshot.iter().flat_map(|snapshot| snapshot.published().iter().rev());
+    published.map(|published| published.generation.clone()).chain(tree.work().candidate.clone()).collect()
+}
+
+fn prior_of(entry: &Entry) -> Option<Prior> {
+    match &**entry.state() {
+        State::Held(blob, stamp) => Some(Prior { blob: *blob, validator: stamp.validator.clone() }),
+        _ => entry.prior().cloned(),
+    }
+}
+
+/// Whether the newest older generation that names a file has the same signature for it: where it has not, the file was
+/// published anew under its old name, and the upstream is asked whether it changed.
+fn same_signature(older: &[Arc<Generation>], signatures: &Files, path: &TreePath) -> bool {
+    let Some(signature) = path.signature() else { return true };
+    let before = older.iter().rev().find(|generation| generation.listed(path).is_some());
+    let before =
+        before.and_then(|generation| generation.listed(&signature)).and_then(|listed| listed.entry.held());
+    let now = signatures.listed(&signature).and_then(|listed| listed.entry.held());
+    before.map(|blob| blob.id) == now.map(|blob| blob.id)
+}
+
+/// Fetches every signature that a manifest's listings have, whatever else is fetched lazily.
+async fn signatures(tree: &Arc<Tree>, head: &Head, manifest: &Manifest) -> Result<Arc<Files>, RefreshError> {
+    let older = older(tree);
+    let begun = tree.work().pending.take();
+    let prior = |path: &TreePath| {
+        let pending = begun.as_ref().and_then(|pending| pending.signatures.listed(path));
+        let before = older.iter().rev().find_map(|generation| generation.listed(path));
+        pending.into_iter().chain(before).find_map(|listed| prior_of(&listed.entry))
+    };
+    let signatures = match &begun {
+        Some(pending) if pending.manifest == head.manifest => pending.signatures.clone(),
+        _ => Arc::new(Files::signatures(&tree.name, head.number, manifest, prior)),
+    };
+    tree.work().pending = Some(Pending { manifest: head.manifest, signatures: signatures.clone() });
+    let all: Vec<_> = signatures.iter().map(|listed| listed.entry.clone()).collect();
+    tree.progress().send_modify(|progress| {
+        let listed = manifest.listings();
+        progress.files = (all.len() + listed.len()) as u64;
+        progress.bytes = listed.iter().map(|listing| listing.size).sum();
+        progress.files_done = 0;
+        progress.bytes_done = 0;
+    });
+    each(tree, all, |tree, entry| async move {
+        match fetch(&tree, &entry).await {
+            Err(error) if matches!(*error, FillError::NotFound) => {
+                warn!(tree = %tree.name, path = %entry.path(), "the upstream has no such signature: agents get 404 for it");
+                entry.set_absent();
+                Ok(())
+            }
+            fetched => fetched.map_err(|error| RefreshError::Fetch { path: entry.path().clone(), error }),
+        }
+    })
+    .await?;
+    Ok(signatures)
+}
+
+/// Fetches packages and increments, or asks for their heads alone, as the prefetch rule says.
+async fn fetch_payloads(tree: &Arc<Tree>, generation: &Arc<Generation>) -> Result<(), RefreshError> {
+    let payloads = generation.files().filter(|listed| listed.entry.identity().role != Role::Signature);
+    let payloads: Vec<_> = payloads.map(|listed| listed.entry.clone()).collect();
+    each(tree, payloads, |tree, entry| async move {
+        let fetched = match tree.settings().prefetch {
+            Prefetch::All => fetch(&tree, &entry).await,
+            Prefetch::Used if tree.resources.store.index().is_used(&tree.name, &entry.usage()) => {
+                fetch(&tree, &entry).await
+            }
+            Prefetch::Used | Prefetch::None => probe(&tree, &entry).await,
+        };
+        match (fetched, entry.identity().role) {
+            (Err(error), Role::Increment) if matches!(*error, FillError::NotFound) => {
+                warn!(tree = %tree.name, path = %entry.path(), "the upstream has no such increment: it is withheld");
+                entry.set_absent();
+                Ok(())
+            }
+            (Err(error), _) if matches!(*error, FillError::NotFound) => {
+                Err(RefreshError::Missing(entry.path().clone()))
+            }
+            (fetched, _) => fetched.map_err(|error| RefreshError::Fetch { path: entry.path().clone(), error }),
+        }
+    })
+    .await
+}
+
+/// Does something for each entry, as many at once as prefetch may, until the first error.
+async fn each<F>(
+    tree: &Arc<Tree>,
+    entries: Vec<Arc<Entry>>,
+    work: impl Fn(Arc<Tree>, Arc<Entry>) -> F,
+) -> Result<(), RefreshError>
+where
+    F: Future<Output = Result<(), RefreshError>>,
+{
+    let works = stream::iter(entries).map(|entry| {
+        let done = work(tree.clone(), entry.clone());
+        async move {
+            done.await?;
+            tree.progress().send_modify(|progress| {
+                progress.files_done += 1;
+                progress.bytes_done += entry.identity().size.unwrap_or(0);
+            });
+            Ok(())
+        }
+    });
+    works.buffer_unordered(tree.resources.prefetch_at_once()).try_collect().await
+}
+
+async fn fetch(tree: &Arc<Tree>, entry: &Arc<Entry>) -> Result<(), Arc<FillError>> {
+    match tree.fill(entry) {
+        Some(fill) => fill.finished().await.map(|_| ()),
+        None => Ok(()),
+    }
+}
+
+/// Asks for the head of an entry that is not held: that it is there, how long it is, and what its state is.
+async fn probe(tree: &Arc<Tree>, entry: &Arc<Entry>) -> Result<(), Arc<FillError>> {
+    if !matches!(**entry.state(), State::Listed | State::Absent) {
+        return Ok(());
+    }
+    let upstream = tree.upstream();
+    let mut failed = FillError::NotFound;
+    for step in 0..upstream.origins() {
+        let origin = tree.preferred_origin() + step;
+        match upstream.fetch(origin, Request { path: entry.path().as_str(), part: Part::Head }).await {
+            Ok(Answer::Head(head)) => match (head.size, entry.identity().size) {
+                (Some(size), Some(listed)) if size != listed => {
+                    let error = UpstreamError::Head("its length is not the one that the manifest says");
+                    failed = FillError::Upstream(error);
+                }
+                _ => {
+                    entry.set_seen(head.validator);
+                    return Ok(());
+                }
+            },
+            // Not every server knows HEAD; that it is there shows when it is fetched.
+            Ok(_) | Err(UpstreamError::Status(405 | 501)) => return Ok(()),
+            Err(UpstreamError::NotFound) => {}
+            Err(error) => failed = FillError::Upstream(error),
+        }
+    }
+    Err(Arc::new(failed))
+}
+
+/// What is known of files by now, as a journal has it.
+fn records(files: &Files) -> Vec<Record> {
+    files.iter().filter_map(|listed| record(&listed.entry)).collect()
+}
+
+fn record(entry: &Entry) -> Option<Record> {
+    let path = entry.path().clone();
+    match &**entry.state() {
+        State::Held(blob, stamp) => {
+            Some(Record::Held(Held { path, blob: *blob, validator: stamp.validator.clone() }))
+        }
+        State::Absent => Some(Record::Absent { path }),
+        State::Listed | State::Seen(_) => None,
+    }
+}
+
+async fn publish(tree: &Arc<Tree>, candidate: Arc<Generation>) -> Result<(), RefreshError> {
+    let unknown = candidate.manifest().unknown();
+    tree.resources.tally.unknown_components.add(unknown.len() as u64);
+    for line in unknown {
+        debug!(tree = %tree.name, line = line.line, section = %line.section, key = %line.key, "unknown in the manifest");
+    }
+    let (withheld, unknown) = (candidate.withheld(), unknown.len());
+    let (number, files) = (candidate.number(), candidate.files().count());
+    let published = {
+        let tree = tree.clone();
+        tokio::task::spawn_blocking(move || {
+            // What became held or absent since the journal was begun; a record twice does no harm.
+            let records: Vec<_> = candidate.files().filter_map(|listed| record(&listed.entry)).collect();
+            candidate.record(&records)?;
+            tree.publish(candidate)
+        })
+        .await
+    };
+    published.map_err(|error| std::io::Error::other(error.to_string()))??;
+    info!(tree = %tree.name, generation = %number, files, withheld, unknown, "a new generation is published");
+    Ok(())
+}
+
+fn jittered(pause: Duration, percent: u8) -> Duration {
+    let spread = f64::from(percent) / 100.0;
+    pause.mul_f64(rand::random_range(1.0 - spread..=1.0 + spread))
+}
+
+fn with_slash(origin: &str) -> String {
+    if origin.ends_with('/') { origin.to_owned() } else { format!("{origin}/") }
+}

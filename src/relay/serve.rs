@@ -1,0 +1,167 @@
+//! From a permit to bytes: the stored blob on a hit, the fill's staged file on a miss.
+//!
+//! [`manifest`] and [`file`] spend a permit and give a [`Representation`]: what the answer's head needs. Its
+//! [`Representation::open`] gives the bytes; a HEAD never calls it, and so starts no fill where the head is known.
+
+use std::io;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use hyper::header::HeaderValue;
+use thiserror::Error;
+use tracing::warn;
+
+use crate::base::limits::SMALL_BLOB_BYTES_MAX;
+use crate::base::tally::Outcome;
+use crate::policy::decide::Permit;
+use crate::relay::entry::{Entry, Stamp, State};
+use crate::relay::fill::FillError;
+use crate::relay::follow::Follower;
+use crate::relay::shelf::Shelf;
+use crate::relay::snapshot::Published;
+use crate::relay::tree::Tree;
+use crate::store::Store;
+use crate::store::blobs::{BlobName, OpenBlob, read_exact};
+
+/// What an agent may have, before its bytes are opened.
+#[derive(Debug)]
+pub struct Representation {
+    /// How many bytes it has.
+    pub size: u64,
+    /// Its strong entity tag.
+    pub etag: HeaderValue,
+    /// When it changed at the upstream, where that is known.
+    pub last_modified: Option<(HeaderValue, SystemTime)>,
+    /// Whether it comes from the store or from a fill.
+    pub outcome: Outcome,
+    body: Body,
+}
+
+#[derive(Debug)]
+enum Body {
+    Bytes(Bytes),
+    Entry(Arc<Tree>, Arc<Entry>),
+}
+
+/// Bytes, opened.
+#[derive(Clone, Debug)]
+pub enum Content {
+    /// In memory.
+    Bytes(Bytes),
+    /// In the store.
+    Blob(OpenBlob),
+    /// On their way.
+    Fill(Follower),
+}
+
+/// Why there are no bytes.
+#[derive(Debug, Error)]
+pub enum ServeError {
+    /// The upstream has no such file, and the manifest lives with that.
+    #[error("the upstream has no such file")]
+    Absent,
+    /// The file changed at the upstream since its head was described: describe it again.
+    #[error("the file changed at the upstream")]
+    Moved,
+    /// The fill failed before its first byte.
+    #[error("{0}")]
+    Fill(Arc<FillError>),
+    /// The store could not read.
+    #[error("store: {0}")]
+    Store(#[from] io::Error),
+}
+
+/// The manifest that the permit's scope sees.
+pub fn manifest(permit: Permit, published: &Published) -> Representation {
+    let view = published.view(permit.spend());
+    Representation {
+        size: view.bytes.len() as u64,
+        etag: view.etag.clone(),
+        last_modified: None,
+        outcome: Outcome::Hit,
+        body: Body::Bytes(view.bytes.clone()),
+    }
+}
+
+/// A package, increment or signature. Waits for the upstream's head where it is not known yet.
+pub async fn file(
+    permit: Permit,
+    tree: &Arc<Tree>,
+    entry: &Arc<Entry>,
+) -> Result<Representation, ServeError> {
+    permit.spend();
+    tree.note_used(entry);
+    loop {
+        let known = match &**entry.state() {
+            State::Held(blob, stamp) => Some((blob.size, stamp.clone(), Outcome::Hit)),
+            State::Seen(stamp) => entry.size().map(|size| (size, stamp.clone(), Outcome::Miss)),
+            State::Absent => return Err(ServeError::Absent),
+            State::Listed => None,
+        };
+        if let Some((size, Stamp { etag, last_modified, .. }, outcome)) = known {
+            let body = Body::Entry(tree.clone(), entry.clone());
+            return Ok(Representation { size, etag, last_modified, outcome, body });
+        }
+        let Some(fill) = tree.fill(entry) else { continue };
+        match entry.size() {
+            Some(_) => fill.begun().await.map_err(ServeError::Fill)?,
+            // A signature whose blob was lost: how long it is shows at the end.
+            None => fill.finished().await.map(|_| ()).map_err(ServeError::Fill)?,
+        }
+    }
+}
+
+impl Representation {
+    /// Opens the bytes. A file that is not held is being filled from here on.
+    pub async fn open(self, at_hand: &Shelf) -> Result<Content, ServeError> {
+        let (tree, entry) = match self.body {
+            Body::Bytes(bytes) => return Ok(Content::Bytes(bytes)),
+            Body::Entry(tree, entry) => (tree, entry),
+        };
+        let content = loop {
+            if let Some(blob) = entry.held() {
+                if let Some(content) = at_hand.find(blob) {
+                    break content;
+                }
+                match read(&tree.resources.store, blob).await? {
+                    Some(content) => {
+                        at_hand.put(blob, &content);
+                        break content;
+                    }
+                    None => {
+                        warn!(tree = %tree.name, path = %entry.path(), blob = %blob.id, "a blob is lost: it is fetched again");
+                        entry.set_lost();
+                    }
+                }
+            }
+            if let Some(fill) = tree.fill(&entry) {
+                // The head is sent when the upstream's is known, so that an agent gets a status for what fails before.
+                fill.begun().await.map_err(ServeError::Fill)?;
+                if entry.held().is_none() {
+                    break Content::Fill(Follower::new(fill));
+                }
+            }
+        };
+        // The fill may have met another state of the file than the one that was described.
+        match entry.stamp() {
+            Some(stamp) if stamp.etag == self.etag => Ok(content),
+            _ => Err(ServeError::Moved),
+        }
+    }
+}
+
+/// Opens a blob, and reads it where it is small. Elsewhere than on the caller's thread: the disk may be slow.
+async fn read(store: &Arc<Store>, name: BlobName) -> io::Result<Option<Content>> {
+    let store = store.clone();
+    let read = tokio::task::spawn_blocking(move || {
+        let Some(blob) = store.blob(name)? else { return Ok(None) };
+        match usize::try_from(name.size) {
+            Ok(size) if name.size <= SMALL_BLOB_BYTES_MAX => {
+                Ok(Some(Content::Bytes(read_exact(blob.file(), size, 0)?.into())))
+            }
+            _ => Ok(Some(Content::Blob(blob))),
+        }
+    });
+    read.await.map_err(|error| io::Error::other(error.to_string()))?
+}

@@ -1,0 +1,89 @@
+//! What one data worker has at hand of the store: small blobs in memory, large ones open.
+//!
+//! Each worker owns a shelf, so that a hit takes no lock. Invariant: both halves are bounded, in bytes and in files.
+
+use std::cell::{Cell, RefCell};
+use std::num::NonZeroUsize;
+
+use bytes::Bytes;
+use lru::LruCache;
+
+use crate::base::blob::BlobId;
+use crate::base::limits::{OPEN_BLOBS_MAX, SMALL_BLOBS_BYTES};
+use crate::relay::serve::Content;
+use crate::store::blobs::{BlobName, OpenBlob};
+
+/// A worker's shelf; the least recently used goes first.
+#[derive(Debug)]
+pub struct Shelf {
+    small: RefCell<LruCache<BlobId, Bytes>>,
+    small_bytes: Cell<usize>,
+    open: RefCell<LruCache<BlobId, OpenBlob>>,
+}
+
+impl Default for Shelf {
+    fn default() -> Self {
+        let open_max = NonZeroUsize::new(OPEN_BLOBS_MAX).expect("the bound is not zero");
+        Self {
+            small: RefCell::new(LruCache::unbounded()),
+            small_bytes: Cell::new(0),
+            open: RefCell::new(LruCache::new(open_max)),
+        }
+    }
+}
+
+impl Shelf {
+    /// A blob, if it is at hand.
+    pub fn find(&self, name: BlobName) -> Option<Content> {
+        if let Some(bytes) = self.small.borrow_mut().get(&name.id) {
+            return Some(Content::Bytes(bytes.clone()));
+        }
+        self.open.borrow_mut().get(&name.id).cloned().map(Content::Blob)
+    }
+
+    /// Keeps a blob at hand.
+    pub fn put(&self, name: BlobName, content: &Content) {
+        match content {
+            Content::Bytes(bytes) => self.put_small(name.id, bytes.clone()),
+            Content::Blob(blob) => {
+                self.open.borrow_mut().put(name.id, blob.clone());
+            }
+            Content::Fill(_) => {}
+        }
+    }
+
+    fn put_small(&self, id: BlobId, bytes: Bytes) {
+        let mut small = self.small.borrow_mut();
+        let mut total = self.small_bytes.get() + bytes.len();
+        total -= small.put(id, bytes).map_or(0, |before| before.len());
+        while total > SMALL_BLOBS_BYTES {
+            let Some((_, oldest)) = small.pop_lru() else { break };
+            total -= oldest.len();
+        }
+        self.small_bytes.set(total);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(number: u64, size: u64) -> BlobName {
+        BlobName { id: BlobId::of(&number.to_le_bytes()), size }
+    }
+
+    #[test]
+    fn small_blobs_stay_within_their_bytes_and_the_least_used_goes() {
+        let shelf = Shelf::default();
+        let bytes = Bytes::from(vec![7; 1 << 20]);
+        let count = SMALL_BLOBS_BYTES as u64 >> 20;
+        for number in 0..count {
+            shelf.put(name(number, 1 << 20), &Content::Bytes(bytes.clone()));
+        }
+        assert!(shelf.find(name(0, 1 << 20)).is_some());
+        shelf.put(name(count, 1 << 20), &Content::Bytes(bytes));
+        assert_eq!(shelf.small_bytes.get(), SMALL_BLOBS_BYTES);
+        assert!(shelf.find(name(0, 1 << 20)).is_some(), "used last");
+        assert!(shelf.find(name(1, 1 << 20)).is_none(), "used least");
+    }
+}

@@ -1,0 +1,344 @@
+//! One tree at run time: its settings, its upstream, what it shows, and what is being fetched for it.
+
+use std::collections::HashSet;
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use tokio::runtime::Handle;
+use tokio::sync::{Notify, Semaphore, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{error, info, warn};
+
+use crate::base::blob::BlobId;
+use crate::base::clock::Clock;
+use crate::base::tally::Tally;
+use crate::base::tree::TreeName;
+use crate::base::validator::Validator;
+use crate::config::settings::TreeSettings;
+use crate::manifest::catalogue::Catalogue;
+use crate::manifest::server_ini::Manifest;
+use crate::relay::entry::{Entry, Identity};
+use crate::relay::generation::{Files, Generation, restore};
+use crate::relay::pins::Pins;
+use crate::relay::refresh::Progress;
+use crate::relay::snapshot::{Published, Snapshot};
+use crate::store::blobs::BlobName;
+use crate::store::generations::{Held, Record, Stored};
+use crate::store::{Store, StoreError};
+use crate::upstream::Upstream;
+
+/// What all trees share.
+#[derive(Debug)]
+pub struct Resources {
+    /// The store.
+    pub store: Arc<Store>,
+    /// The relay's counts.
+    pub tally: Arc<Tally>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// The control runtime: fills and refreshes run here, never on a data worker.
+    pub runtime: Handle,
+    /// The tasks on it that must end before the store is closed.
+    pub tasks: TaskTracker,
+    /// Tells those tasks to end.
+    pub stop: CancellationToken,
+    /// Fills that may run at once.
+    pub fill_slots: Semaphore,
+    /// How often a fill asks again before it fails.
+    pub fill_attempts: AtomicU32,
+    /// Files that a refresh fetches at once.
+    pub prefetch_at_once: AtomicUsize,
+    /// Held for reading from a blob's commit until a journal names it, for writing while unnamed blobs are removed.
+    pub naming: RwLock<()>,
+    /// Wakes the sweep: a generation was dropped.
+    pub sweep_wanted: Notify,
+}
+
+impl Resources {
+    /// How often a fill asks again before it fails.
+    pub fn fill_attempts(&self) -> u32 {
+        self.fill_attempts.load(Ordering::Relaxed)
+    }
+
+    /// Files that a refresh fetches at once.
+    pub fn prefetch_at_once(&self) -> usize {
+        self.prefetch_at_once.load(Ordering::Relaxed).max(1)
+    }
+}
+
+/// A tree.
+#[derive(Debug)]
+pub struct Tree {
+    /// Its name.
+    pub name: TreeName,
+    /// What it shares with others.
+    pub resources: Arc<Resources>,
+    /// Which agent is on which generation.
+    pub pins: Pins,
+    settings: ArcSwap<TreeSettings>,
+    upstream: ArcSwap<Upstream>,
+    snapshot: ArcSwapOption<Snapshot>,
+    /// Guards what is being fetched and not published yet.
+    work: Mutex<Work>,
+    preferred_origin: AtomicUsize,
+    confirmed_secs: AtomicU64,
+    wanted: Notify,
+    progress: watch::Sender<Progress>,
+    upstream_down: AtomicBool,
+}
+
+/// A generation on its way.
+#[derive(Debug, Default)]
+pub(super) struct Work {
+    /// Signatures fetched for a manifest that has no folder yet.
+    pub(super) pending: Option<Pending>,
+    /// The generation whose payloads are being fetched.
+    pub(super) candidate: Option<Arc<Generation>>,
+}
+
+/// Signatures of a manifest that is not published.
+#[derive(Debug)]
+pub(super) struct Pending {
+    pub(super) manifest: BlobId,
+    pub(super) signatures: Arc<Files>,
+}
+
+impl Tree {
+    /// Opens a tree with what the store has of it. Blocks on the disk.
+    pub fn open(
+        settings: TreeSettings,
+        upstream: Upstream,
+        resources: Arc<Resources>,
+    ) -> Result<Arc<Self>, StoreError> {
+        let name = settings.name.clone();
+        let stored = resources.store.stored_tree(&name)?;
+        let catalogue = catalogue(&settings);
+        let mut generations: Vec<Arc<Generation>> = Vec::new();
+        for found in stored.published {
+            generations.extend(load(&name, found, &catalogue, &generations, &resources.store));
+        }
+        let candidate =
+            stored.next.and_then(|found| load(&name, found, &catalogue, &generations, &resources.store));
+        let published = generations
+            .into_iter()
+            .rev()
+            .map(|generation| Arc::new(Published::new(generation, settings.server_base().as_deref())));
+        let snapshot = Snapshot::new(published.collect());
+        if let Some(snapshot) = &snapshot {
+            let current = &snapshot.current().generation;
+            info!(tree = %name, generation = %current.number(), kept = snapshot.published().len(), "served from the store");
+        }
+        Ok(Arc::new(Self {
+            name,
+            resources,
+            pins: Pins::default(),
+            settings: ArcSwap::from_pointee(settings),
+            upstream: ArcSwap::from_pointee(upstream),
+            snapshot: ArcSwapOption::from_pointee(snapshot),
+            work: Mutex::new(Work { pending: None, candidate }),
+            preferred_origin: AtomicUsize::new(0),
+            confirmed_secs: AtomicU64::new(0),
+            wanted: Notify::new(),
+            progress: watch::Sender::new(Progress::default()),
+            upstream_down: AtomicBool::new(false),
+        }))
+    }
+
+    /// Its settings now.
+    pub fn settings(&self) -> Arc<TreeSettings> {
+        self.settings.load_full()
+    }
+
+    /// Its upstream now.
+    pub fn upstream(&self) -> Arc<Upstream> {
+        self.upstream.load_full()
+    }
+
+    /// What it shows now; `None` until the first generation is published.
+    pub fn snapshot(&self) -> Option<Arc<Snapshot>> {
+        self.snapshot.load_full()
+    }
+
+    /// Takes new settings: views are made anew, and the next refresh asks the new upstream.
+    pub fn reload(&self, settings: TreeSettings, upstream: Upstream) {
+        let base = settings.server_base();
+        self.settings.store(Arc::new(settings));
+        self.upstream.store(Arc::new(upstream));
+        self.preferred_origin.store(0, Ordering::Relaxed);
+        if let Some(snapshot) = self.snapshot() {
+            let published = snapshot
+                .published()
+                .iter()
+                .map(|published| Arc::new(Published::new(published.generation.clone(), base.as_deref())));
+            self.snapshot.store(Snapshot::new(published.collect()).map(Arc::new));
+        }
+        self.refresh_wanted();
+    }
+
+    /// Asks for a refresh soon.
+    pub fn refresh_wanted(&self) {
+        self.wanted.notify_one();
+    }
+
+    /// Waits until a refresh is asked for.
+    pub(super) async fn refresh_asked(&self) {
+        self.wanted.notified().await;
+    }
+
+    /// How far the refresh is, or how the last one ended.
+    pub fn progress(&self) -> &watch::Sender<Progress> {
+        &self.progress
+    }
+
+    /// Where fills begin: the origin that gave the manifest.
+    pub fn preferred_origin(&self) -> usize {
+        self.preferred_origin.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn prefer_origin(&self, origin: usize) {
+        self.preferred_origin.store(origin, Ordering::Relaxed);
+    }
+
+    /// Notes that the upstream confirmed the current generation just now.
+    pub(super) fn confirm(&self) {
+        let now = self.resources.clock.monotonic().as_secs();
+        // 0 means never.
+        self.confirmed_secs.store(now + 1, Ordering::Relaxed);
+        if self.upstream_down.swap(false, Ordering::Relaxed) {
+            info!(tree = %self.name, "the upstream is back");
+        }
+    }
+
+    /// Notes that the upstream could not be asked; what is stored is still served (R1.6).
+    pub(super) fn note_upstream_down(&self) {
+        self.upstream_down.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the last refresh could not ask the upstream.
+    pub fn is_upstream_down(&self) -> bool {
+        self.upstream_down.load(Ordering::Relaxed)
+    }
+
+    /// Seconds since the upstream last confirmed the current generation: since the start, where it has not yet.
+    pub fn unconfirmed_secs(&self) -> u64 {
+        let confirmed = self.confirmed_secs.load(Ordering::Relaxed).saturating_sub(1);
+        self.resources.clock.monotonic().as_secs().saturating_sub(confirmed)
+    }
+
+    pub(super) fn work(&self) -> MutexGuard<'_, Work> {
+        self.work.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes into the journals of all generations that name the entry that it is held.
+    pub(super) fn record_held(
+        &self,
+        entry: &Arc<Entry>,
+        blob: BlobName,
+        validator: &Validator,
+    ) -> io::Result<()> {
+        let record = Record::Held(Held { path: entry.path().clone(), blob, validator: validator.clone() });
+        let candidate = self.work().candidate.clone();
+        let snapshot = self.snapshot();
+        let published = snapshot.iter().flat_map(|snapshot| snapshot.published());
+        for generation in published.map(|published| &published.generation).chain(&candidate) {
+            if generation.names(entry) {
+                generation.record(std::slice::from_ref(&record))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the candidate the current generation; generations beyond the kept ones are dropped from the disk too.
+    /// Blocks on the disk.
+    pub(super) fn publish(&self, candidate: Arc<Generation>) -> io::Result<()> {
+        let settings = self.settings();
+        candidate.folder().publish()?;
+        let mut published = vec![Arc::new(Published::new(candidate, settings.server_base().as_deref()))];
+        published.extend(self.snapshot().iter().flat_map(|snapshot| snapshot.published().iter().cloned()));
+        let dropped = published.split_off(settings.keep_generations.min(published.len()));
+        {
+            let mut work = self.work();
+            self.snapshot.store(Snapshot::new(published).map(Arc::new));
+            *work = Work::default();
+        }
+        for old in &dropped {
+            if let Err(error) = old.generation.folder().remove() {
+                warn!(tree = %self.name, generation = %old.generation.number(), %error, "an old generation could not be removed");
+            }
+        }
+        if !dropped.is_empty() {
+            self.resources.sweep_wanted.notify_one();
+        }
+        Ok(())
+    }
+
+    /// The blobs that the tree's generations name, those under way too.
+    pub fn named_blobs(&self, named: &mut HashSet<BlobId>) {
+        let work = self.work();
+        let snapshot = self.snapshot();
+        let published = snapshot.iter().flat_map(|snapshot| snapshot.published());
+        let generations = published.map(|published| &published.generation).chain(&work.candidate);
+        let files = generations.flat_map(|generation| generation.files());
+        let pending = work.pending.iter().flat_map(|pending| pending.signatures.iter());
+        for listed in files.chain(pending) {
+            named.extend(listed.entry.held().map(|blob| blob.id));
+            named.extend(listed.entry.prior().map(|prior| prior.blob.id));
+        }
+    }
+
+    /// Notes on its first use that agents use an entry's component (prefetch `used`).
+    pub(super) fn note_used(&self, entry: &Arc<Entry>) {
+        if entry.set_used() {
+            let (resources, name, usage) = (self.resources.clone(), self.name.clone(), entry.usage());
+            self.resources.runtime.spawn_blocking(move || resources.store.index().note_used(&name, &usage));
+        }
+    }
+}
+
+/// The catalogue that a tree's settings ask for.
+pub(super) fn catalogue(settings: &TreeSettings) -> Catalogue {
+    Catalogue::builtin().with_overrides(settings.catalogue.clone())
+}
+
+/// Brings a stored generation into memory; entries equal to those of older generations are shared with them.
+fn load(
+    tree: &TreeName,
+    stored: Stored,
+    catalogue: &Catalogue,
+    older: &[Arc<Generation>],
+    store: &Store,
+) -> Option<Arc<Generation>> {
+    let manifest = match Manifest::read(stored.manifest, catalogue) {
+        Ok(manifest) => manifest,
+        Err(reason) => {
+            error!(%tree, generation = %stored.head.number, %reason, "a stored manifest cannot be read: left out");
+            return None;
+        }
+    };
+    let mut files = Files::signatures(tree, stored.head.number, &manifest, |_| None);
+    let held: std::collections::HashMap<_, _> = stored
+        .records
+        .iter()
+        .filter_map(|record| match record {
+            Record::Held(held) => Some((&held.path, held.blob)),
+            _ => None,
+        })
+        .collect();
+    files.add_listings(tree, &manifest, |identity| {
+        shared(older, &identity)
+            .filter(|entry| entry.held() == held.get(entry.path()).copied())
+            .unwrap_or_else(|| Arc::new(Entry::new(identity, None)))
+    });
+    restore(&files, &stored.records, store.index());
+    let generation = Generation::new(tree.clone(), stored.head, manifest, files, stored.folder);
+    Some(Arc::new(generation))
+}
+
+/// The newest of these generations' entries that has this identity.
+pub(super) fn shared(generations: &[Arc<Generation>], identity: &Identity) -> Option<Arc<Entry>> {
+    let listed = generations.iter().rev().find_map(|generation| generation.listed(&identity.path))?;
+    (listed.entry.identity() == identity).then(|| listed.entry.clone())
+}
