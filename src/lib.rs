@@ -4,6 +4,7 @@ pub mod base;
 pub mod config;
 pub mod fixture;
 pub mod manifest;
+pub mod net;
 pub mod policy;
 pub mod relay;
 pub mod store;

@@ -1,0 +1,7 @@
+//! Sockets: listening, the data workers that accept, and streams that may not stall.
+//!
+//! Never knows what is spoken on a connection. Invariant: connections are bounded in number, and each ends.
+
+pub mod listen;
+pub mod stall;
+pub mod worker;
