@@ -3,6 +3,7 @@
 pub mod base;
 pub mod config;
 pub mod fixture;
+pub mod http;
 pub mod manifest;
 pub mod net;
 pub mod policy;

@@ -1,0 +1,206 @@
+//! The bytes of an answer as hyper takes them: text, a run of a blob, or a run of a fill as it arrives.
+//!
+//! Bytes that are in memory are read on the worker; what the disk must bring is read elsewhere. Invariant: the body ends
+//! cleanly only after every byte that its head promised; else it ends in an error, which hyper shows as a broken transfer.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use hyper::body::{Frame, SizeHint};
+
+use crate::base::limits::BODY_CHUNK_BYTES;
+use crate::base::range::ByteRange;
+use crate::http::record::Record;
+use crate::relay::follow::Follower;
+use crate::relay::serve::Content;
+use crate::store::blobs::{read_cached, read_exact};
+
+/// An answer's body.
+#[derive(Debug, Default)]
+pub struct Body {
+    pieces: VecDeque<Piece>,
+    content: Option<Content>,
+    reading: Option<Reading>,
+    left: u64,
+    record: Option<Record>,
+}
+
+/// What a body is made of, in order.
+#[derive(Debug)]
+enum Piece {
+    Text(Bytes),
+    Run(ByteRange),
+}
+
+/// A read that waits for the disk or for the upstream; it gives the bytes at the start of the run it was begun for.
+struct Reading(Pin<Box<dyn Future<Output = io::Result<Bytes>>>>);
+
+impl std::fmt::Debug for Reading {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Reading")
+    }
+}
+
+impl Body {
+    /// A short text.
+    pub fn text(text: String) -> Self {
+        Self { left: text.len() as u64, pieces: [Piece::Text(text.into())].into(), ..Self::default() }
+    }
+
+    /// One run of a content.
+    pub fn run(content: Content, range: ByteRange) -> Self {
+        Self {
+            left: range.len(),
+            pieces: [Piece::Run(range)].into(),
+            content: Some(content),
+            ..Self::default()
+        }
+    }
+
+    /// Several runs of a content, a head before each and a tail after the last.
+    pub fn runs(content: Content, ranges: &[ByteRange], heads: Vec<Bytes>, tail: Bytes) -> Self {
+        let mut pieces = VecDeque::with_capacity(2 * ranges.len() + 1);
+        for (head, range) in heads.into_iter().zip(ranges) {
+            pieces.extend([Piece::Text(head), Piece::Run(*range)]);
+        }
+        pieces.push_back(Piece::Text(tail));
+        let left = pieces.iter().map(Piece::len).sum();
+        Self { left, pieces, content: Some(content), ..Self::default() }
+    }
+
+    /// Has the request's record told when the body ends, however it ends.
+    #[must_use]
+    pub fn recorded(mut self, record: Record) -> Self {
+        self.record = Some(record);
+        self
+    }
+
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
+        loop {
+            match self.pieces.front_mut() {
+                None => return Poll::Ready(None),
+                Some(Piece::Text(text)) => {
+                    let text = std::mem::take(text);
+                    self.pieces.pop_front();
+                    return Poll::Ready(Some(Ok(text)));
+                }
+                Some(Piece::Run(range)) if range.is_empty() => {
+                    self.pieces.pop_front();
+                }
+                Some(Piece::Run(range)) => {
+                    let read = ready!(poll_read(self.content.as_mut(), &mut self.reading, *range, cx));
+                    if let Ok(bytes) = &read {
+                        *range = range.advanced(bytes.len() as u64);
+                    }
+                    return Poll::Ready(Some(read));
+                }
+            }
+        }
+    }
+}
+
+impl Piece {
+    fn len(&self) -> u64 {
+        match self {
+            Self::Text(text) => text.len() as u64,
+            Self::Run(range) => range.len(),
+        }
+    }
+}
+
+/// Reads from the start of a run, which is not empty; gives at least one byte of it.
+fn poll_read(
+    content: Option<&mut Content>,
+    reading: &mut Option<Reading>,
+    range: ByteRange,
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<Bytes>> {
+    let content = content.ok_or_else(|| io::Error::other("a run without a content"))?;
+    let current = match (reading.as_mut(), content) {
+        (Some(current), _) => current,
+        (None, Content::Bytes(bytes)) => {
+            let (start, end) = (at(range.start()), at(range.end()));
+            return Poll::Ready(Ok(bytes.slice(start..end)));
+        }
+        (None, Content::Blob(blob)) => {
+            let (file, run) = (blob.file().clone(), chunk(range));
+            if let Some(bytes) = cached(&file, run)? {
+                return Poll::Ready(Ok(bytes));
+            }
+            reading.insert(Reading(Box::pin(read(file, run))))
+        }
+        (None, Content::Fill(follower)) => reading.insert(Reading(Box::pin(follow(follower.clone(), range)))),
+    };
+    let read = ready!(current.0.as_mut().poll(cx));
+    *reading = None;
+    Poll::Ready(read)
+}
+
+async fn follow(mut follower: Follower, range: ByteRange) -> io::Result<Bytes> {
+    let (file, run) =
+        follower.available(chunk(range)).await.map_err(|error| io::Error::other(error.to_string()))?;
+    match cached(&file, run)? {
+        Some(bytes) => Ok(bytes),
+        None => read(file, run).await,
+    }
+}
+
+/// What of a run is in memory from its start on.
+fn cached(file: &File, run: ByteRange) -> io::Result<Option<Bytes>> {
+    let mut buffer = vec![0; at(run.len())];
+    Ok(read_cached(file, &mut buffer, run.start())?.map(|count| {
+        buffer.truncate(count);
+        buffer.into()
+    }))
+}
+
+async fn read(file: Arc<File>, run: ByteRange) -> io::Result<Bytes> {
+    let read = tokio::task::spawn_blocking(move || read_exact(&file, at(run.len()), run.start()));
+    read.await.map_err(|error| io::Error::other(error.to_string()))?.map(Bytes::from)
+}
+
+fn chunk(range: ByteRange) -> ByteRange {
+    ByteRange::new(range.start(), range.end().min(range.start() + BODY_CHUNK_BYTES as u64))
+}
+
+fn at(offset: u64) -> usize {
+    usize::try_from(offset).expect("what is in memory is addressable")
+}
+
+impl hyper::body::Body for Body {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        let piece = ready!(self.poll_piece(cx));
+        let this = &mut *self;
+        match &piece {
+            Some(Ok(bytes)) => {
+                this.left -= bytes.len() as u64;
+                if let Some(record) = &mut this.record {
+                    record.sent(bytes.len() as u64);
+                }
+            }
+            Some(Err(error)) => {
+                if let Some(record) = &mut this.record {
+                    record.broken(error);
+                }
+            }
+            None => {}
+        }
+        Poll::Ready(piece.map(|piece| piece.map(Frame::data)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.left == 0
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.left)
+    }
+}

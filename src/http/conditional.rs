@@ -1,0 +1,71 @@
+//! Preconditions (RFC 9110 section 13): whether a request gets its representation, nothing new, or a refusal.
+
+use std::time::SystemTime;
+
+use headers::{
+    ETag, HeaderMapExt, IfMatch, IfModifiedSince, IfNoneMatch, IfRange, IfUnmodifiedSince, LastModified,
+};
+use hyper::header::{HeaderMap, HeaderValue};
+
+use crate::relay::serve::Representation;
+
+/// What the preconditions say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Go on.
+    Proceed,
+    /// 304: the agent has it.
+    NotModified,
+    /// 412.
+    Failed,
+}
+
+/// Evaluates the preconditions of a GET or HEAD in the order of RFC 9110 section 13.2.2.
+pub fn evaluate(request: &HeaderMap, representation: &Representation) -> Verdict {
+    let etag = entity_tag(&representation.etag);
+    let modified = representation.last_modified.as_ref().map(|(_, time)| *time);
+    if let Some(condition) = request.typed_get::<IfMatch>() {
+        if !condition.precondition_passes(&etag) {
+            return Verdict::Failed;
+        }
+    } else if let (Some(condition), Some(modified)) = (request.typed_get::<IfUnmodifiedSince>(), modified)
+        && !condition.precondition_passes(modified)
+    {
+        return Verdict::Failed;
+    }
+    if let Some(condition) = request.typed_get::<IfNoneMatch>() {
+        if !condition.precondition_passes(&etag) {
+            return Verdict::NotModified;
+        }
+    } else if let (Some(condition), Some(modified)) = (request.typed_get::<IfModifiedSince>(), modified)
+        && !condition.is_modified(modified)
+    {
+        return Verdict::NotModified;
+    }
+    Verdict::Proceed
+}
+
+/// Whether a `Range` still holds: there is no `If-Range`, or it names this very state (section 13.1.5). A header that
+/// cannot be read names none.
+pub fn range_holds(request: &HeaderMap, representation: &Representation) -> bool {
+    if !request.contains_key(hyper::header::IF_RANGE) {
+        return true;
+    }
+    let Some(condition) = request.typed_get::<IfRange>() else { return false };
+    let etag = entity_tag(&representation.etag);
+    let modified = representation.last_modified.as_ref().map(|(_, time)| LastModified::from(*time));
+    let modified = modified.filter(|_| is_settled(representation));
+    !condition.is_modified(Some(&etag), modified.as_ref())
+}
+
+/// A date vouches for a state only where it is at least a second older than the answer (section 8.8.2.2).
+fn is_settled(representation: &Representation) -> bool {
+    representation.last_modified.as_ref().is_some_and(|(_, modified)| {
+        SystemTime::now().duration_since(*modified).is_ok_and(|age| age.as_secs() >= 1)
+    })
+}
+
+fn entity_tag(value: &HeaderValue) -> ETag {
+    let text = value.to_str().ok().and_then(|text| text.parse().ok());
+    text.expect("the relay's own entity tags are well-formed")
+}

@@ -1,0 +1,95 @@
+//! One agent's connection: hyper over a socket, with its deadlines, from accept to close.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use hyper::body::{Body as _, Incoming};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpStream;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, error};
+
+use crate::base::address::normalised_peer;
+use crate::base::clock::Clock;
+use crate::base::tally::Tally;
+use crate::http::body::Body;
+use crate::http::mirror;
+use crate::http::record::Record;
+use crate::http::respond::{Failure, failure};
+use crate::http::route::route;
+use crate::net::stall::Stall;
+use crate::relay::live::Live;
+use crate::relay::serve::ServeError;
+use crate::relay::shelf::Shelf;
+
+/// What one data worker serves with.
+#[derive(Debug)]
+pub struct Worker {
+    /// The settings in force.
+    pub live: Arc<ArcSwap<Live>>,
+    /// The relay's counts.
+    pub tally: Arc<Tally>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// What the worker has at hand.
+    pub shelf: Shelf,
+}
+
+/// Serves a connection until either side closes it; once `drain` is cancelled, until the request under way is answered.
+pub async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: SocketAddr, drain: CancellationToken) {
+    let _open = worker.tally.connections_now.hold();
+    worker.tally.connections.one();
+    let agent = normalised_peer(peer);
+    // Answers are written whole; waiting for more would only delay them.
+    let _ = stream.set_nodelay(true);
+    let limits = worker.live.load().limits;
+    let io = TokioIo::new(Stall::new(stream, limits.stall_timeout));
+    let service = service_fn(|request| {
+        let worker = worker.clone();
+        async move { Ok::<_, Infallible>(answer(&worker, request, agent).await) }
+    });
+    let mut connection = std::pin::pin!(
+        http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(limits.head_timeout)
+            .max_buf_size(limits.head_bytes_max)
+            .serve_connection(io, service)
+    );
+    let served = tokio::select! {
+        served = connection.as_mut() => served,
+        () = drain.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = served {
+        debug!(%agent, %error, "a connection ended");
+    }
+}
+
+async fn answer(worker: &Worker, request: Request<Incoming>, agent: SocketAddr) -> Response<Body> {
+    let live = worker.live.load_full();
+    // The body is dropped here unread: a file's request has none.
+    let (request, _) = request.into_parts();
+    let mut record =
+        Record::begin(worker.tally.clone(), worker.clock.clone(), live.log.access, agent, &request);
+    let served = match route(&request, &live) {
+        Ok(route) => mirror::serve(&request, route, agent, &live, &worker.shelf).await,
+        Err(failure) => Err(failure),
+    };
+    let (response, outcome) = served.unwrap_or_else(|failed| {
+        if let Failure::Serve(ServeError::Store(error)) = &failed {
+            error!(path = ?request.uri.path(), %error, "the store could not be read");
+        }
+        (failure(&failed), failed.outcome())
+    });
+    let body_bytes = response.body().size_hint().exact().unwrap_or(0);
+    record.answered(response.status(), outcome, body_bytes);
+    response.map(|body| body.recorded(record))
+}

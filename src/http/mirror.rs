@@ -1,0 +1,182 @@
+//! The mirror: manifests, packages, increments and signatures of the trees (R1, R3.1, R6).
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use hyper::header::{self, HeaderValue};
+use hyper::http::request::Parts;
+use hyper::{Method, Response, StatusCode};
+
+use crate::base::path::TreePath;
+use crate::base::range::ByteRange;
+use crate::base::tally::Outcome;
+use crate::http::body::Body;
+use crate::http::conditional::{Verdict, evaluate, range_holds};
+use crate::http::ranges::{self, Multipart, Wanted, content_range};
+use crate::http::respond::Failure;
+use crate::http::route::Route;
+use crate::policy::decide::{Ask, Permit, Refusal};
+use crate::relay::live::Live;
+use crate::relay::pins::Pins;
+use crate::relay::serve::{self, Representation, ServeError};
+use crate::relay::shelf::Shelf;
+use crate::relay::tree::Tree;
+
+/// Names like `ioth_1668100.1668300` have no type of their own: everything but the manifest is bytes
+/// (activeupdate.md, Tree).
+const PACKAGE_TYPE: &str = "application/octet-stream";
+const MANIFEST_TYPE: &str = "text/plain";
+
+/// What an agent gets depends on who it is: no shared cache may keep it. Manifests and signatures are asked for anew each
+/// time, packages never change under their name and version.
+const FOR_THIS_AGENT: HeaderValue = HeaderValue::from_static("private");
+const FOR_THIS_MOMENT: HeaderValue = HeaderValue::from_static("private, no-cache");
+
+/// How often a file may change at the upstream between its head and its bytes, within one request.
+const MOVES_MAX: usize = 3;
+
+/// Serves one request.
+pub async fn serve(
+    request: &Parts,
+    route: Route,
+    agent: SocketAddr,
+    live: &Live,
+    shelf: &Shelf,
+) -> Result<(Response<Body>, Outcome), Failure> {
+    match route {
+        Route::Manifest(tree) => manifest(request, &tree, agent, live, shelf).await,
+        Route::File(tree, path) => {
+            for _ in 1..MOVES_MAX {
+                match file(request, &tree, &path, agent, live, shelf).await {
+                    Err(Failure::Serve(ServeError::Moved)) => {}
+                    served => return served,
+                }
+            }
+            file(request, &tree, &path, agent, live, shelf).await
+        }
+    }
+}
+
+async fn manifest(
+    request: &Parts,
+    tree: &Arc<Tree>,
+    agent: SocketAddr,
+    live: &Live,
+    shelf: &Shelf,
+) -> Result<(Response<Body>, Outcome), Failure> {
+    let permit = decide(live, agent, Ask::Manifest)?;
+    let snapshot = tree.snapshot().ok_or(Failure::NotReady)?;
+    let current = snapshot.current();
+    if request.method == Method::GET {
+        tree.pins.set(agent.ip(), current.generation.number(), now_secs(tree));
+    }
+    let representation = serve::manifest(permit, current);
+    let (mut response, outcome) = answer(request, representation, MANIFEST_TYPE, live, shelf).await?;
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, FOR_THIS_MOMENT);
+    headers.insert(header::AGE, tree.unconfirmed_secs().into());
+    Ok((response, outcome))
+}
+
+async fn file(
+    request: &Parts,
+    tree: &Arc<Tree>,
+    path: &TreePath,
+    agent: SocketAddr,
+    live: &Live,
+    shelf: &Shelf,
+) -> Result<(Response<Body>, Outcome), Failure> {
+    let snapshot = tree.snapshot();
+    let pinned = tree.pins.find(agent.ip(), now_secs(tree));
+    let on = |number| pinned.is_some_and(|pinned| Pins::same(pinned, number));
+    let listed =
+        snapshot.as_ref().and_then(|snapshot| snapshot.find(path, |generation| on(generation.number())));
+    let ask = listed.map_or(Ask::Unlisted, |listed| Ask::Component(listed.class));
+    let permit = decide(live, agent, ask)?;
+    if snapshot.is_none() {
+        return Err(Failure::NotReady);
+    }
+    let entry = &listed.ok_or(Failure::NotFound)?.entry;
+    let representation = serve::file(permit, tree, entry).await?;
+    let of_a_generation = entry.identity().generation.is_some();
+    let (mut response, outcome) = answer(request, representation, PACKAGE_TYPE, live, shelf).await?;
+    let kept = if of_a_generation { FOR_THIS_MOMENT } else { FOR_THIS_AGENT };
+    response.headers_mut().insert(header::CACHE_CONTROL, kept);
+    Ok((response, outcome))
+}
+
+fn decide(live: &Live, agent: SocketAddr, ask: Ask) -> Result<Permit, Refusal> {
+    live.policy.decide(agent.ip(), ask)
+}
+
+fn now_secs(tree: &Tree) -> u64 {
+    tree.resources.clock.monotonic().as_secs()
+}
+
+/// Answers with the part of a representation that the request asks for.
+async fn answer(
+    request: &Parts,
+    representation: Representation,
+    content_type: &'static str,
+    live: &Live,
+    shelf: &Shelf,
+) -> Result<(Response<Body>, Outcome), Failure> {
+    let headers = &request.headers;
+    match evaluate(headers, &representation) {
+        Verdict::Failed => return Err(Failure::Precondition),
+        Verdict::NotModified => {
+            let mut response = Response::new(Body::default());
+            *response.status_mut() = StatusCode::NOT_MODIFIED;
+            describe(&mut response, &representation);
+            return Ok((response, Outcome::NotModified));
+        }
+        Verdict::Proceed => {}
+    }
+    let (size, outcome) = (representation.size, representation.outcome);
+    // Ranges are for GET alone (RFC 9110 section 14.2).
+    let ranged = (request.method == Method::GET && range_holds(headers, &representation))
+        .then(|| headers.get(header::RANGE))
+        .flatten();
+    let wanted = ranged.map_or(Wanted::Whole, |value| ranges::wanted(value, size, live.limits.ranges_max));
+    let mut response = Response::new(Body::default());
+    describe(&mut response, &representation);
+    let parts = match wanted {
+        Wanted::Unsatisfiable => return Err(Failure::Range(size)),
+        Wanted::Whole => {
+            let head = response.headers_mut();
+            head.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+            head.insert(header::CONTENT_LENGTH, size.into());
+            if request.method == Method::GET {
+                *response.body_mut() = Body::run(representation.open(shelf).await?, ByteRange::whole(size));
+            }
+            return Ok((response, outcome));
+        }
+        Wanted::Ranges(parts) => parts,
+    };
+    let content = representation.open(shelf).await?;
+    *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+    let head = response.headers_mut();
+    if let [range] = parts[..] {
+        head.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+        head.insert(header::CONTENT_LENGTH, range.len().into());
+        let value = HeaderValue::from_str(&content_range(range, size)).expect("digits are a header's value");
+        head.insert(header::CONTENT_RANGE, value);
+        *response.body_mut() = Body::run(content, range);
+    } else {
+        let multipart = Multipart::new(&parts, size, content_type, rand::random());
+        head.insert(header::CONTENT_TYPE, multipart.content_type);
+        head.insert(header::CONTENT_LENGTH, multipart.len.into());
+        *response.body_mut() = Body::runs(content, &parts, multipart.heads, multipart.tail);
+    }
+    Ok((response, outcome))
+}
+
+/// The headers that every answer about a representation has.
+fn describe(response: &mut Response<Body>, representation: &Representation) {
+    let headers = response.headers_mut();
+    headers.insert(header::ETAG, representation.etag.clone());
+    headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    if let Some((value, _)) = &representation.last_modified {
+        headers.insert(header::LAST_MODIFIED, value.clone());
+    }
+}

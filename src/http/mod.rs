@@ -1,0 +1,15 @@
+//! What agents speak: HTTP/1.0 and 1.1 over hyper (R3).
+//!
+//! A request's way: [`connection`] reads it -> [`route`] says what it is for (one match) -> [`mirror`] asks the policy,
+//! finds the entry and gets its representation -> [`conditional`] and [`ranges`] say which part of it -> [`body`] gives
+//! the bytes. What goes wrong becomes a status in [`respond`] (one match); [`record`] counts and logs each request once,
+//! when its body ends. Invariant: a body that cannot be given whole ends in an error on the wire.
+
+pub mod body;
+pub mod conditional;
+pub mod connection;
+pub mod mirror;
+pub mod ranges;
+pub mod record;
+pub mod respond;
+pub mod route;

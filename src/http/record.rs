@@ -1,0 +1,117 @@
+//! What is counted and logged of a request: once, when its body ends or its agent leaves.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::{Method, StatusCode};
+use tracing::{debug, info, warn};
+
+use crate::base::clock::Clock;
+use crate::base::tally::{Outcome, Tally};
+use crate::config::settings::AccessLog;
+
+/// One request's line of the access log.
+#[derive(Debug)]
+pub struct Record {
+    tally: Arc<Tally>,
+    clock: Arc<dyn Clock>,
+    access: AccessLog,
+    started: Duration,
+    agent: SocketAddr,
+    method: Method,
+    path: String,
+    range: Option<String>,
+    status: StatusCode,
+    outcome: Outcome,
+    expected_bytes: u64,
+    sent_bytes: u64,
+    broken: bool,
+}
+
+impl Record {
+    /// Begins a record when a request's head was read.
+    pub fn begin(
+        tally: Arc<Tally>,
+        clock: Arc<dyn Clock>,
+        access: AccessLog,
+        agent: SocketAddr,
+        request: &hyper::http::request::Parts,
+    ) -> Self {
+        let range = request.headers.get(hyper::header::RANGE);
+        Self {
+            tally,
+            started: clock.monotonic(),
+            clock,
+            access,
+            agent,
+            method: request.method.clone(),
+            path: request.uri.path().chars().take(PATH_CHARS_MAX).collect(),
+            range: range.map(|range| {
+                String::from_utf8_lossy(range.as_bytes()).chars().take(RANGE_CHARS_MAX).collect()
+            }),
+            status: StatusCode::OK,
+            outcome: Outcome::Failed,
+            expected_bytes: 0,
+            sent_bytes: 0,
+            broken: false,
+        }
+    }
+
+    /// Notes how the request is answered, with how many bytes of body.
+    pub fn answered(&mut self, status: StatusCode, outcome: Outcome, body_bytes: u64) {
+        self.status = status;
+        self.outcome = outcome;
+        self.expected_bytes = if self.method == Method::HEAD { 0 } else { body_bytes };
+    }
+
+    /// Notes bytes that were handed to the connection.
+    pub fn sent(&mut self, bytes: u64) {
+        self.sent_bytes += bytes;
+        self.tally.sent_bytes.add(bytes);
+    }
+
+    /// Notes that the body broke off on the relay's side.
+    pub fn broken(&mut self, error: &io::Error) {
+        self.broken = true;
+        warn!(agent = %self.agent, path = ?self.path, sent_bytes = self.sent_bytes, %error, "a transfer is broken off");
+    }
+}
+
+/// The longest path and range that a log line holds, in characters.
+const PATH_CHARS_MAX: usize = 1024;
+const RANGE_CHARS_MAX: usize = 200;
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        let outcome = match self.outcome {
+            _ if self.broken => Outcome::Failed,
+            outcome if self.sent_bytes < self.expected_bytes && outcome != Outcome::Failed => {
+                Outcome::GivenUp
+            }
+            outcome => outcome,
+        };
+        self.tally.request(outcome);
+        if self.access == AccessLog::Off {
+            return;
+        }
+        let took = self.clock.monotonic().saturating_sub(self.started);
+        let ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+        let (agent, method, status) = (self.agent, &self.method, self.status.as_u16());
+        info!(
+            target: "access",
+            %agent,
+            %method,
+            path = ?self.path,
+            range = self.range.as_deref(),
+            status,
+            outcome = outcome.name(),
+            bytes = self.sent_bytes,
+            ms,
+        );
+        if outcome == Outcome::GivenUp {
+            debug!(%agent, path = ?self.path, expected_bytes = self.expected_bytes, "the agent left before the end");
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! What goes wrong, as agents see it: one match from failures to statuses, a short line of text, the cause in the log.
+
+use hyper::header::{
+    ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_RANGE, CONTENT_TYPE, HeaderValue, RETRY_AFTER,
+};
+use hyper::{Response, StatusCode};
+use thiserror::Error;
+
+use crate::base::path::PathError;
+use crate::base::tally::Outcome;
+use crate::http::body::Body;
+use crate::policy::decide::Refusal;
+use crate::relay::fill::FillError;
+use crate::relay::serve::ServeError;
+use crate::upstream::UpstreamError;
+
+/// When an agent may ask again for what is not there yet, in seconds.
+const RETRY_SECS: HeaderValue = HeaderValue::from_static("30");
+
+/// Why a request gets no representation.
+#[derive(Debug, Error)]
+pub enum Failure {
+    /// The path cannot be one of a tree.
+    #[error("bad path: {0}")]
+    Path(#[from] PathError),
+    /// The path's escapes are ambiguous.
+    #[error("bad path: {0}")]
+    Escape(&'static str),
+    /// The path is longer than the setting allows.
+    #[error("the path is too long")]
+    PathTooLong,
+    /// A GET or HEAD that claims to have a body.
+    #[error("a request for a file has no body")]
+    RequestBody,
+    /// Neither GET nor HEAD.
+    #[error("only GET and HEAD are allowed here")]
+    Method,
+    /// Nothing there.
+    #[error("not found")]
+    NotFound,
+    /// The policy refuses.
+    #[error("refused: {0}")]
+    Refused(#[from] Refusal),
+    /// `If-Match` or `If-Unmodified-Since` does not hold.
+    #[error("the precondition does not hold")]
+    Precondition,
+    /// No byte of the requested ranges is there; the number is the size.
+    #[error("the range is outside the file's {0} bytes")]
+    Range(u64),
+    /// The tree has no generation yet.
+    #[error("the relay has nothing to serve yet: it is fetching the tree")]
+    NotReady,
+    /// The bytes cannot be had.
+    #[error("{0}")]
+    Serve(#[from] ServeError),
+}
+
+impl Failure {
+    /// The one match.
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::Path(_) | Self::Escape(_) | Self::RequestBody => StatusCode::BAD_REQUEST,
+            Self::PathTooLong => StatusCode::URI_TOO_LONG,
+            Self::Method => StatusCode::METHOD_NOT_ALLOWED,
+            Self::NotFound | Self::Serve(ServeError::Absent) => StatusCode::NOT_FOUND,
+            Self::Refused(_) => StatusCode::FORBIDDEN,
+            Self::Precondition => StatusCode::PRECONDITION_FAILED,
+            Self::Range(_) => StatusCode::RANGE_NOT_SATISFIABLE,
+            Self::NotReady | Self::Serve(ServeError::Moved) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Serve(ServeError::Store(_)) => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Serve(ServeError::Fill(error)) => match &**error {
+                FillError::Upstream(UpstreamError::FirstByte(_) | UpstreamError::Silence(_)) => {
+                    StatusCode::GATEWAY_TIMEOUT
+                }
+                FillError::NotFound | FillError::Upstream(_) | FillError::Changed => StatusCode::BAD_GATEWAY,
+                FillError::Store(_) => StatusCode::INSUFFICIENT_STORAGE,
+                FillError::Stopping => StatusCode::SERVICE_UNAVAILABLE,
+            },
+        }
+    }
+
+    /// How the request is counted.
+    pub fn outcome(&self) -> Outcome {
+        match self.status() {
+            StatusCode::NOT_FOUND => Outcome::NotFound,
+            StatusCode::FORBIDDEN => Outcome::Refused,
+            status if status.is_server_error() => Outcome::Failed,
+            _ => Outcome::BadRequest,
+        }
+    }
+
+    /// What the agent reads: what lies behind the relay stays in its log.
+    fn text(&self) -> String {
+        match self {
+            Self::Serve(ServeError::Store(_)) => "the relay's store failed\n".to_owned(),
+            Self::Serve(ServeError::Fill(error)) => match &**error {
+                FillError::Store(_) => "the relay's store cannot take the file\n".to_owned(),
+                _ => "the relay could not fetch the file from its upstream\n".to_owned(),
+            },
+            told => format!("{told}\n"),
+        }
+    }
+}
+
+/// The answer to a request that failed.
+pub fn failure(failure: &Failure) -> Response<Body> {
+    let status = failure.status();
+    let mut response = Response::new(Body::text(failure.text()));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    match failure {
+        Failure::Range(size) => {
+            let value =
+                HeaderValue::from_str(&format!("bytes */{size}")).expect("digits are a header's value");
+            headers.insert(CONTENT_RANGE, value);
+        }
+        Failure::Method => {
+            headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+        }
+        _ => {}
+    }
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        headers.insert(RETRY_AFTER, RETRY_SECS);
+    }
+    if matches!(failure, Failure::RequestBody | Failure::Method) {
+        // Whatever follows on this connection may be the body: it is not read as a request.
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
