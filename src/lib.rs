@@ -1,5 +1,6 @@
 //! Forebay, an update relay for fleets of security agents.
 
+pub mod admin;
 pub mod base;
 pub mod config;
 pub mod fixture;

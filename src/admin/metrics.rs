@@ -1,0 +1,118 @@
+//! `GET /metrics`: the relay's counts in the OpenMetrics text format, made at each scrape from the tally and the trees.
+
+use std::fmt;
+
+use axum::extract;
+use axum::http::header;
+use axum::response::IntoResponse;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, text};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::Registry;
+
+use crate::admin::State;
+use crate::base::tally::Outcome;
+use crate::relay::tree::Tree;
+
+const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Answers a scrape.
+pub async fn show(extract::State(state): extract::State<State>) -> impl IntoResponse {
+    let mut registry = Registry::with_prefix("forebay");
+    registry.register_collector(Box::new(Scrape(state)));
+    let mut text = String::new();
+    // Writing into a string does not fail.
+    let _ = text::encode(&mut text, &registry);
+    ([(header::CONTENT_TYPE, CONTENT_TYPE)], text)
+}
+
+#[derive(Debug)]
+struct Scrape(State);
+
+/// A gauge's name, its help, and its value for a tree that has one.
+type TreeGauge<'a> = (&'static str, &'static str, &'a dyn Fn(&Tree) -> Option<u64>);
+
+impl Collector for Scrape {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let tally = self.0.tally();
+        let counters = [
+            ("sent_bytes", "Body bytes handed to agents", &tally.sent_bytes),
+            ("upstream_bytes", "Body bytes received from upstreams", &tally.upstream_bytes),
+            ("upstream_requests", "Requests sent to upstreams", &tally.upstream_requests),
+            ("fills_begun", "Fetches from upstreams begun", &tally.fills_begun),
+            ("fills_completed", "Fetches that became a blob", &tally.fills_completed),
+            ("fills_failed", "Fetches that ended in an error", &tally.fills_failed),
+            ("connections", "Agents' connections accepted", &tally.connections),
+            ("refreshes_new", "Refreshes that gave a new generation", &tally.refreshes_new),
+            ("refreshes_same", "Refreshes that found nothing new", &tally.refreshes_same),
+            ("refreshes_failed", "Refreshes that failed", &tally.refreshes_failed),
+            (
+                "unknown_components",
+                "Manifest lines that neither parser nor catalogue knew",
+                &tally.unknown_components,
+            ),
+            ("log_lines_lost", "Log lines lost because their reader was too slow", &tally.log_lines_lost),
+        ];
+        for (name, help, counter) in counters {
+            let metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+            ConstCounter::new(counter.value()).encode(metric)?;
+        }
+        let gauges = [
+            ("fills_now", "Fetches from upstreams under way", tally.fills_now.value()),
+            ("connections_now", "Agents' connections open", tally.connections_now.value()),
+        ];
+        for (name, help, value) in gauges {
+            let metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+            ConstGauge::new(value).encode(metric)?;
+        }
+        self.requests(&mut encoder)?;
+        self.trees(&mut encoder)
+    }
+}
+
+impl Scrape {
+    fn requests(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let mut family =
+            encoder.encode_descriptor("requests", "Requests by outcome", None, MetricType::Counter)?;
+        for outcome in Outcome::ALL {
+            let counter = ConstCounter::new(self.0.tally().requests(outcome));
+            counter.encode(family.encode_family(&[("outcome", outcome.name())])?)?;
+        }
+        Ok(())
+    }
+
+    fn trees(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let now = self.0.resources.clock.wall();
+        let gauges: [TreeGauge<'_>; 5] = [
+            ("generation", "Number of the current generation", &|tree| {
+                Some(tree.snapshot()?.current().generation.number().0)
+            }),
+            ("generation_age_seconds", "Since the current generation's manifest was taken", &|tree| {
+                let taken = tree.snapshot()?.current().generation.taken();
+                u64::try_from(now.duration_since(taken).as_secs()).ok().or(Some(0))
+            }),
+            ("generations_kept", "Generations that are kept", &|tree| {
+                Some(tree.snapshot().map_or(0, |snapshot| snapshot.published().len() as u64))
+            }),
+            (
+                "upstream_unconfirmed_seconds",
+                "Since the upstream last confirmed the current generation",
+                &|tree| Some(tree.unconfirmed_secs()),
+            ),
+            ("upstream_down", "1 while the upstream could not be asked", &|tree| {
+                Some(u64::from(tree.is_upstream_down()))
+            }),
+        ];
+        for (name, help, value) in gauges {
+            let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+            for (_, tree) in &self.0.live.load().trees {
+                if let Some(value) = value(tree) {
+                    ConstGauge::new(value).encode(family.encode_family(&[("tree", tree.name.as_str())])?)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}

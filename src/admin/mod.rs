@@ -1,0 +1,68 @@
+//! What administrators and their programs ask a running relay: health, metrics, status, refresh (R11.2).
+//!
+//! A request's way: [`guard`] (is it meant for this listener?) -> one handler -> JSON or text. Problems are RFC 9457.
+//! Never serves agents. Invariant: nothing here changes what agents may have.
+
+pub mod guard;
+pub mod health;
+pub mod metrics;
+pub mod refresh;
+pub mod respond;
+pub mod status;
+
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use axum::Router;
+use axum::routing::{get, post};
+use tracing::error;
+
+use crate::base::tally::Tally;
+use crate::relay::live::Live;
+use crate::relay::tree::Resources;
+
+/// What the handlers share.
+#[derive(Clone, Debug)]
+pub struct State {
+    live: Arc<ArcSwap<Live>>,
+    resources: Arc<Resources>,
+    identity: Arc<serde_json::Value>,
+    started: Duration,
+}
+
+impl State {
+    /// `identity` is what the relay says of itself: process, addresses.
+    pub fn new(live: Arc<ArcSwap<Live>>, resources: Arc<Resources>, identity: impl serde::Serialize) -> Self {
+        let identity = serde_json::to_value(identity).unwrap_or_default();
+        let started = resources.clock.monotonic();
+        Self { live, resources, identity: Arc::new(identity), started }
+    }
+
+    fn tally(&self) -> &Tally {
+        &self.resources.tally
+    }
+}
+
+/// Serves one admin listener until the relay stops.
+pub async fn serve(listener: TcpListener, state: State) {
+    let stop = state.resources.stop.clone();
+    let routes = Router::new()
+        .route("/healthz", get(health::alive))
+        .route("/readyz", get(health::ready))
+        .route("/metrics", get(metrics::show))
+        .route("/api/v1/status", get(status::show))
+        .route("/api/v1/refresh", post(refresh::ask))
+        .fallback(respond::not_found)
+        .method_not_allowed_fallback(respond::method_not_allowed)
+        .layer(axum::middleware::from_fn(guard::check))
+        .with_state(state);
+    let served = match tokio::net::TcpListener::from_std(listener) {
+        Ok(listener) => axum::serve(listener, routes).with_graceful_shutdown(stop.cancelled_owned()).await,
+        Err(error) => Err(error),
+    };
+    if let Err(error) = served {
+        error!(%error, "the admin listener is lost");
+    }
+}

@@ -1,0 +1,40 @@
+//! `POST /api/v1/refresh`: has trees ask their upstreams now.
+
+use axum::extract::{self, Query};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+use serde_json::json;
+
+use crate::admin::State;
+use crate::admin::respond::Problem;
+
+/// Which tree; all where none is named.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Which {
+    tree: Option<String>,
+}
+
+/// Answers 202 with, for each tree asked, how many refreshes had ended before: when its status shows two more, or one more
+/// that began later, the asked one is over.
+pub async fn ask(extract::State(state): extract::State<State>, Query(which): Query<Which>) -> Response {
+    let live = state.live.load();
+    let asked = live.trees.iter().map(|(_, tree)| tree);
+    let asked: Vec<_> =
+        asked.filter(|tree| which.tree.as_deref().is_none_or(|name| name == tree.name.as_str())).collect();
+    if asked.is_empty() {
+        let names: Vec<&str> = live.trees.iter().map(|(_, tree)| tree.name.as_str()).collect();
+        let detail = format!("no tree '{}'; there are: {}", which.tree.unwrap_or_default(), names.join(", "));
+        return Problem::new(StatusCode::NOT_FOUND, detail).into_response();
+    }
+    let mut trees = Vec::new();
+    for tree in asked {
+        let progress = tree.progress().borrow().clone();
+        // One that is under way may have read the manifest before it changed: the next one counts.
+        let until = progress.ended + 1 + u64::from(progress.running);
+        tree.refresh_wanted();
+        trees.push(json!({ "name": tree.name, "until_ended": until }));
+    }
+    (StatusCode::ACCEPTED, axum::Json(json!({ "trees": trees }))).into_response()
+}
