@@ -1,7 +1,75 @@
-//! Forebay, an update relay for fleets of security agents.
+//! Forebay, an update relay for fleets of security agents: it mirrors an ActiveUpdate tree into a content-addressed store,
+//! serves it over IPv6 and IPv4, and shows each agent only what its scope allows. One binary, and this library.
+//!
+//! ```no_run
+//! use forebay::app::Relay;
+//! use forebay::config::settings::Settings;
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let settings = Settings::for_upstream("http://osce14-p.activeupdate.trendmicro.com/activeupdate/")?;
+//! let relay = Relay::start(settings)?;
+//! println!("agents reach it at {:?}", relay.running().listen);
+//! relay.shutdown().await;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # The map
+//!
+//! A file imports lower layers only, and its own folder; `tests/it/layers.rs` checks it.
+//!
+//! | layer | folder | what it holds |
+//! |---|---|---|
+//! | commands | `main.rs`, `cli/` | what can be typed, a file for each command |
+//! | wiring | `app.rs` | the only place that wires parts and owns tasks: [`app::Relay::start`] |
+//! | drivers | `http/` | what agents speak; where a URL is handled: `http/route.rs`; the status of an error: `http/respond.rs` |
+//! | | `admin/` | health, metrics, status, refresh, for administrators and their programs |
+//! | | `fixture/` | writes trees for tests; shares no code with the parser |
+//! | use cases | `relay/` | serve (hit or fill), fill, refresh (a new generation) |
+//! | parts | `net/` | sockets, data workers, streams that may not stall |
+//! | | `store/` | staging, blobs, generations, index (sled); the layout on disk: `store/mod.rs` |
+//! | | `upstream/` | where a tree comes from: URLs in order, or a directory |
+//! | knowledge | `config/` | file -> checked settings; a default and its reason: `config/settings.rs` |
+//! | | `policy/` | who may have what; why a request was refused: `policy/decide.rs` |
+//! | | `manifest/` | `server.ini`: lines, what they list, the class of a component, what a scope sees |
+//! | | `base/` | paths, identifiers, ranges, bounds, the clock, the tally |
+//!
+//! Knowledge does no I/O, knows no clock and is not async. Within it, `config` stands above `policy` and `manifest`, since
+//! settings hold scopes and catalogue rules.
+//!
+//! # Words
+//!
+//! | word | meaning |
+//! |---|---|
+//! | relay | the running program |
+//! | tree | a base path and its manifest with what it names |
+//! | upstream, origin | where a tree comes from; one URL of it, or its directory |
+//! | manifest | `server.ini`, parsed without losing a byte |
+//! | component, class | what the manifest lists; pattern, engine, driver, hotfix or program |
+//! | package, increment | a component's full file; a file that takes it from one version to the next |
+//! | generation | one manifest with all it names, numbered, visible as a whole |
+//! | candidate | a generation that is being fetched |
+//! | blob | immutable bytes in the store, named by BLAKE3 |
+//! | entry | a file of a tree: path -> blob, validators; the class stands in the generation |
+//! | fill | the one fetch that brings a blob in; readers follow it |
+//! | scope | what an agent may update |
+//! | view | the manifest that a scope sees |
+//! | permit | proof of a decision: only `policy` makes one, every answer spends one |
+//!
+//! # Where the design was changed
+//!
+//! - A fill belongs to its entry, not to a table of fills: generations that name the same file share the entry, so "one
+//!   fetch for each object" needs no key that could be wrong.
+//! - The layer of knowledge has an order (above).
+//! - Manifests have no `Last-Modified`, only a strong entity tag: views differ by scope, and a date would tell an agent whose
+//!   scope was widened that nothing changed.
+//! - A package that stands in a new generation under the same path, version and size is taken over without asking the
+//!   upstream, unless its signature differs: then the upstream is asked whether it changed.
 
 pub mod admin;
+pub mod app;
 pub mod base;
+pub mod cli;
 pub mod config;
 pub mod fixture;
 pub mod http;

@@ -1,0 +1,31 @@
+//! `forebay check`: is it right, before it runs?
+
+use std::path::PathBuf;
+
+use clap::Subcommand;
+
+use crate::cli::{Failed, settings};
+
+/// What can be checked.
+#[derive(Debug, Subcommand)]
+pub enum Check {
+    /// Read a settings file whole and name everything that is wrong with it.
+    Config {
+        /// The settings file, in TOML.
+        file: PathBuf,
+    },
+}
+
+impl Check {
+    /// Checks it.
+    pub fn run(self) -> Result<(), Failed> {
+        match self {
+            Self::Config { file } => {
+                let settings = settings::read(&file)?;
+                let trees: Vec<&str> = settings.trees.iter().map(|tree| tree.path.as_str()).collect();
+                println!("{}: right; trees: {}", file.display(), trees.join(", "));
+                Ok(())
+            }
+        }
+    }
+}

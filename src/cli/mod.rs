@@ -1,0 +1,87 @@
+//! The commands of `forebay`, each a file. Here: what can be typed, and how an error ends the program.
+//!
+//! Exit codes: 0 done, 1 it failed (the reason on standard error), 2 the command line is wrong (clap's).
+
+pub mod check;
+pub mod client;
+pub mod fixture;
+pub mod logging;
+pub mod progress;
+pub mod refresh;
+pub mod serve;
+pub mod settings;
+pub mod status;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// An update relay for fleets of security agents.
+#[derive(Debug, Parser)]
+#[command(name = "forebay", version, about, arg_required_else_help = true)]
+pub struct Command {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Run the relay.
+    Serve(serve::Serve),
+    /// Have the running relay ask its upstreams now, and wait for what comes of it.
+    Refresh(refresh::Refresh),
+    /// Show what the running relay is doing.
+    Status(status::Status),
+    /// Check something without running the relay.
+    #[command(subcommand)]
+    Check(check::Check),
+    /// Write a tree in `ActiveUpdate`'s grammar for tests, or publish the next release into one.
+    Fixture(fixture::Fixture),
+}
+
+/// Why a command failed, in words for the person who typed it.
+#[derive(Debug)]
+pub struct Failed(String);
+
+impl<E: std::error::Error> From<E> for Failed {
+    fn from(error: E) -> Self {
+        let mut text = error.to_string();
+        let mut under = error.source();
+        while let Some(error) = under {
+            let cause = error.to_string();
+            // Transparent errors repeat what they wrap.
+            if !text.ends_with(&cause) {
+                text = format!("{text}: {cause}");
+            }
+            under = error.source();
+        }
+        Self(text)
+    }
+}
+
+impl Failed {
+    /// A failure that no error stands behind.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+}
+
+/// Runs the command that was typed.
+pub fn run() -> ExitCode {
+    let done = match Command::parse().verb {
+        Verb::Serve(command) => command.run(),
+        Verb::Refresh(command) => command.run(),
+        Verb::Status(command) => command.run(),
+        Verb::Check(command) => command.run(),
+        Verb::Fixture(command) => command.run(),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failed(text)) => {
+            for line in text.lines() {
+                eprintln!("forebay: {line}");
+            }
+            ExitCode::FAILURE
+        }
+    }
+}

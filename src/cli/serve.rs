@@ -1,0 +1,197 @@
+//! `forebay serve`: runs the relay until it is told to stop.
+//!
+//! SIGTERM or SIGINT drains, a second one stops at once; SIGHUP reads the settings file again.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::Args;
+use indicatif::MultiProgress;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing::{error, info, warn};
+
+use crate::app::{Relay, RelayHandle};
+use crate::cli::logging::Logging;
+use crate::cli::progress::Work;
+use crate::cli::{Failed, settings};
+use crate::config::settings::{Listen, Settings};
+use crate::relay::tree::Tree;
+
+/// Runs the relay.
+#[derive(Debug, Args)]
+pub struct Serve {
+    /// The settings file, in TOML; 'forebay check config FILE' checks it.
+    #[arg(long, required_unless_present = "upstream")]
+    config: Option<PathBuf>,
+    /// Where the tree comes from: an http(s) URL that ends before server.ini, or a folder. Without a settings file.
+    #[arg(long, conflicts_with = "config")]
+    upstream: Option<String>,
+    /// The data folder, instead of the settings'.
+    #[arg(long)]
+    data: Option<PathBuf>,
+    /// Addresses for agents, instead of the settings'. May be given several times.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    listen: Vec<SocketAddr>,
+    /// Addresses for administrators, instead of the settings'. May be given several times.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    admin_listen: Vec<SocketAddr>,
+}
+
+impl Serve {
+    /// Runs until a signal.
+    pub fn run(self) -> Result<(), Failed> {
+        let settings = self.settings()?;
+        let bars = Arc::new(MultiProgress::new());
+        let logging = Logging::start(&settings.log, &bars);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        // Signals are caught before anything is to be lost by them.
+        let mut signals = runtime.block_on(async { Signals::catch() })?;
+        let relay = Relay::start(settings)?;
+        greet(&relay, &self);
+        runtime.block_on(async {
+            let shown = tokio::spawn(show_refreshes(relay.trees(), bars));
+            let ended = self.until_signal(relay, &logging, &mut signals).await;
+            shown.abort();
+            ended
+        })
+    }
+
+    fn settings(&self) -> Result<Settings, Failed> {
+        let mut settings = match (&self.config, &self.upstream) {
+            (Some(file), _) => settings::read(file)?,
+            (None, upstream) => Settings::for_upstream(upstream.as_deref().unwrap_or_default())?,
+        };
+        if let Some(data) = &self.data {
+            settings.data.clone_from(data);
+        }
+        if !self.listen.is_empty() {
+            settings.listen = Listen::Configured(self.listen.clone());
+        }
+        if !self.admin_listen.is_empty() {
+            settings.admin = Listen::Configured(self.admin_listen.clone());
+        }
+        Ok(settings)
+    }
+
+    async fn until_signal(
+        &self,
+        mut relay: RelayHandle,
+        logging: &Logging,
+        signals: &mut Signals,
+    ) -> Result<(), Failed> {
+        while signals.next().await == Caught::Reload {
+            self.reload(&mut relay, logging);
+        }
+        info!(
+            lost_log_lines = logging.lost_lines(),
+            "stopping: transfers under way may end; a second signal cuts them"
+        );
+        let stopper = relay.stopper();
+        let mut ending = std::pin::pin!(relay.shutdown());
+        loop {
+            tokio::select! {
+                () = &mut ending => return Ok(()),
+                caught = signals.next() => if caught == Caught::Stop {
+                    warn!("stopping at once");
+                    stopper.now();
+                },
+            }
+        }
+    }
+
+    fn reload(&self, relay: &mut RelayHandle, logging: &Logging) {
+        if self.config.is_none() {
+            warn!("there is no settings file to read again");
+            return;
+        }
+        let reloaded = self.settings().and_then(|settings| {
+            logging.set_level(settings.log.level);
+            Ok(relay.reload(settings)?)
+        });
+        match reloaded {
+            Ok(kept) if kept.is_empty() => info!("the settings are read again and in force"),
+            Ok(kept) => {
+                warn!(needs_restart = %kept.join(", "), "the settings are in force but for these, which need a restart");
+            }
+            Err(Failed(reason)) => error!(%reason, "the settings are wrong: those before stay in force"),
+        }
+    }
+}
+
+/// Says what was started, and what to try.
+fn greet(relay: &RelayHandle, command: &Serve) {
+    let running = relay.running();
+    let base = relay.trees().first().map(|tree| tree.settings().path.as_str().to_owned()).unwrap_or_default();
+    println!("forebay {} is running", env!("CARGO_PKG_VERSION"));
+    for address in &running.listen {
+        println!("  agents          http://{address}{base}");
+    }
+    for address in &running.admin {
+        println!("  administrators  http://{address}/metrics");
+    }
+    let data = relay.data();
+    println!("  data            {}", data.canonicalize().unwrap_or(data).display());
+    if let Some(file) = &command.config {
+        println!("  settings        {}", file.display());
+    }
+    if let Some(address) = running.listen.first() {
+        let host = match address {
+            SocketAddr::V6(v6) if v6.ip().is_unspecified() => format!("[::1]:{}", v6.port()),
+            SocketAddr::V4(v4) if v4.ip().is_unspecified() => format!("127.0.0.1:{}", v4.port()),
+            address => address.to_string(),
+        };
+        println!("try: curl 'http://{host}{base}server.ini'");
+    }
+}
+
+/// What a signal asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Caught {
+    Stop,
+    Reload,
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+}
+
+impl Signals {
+    fn catch() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hang_up: signal(SignalKind::hangup())?,
+        })
+    }
+
+    async fn next(&mut self) -> Caught {
+        tokio::select! {
+            _ = self.terminate.recv() => Caught::Stop,
+            _ = self.interrupt.recv() => Caught::Stop,
+            _ = self.hang_up.recv() => Caught::Reload,
+        }
+    }
+}
+
+/// Shows each tree's refreshes while they run.
+async fn show_refreshes(trees: Vec<Arc<Tree>>, bars: Arc<MultiProgress>) {
+    let shown = trees.into_iter().map(|tree| show_refresh(tree, bars.clone()));
+    futures_util::future::join_all(shown).await;
+}
+
+async fn show_refresh(tree: Arc<Tree>, bars: Arc<MultiProgress>) {
+    let mut progress = tree.progress().subscribe();
+    let mut work = None;
+    while progress.changed().await.is_ok() {
+        let now = progress.borrow_and_update().clone();
+        if now.running && now.files > 0 {
+            let work = work.get_or_insert_with(|| Work::begin(&bars, tree.name.as_str()));
+            work.show(now.bytes_done, now.bytes, &format!("file {} of {}", now.files_done, now.files));
+        } else if let Some(work) = work.take() {
+            Work::end(work);
+        }
+    }
+}

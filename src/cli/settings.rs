@@ -1,0 +1,25 @@
+//! Where a command's settings come from: a file, or an upstream on the command line.
+
+use std::io::Read;
+use std::path::Path;
+
+use crate::cli::Failed;
+use crate::config::settings::Settings;
+
+/// The largest settings file, in bytes: 1,024 ranges and 64 trees fit many times.
+const FILE_BYTES_MAX: u64 = 4 << 20;
+
+/// Reads and checks a settings file.
+pub fn read(path: &Path) -> Result<Settings, Failed> {
+    let named = |what: &dyn std::fmt::Display| Failed::new(format!("{}: {what}", path.display()));
+    let file = std::fs::File::open(path).map_err(|error| named(&error))?;
+    let mut text = String::new();
+    file.take(FILE_BYTES_MAX + 1).read_to_string(&mut text).map_err(|error| named(&error))?;
+    if text.len() as u64 > FILE_BYTES_MAX {
+        return Err(named(&format_args!("a settings file has at most {FILE_BYTES_MAX} bytes")));
+    }
+    crate::config::parse(&text).map_err(|errors| {
+        let lines: Vec<String> = errors.iter().map(|error| format!("{}: {error}", path.display())).collect();
+        Failed::new(lines.join("\n"))
+    })
+}

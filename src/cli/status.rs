@@ -1,0 +1,137 @@
+//! `forebay status`: a screen of what the running relay is doing.
+
+use std::fmt::Write;
+
+use clap::Args;
+use hyper::Method;
+use indicatif::{HumanBytes, HumanCount, HumanDuration};
+use serde_json::Value;
+
+use crate::cli::Failed;
+use crate::cli::client::{Which, ask};
+
+/// Shows a running relay.
+#[derive(Debug, Args)]
+pub struct Status {
+    #[command(flatten)]
+    which: Which,
+    /// Print JSON for programs.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Status {
+    /// Asks and shows.
+    pub fn run(self) -> Result<(), Failed> {
+        let relay = self.which.find()?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let status = runtime.block_on(ask(&relay, Method::GET, "/api/v1/status"))?;
+        if self.json {
+            println!("{}", serde_json::to_string_pretty(&status)?);
+        } else {
+            print!("{}", screen(&status));
+        }
+        Ok(())
+    }
+}
+
+fn screen(status: &Value) -> String {
+    let mut text = String::new();
+    let list = |values: &Value| {
+        let words = values.as_array().into_iter().flatten().filter_map(Value::as_str);
+        words.collect::<Vec<_>>().join("  ")
+    };
+    // Writing into a string does not fail.
+    let _ = writeln!(
+        text,
+        "forebay {}  process {}  up {}\nlistens    {}\nadmin      {}\ndata       {}",
+        status["version"].as_str().unwrap_or_default(),
+        status["pid"],
+        duration(&status["uptime_secs"]),
+        list(&status["listen"]),
+        list(&status["admin"]),
+        status["data"].as_str().unwrap_or_default(),
+    );
+    for tree in status["trees"].as_array().into_iter().flatten() {
+        let _ = write!(text, "\n{}", tree_screen(tree, &list(&tree["upstream"])));
+    }
+    let counts = &status["counts"];
+    let _ = writeln!(
+        text,
+        "\nto agents  {}  over {} connections, {} open\nupstream   {}  in {} requests; fills: {} under way, {} complete, {} failed",
+        bytes(&counts["sent_bytes"]),
+        count(&counts["connections"]),
+        count(&counts["connections_now"]),
+        bytes(&counts["upstream_bytes"]),
+        count(&counts["upstream_requests"]),
+        count(&counts["fills_now"]),
+        count(&counts["fills_completed"]),
+        count(&counts["fills_failed"]),
+    );
+    let requests = status["requests"].as_object().into_iter().flatten();
+    let requests =
+        requests.filter(|(_, value)| **value != 0).map(|(name, value)| format!("{name} {}", count(value)));
+    let requests = requests.collect::<Vec<_>>().join("  ");
+    let _ = writeln!(text, "requests   {}", if requests.is_empty() { "none yet" } else { &requests });
+    text
+}
+
+fn tree_screen(tree: &Value, upstream: &str) -> String {
+    let mut text = String::new();
+    let down = if tree["upstream_down"] == true { "  DOWN: served from the store" } else { "" };
+    let _ = writeln!(
+        text,
+        "tree {}  at {}\n  upstream   {upstream}{down}",
+        tree["name"].as_str().unwrap_or_default(),
+        tree["path"].as_str().unwrap_or_default(),
+    );
+    let generation = &tree["generation"];
+    if generation.is_null() {
+        let _ = writeln!(text, "  generation none yet");
+    } else {
+        let _ = writeln!(
+            text,
+            "  generation {}  taken {}  confirmed {} ago  ({} kept)\n  files      {} of {} held, {} of {}; {} increments withheld, {} unknown lines",
+            generation["number"],
+            generation["taken"].as_str().unwrap_or_default(),
+            duration(&tree["unconfirmed_secs"]),
+            tree["kept"],
+            count(&generation["files_held"]),
+            count(&generation["files"]),
+            bytes(&generation["bytes_held"]),
+            bytes(&generation["bytes"]),
+            count(&generation["withheld"]),
+            count(&generation["unknown"]),
+        );
+    }
+    let refresh = &tree["refresh"];
+    let state = match &refresh["last"] {
+        _ if refresh["running"] == true => format!(
+            "under way: file {} of {}, {} of {}",
+            refresh["files_done"],
+            refresh["files"],
+            bytes(&refresh["bytes_done"]),
+            bytes(&refresh["bytes"])
+        ),
+        Value::String(_) => "nothing new".to_owned(),
+        Value::Object(last) if last.contains_key("failed") => {
+            format!("FAILED: {}", last["failed"].as_str().unwrap_or_default())
+        }
+        Value::Object(last) => format!("generation {} was new", last["new"]),
+        _ => "none yet".to_owned(),
+    };
+    let _ = writeln!(text, "  refresh    {state}");
+    text
+}
+
+fn bytes(value: &Value) -> String {
+    HumanBytes(value.as_u64().unwrap_or(0)).to_string()
+}
+
+fn count(value: &Value) -> String {
+    HumanCount(value.as_u64().unwrap_or(0)).to_string()
+}
+
+fn duration(value: &Value) -> String {
+    HumanDuration(std::time::Duration::from_secs(value.as_u64().unwrap_or(0))).to_string()
+}
