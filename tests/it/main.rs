@@ -1,1 +1,17 @@
-//! Integration tests.
+//! The tests of Forebay as a whole: real sockets, real processes, a hostile origin. R numbers are those of the requirements.
+//!
+//! What is checked
+//! - `layers`: a file imports lower layers only; what knows does no I/O; sled stays in its folders; lib.rs names each folder.
+//!
+//! What the tests stand on, each with tests of its own
+//! - `origin`: an ActiveUpdate server that serves, counts at the socket, lies, stalls and breaks off (R1.5, R2).
+//! - `raw`: an HTTP client that sends exact bytes and tells a short body from a reset, and from a whole one (R2.3, R3).
+//! - `process`: the binary and stock tools as processes: their lines, signals and ends (R11).
+//!
+//! A test whose tool or network is missing fails under `CI=true` and says elsewhere that it was skipped (`process::missing`).
+#![cfg(test)]
+
+mod layers;
+mod origin;
+mod process;
+mod raw;
