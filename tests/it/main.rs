@@ -2,10 +2,12 @@
 //!
 //! What is checked
 //! - `layers`: a file imports lower layers only; what knows does no I/O; sled stays in its folders; lib.rs names each folder.
+//! - `serve`: every file of the tree over both families; the store serves after a restart without the upstream (R1.1, R1.6).
 //!
 //! What the tests stand on, each with tests of its own
 //! - `origin`: an ActiveUpdate server that serves, counts at the socket, lies, stalls and breaks off (R1.5, R2).
 //! - `raw`: an HTTP client that sends exact bytes and tells a short body from a reset, and from a whole one (R2.3, R3).
+//! - `relay`: a relay inside the test's process, on real sockets.
 //! - `process`: the binary and stock tools as processes: their lines, signals and ends (R11).
 //!
 //! A test whose tool or network is missing fails under `CI=true` and says elsewhere that it was skipped (`process::missing`).
@@ -15,3 +17,5 @@ mod layers;
 mod origin;
 mod process;
 mod raw;
+mod relay;
+mod serve;

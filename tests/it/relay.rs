@@ -1,0 +1,119 @@
+//! A relay inside the test's process: real sockets, a data folder of its own, ended with the test.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use forebay::app::{Relay, RelayHandle};
+use forebay::config::settings::{Listen, Settings};
+use forebay::relay::refresh::{Last, Progress};
+use tempfile::TempDir;
+
+/// How long a refresh may take before the test fails.
+const REFRESH: Duration = Duration::from_secs(60);
+
+/// A relay that runs, and its data folder.
+pub(crate) struct Running {
+    handle: RelayHandle,
+    data: TempDir,
+    settings: Settings,
+    runtime: tokio::runtime::Runtime,
+}
+
+/// Settings for one upstream, a URL or a folder: port 0 on both families' loopback, refreshed only when asked to.
+pub(crate) fn settings(upstream: &str) -> Settings {
+    let mut settings = Settings::for_upstream(upstream).unwrap();
+    settings.listen = Listen::Configured(vec!["127.0.0.1:0".parse().unwrap(), "[::1]:0".parse().unwrap()]);
+    settings.admin = Listen::Configured(vec!["127.0.0.1:0".parse().unwrap()]);
+    settings.workers = Some(2);
+    settings.trees[0].refresh = Duration::from_hours(24);
+    settings
+}
+
+impl Running {
+    /// Starts a relay with an empty data folder.
+    pub(crate) fn start(settings: Settings) -> Self {
+        Self::start_on(settings, tempfile::tempdir().unwrap())
+    }
+
+    /// Starts a relay for an upstream and waits until its first refresh has ended, well or not.
+    pub(crate) fn refreshed(settings: Settings) -> Self {
+        let relay = Self::start(settings);
+        relay.wait_refreshes(1);
+        relay
+    }
+
+    /// Starts a relay on a data folder.
+    pub(crate) fn start_on(mut settings: Settings, data: TempDir) -> Self {
+        settings.data = data.path().to_owned();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let handle = Relay::start(settings.clone()).unwrap();
+        Self { handle, data, settings, runtime }
+    }
+
+    /// Stops the relay in order and starts it again on the same data.
+    pub(crate) fn restart(self) -> Self {
+        let (settings, data) = self.stop();
+        Self::start_on(settings, data)
+    }
+
+    /// Stops the relay in order; gives its settings and its data.
+    pub(crate) fn stop(self) -> (Settings, TempDir) {
+        self.runtime.block_on(self.handle.shutdown());
+        (self.settings, self.data)
+    }
+
+    /// Where agents reach it over IPv4.
+    pub(crate) fn v4(&self) -> SocketAddr {
+        self.handle.running().listen[0]
+    }
+
+    /// Where agents reach it over IPv6.
+    pub(crate) fn v6(&self) -> SocketAddr {
+        self.handle.running().listen[1]
+    }
+
+    /// Where administrators reach it.
+    pub(crate) fn admin(&self) -> SocketAddr {
+        self.handle.running().admin[0]
+    }
+
+    /// The handle itself.
+    pub(crate) fn handle(&mut self) -> &mut RelayHandle {
+        &mut self.handle
+    }
+
+    /// Its data folder.
+    pub(crate) fn data(&self) -> &Path {
+        self.data.path()
+    }
+
+    /// Waits until `count` refreshes of the first tree have ended since the start; gives how the last one did.
+    pub(crate) fn wait_refreshes(&self, count: u64) -> Last {
+        self.wait_progress(|progress| !progress.running && progress.ended >= count).last.unwrap()
+    }
+
+    /// Waits until the first tree's refresh has come so far.
+    pub(crate) fn wait_progress(&self, reached: impl Fn(&Progress) -> bool) -> Progress {
+        let tree = self.handle.trees()[0].clone();
+        self.runtime.block_on(async {
+            let mut progress = tree.progress().subscribe();
+            let reached = tokio::time::timeout(REFRESH, progress.wait_for(|now| reached(now))).await;
+            reached.expect("the refresh came no further in time").unwrap().clone()
+        })
+    }
+
+    /// Has the first tree refreshed now; gives how that ended.
+    pub(crate) fn refresh(&self) -> Last {
+        let tree = self.handle.trees()[0].clone();
+        let ended = tree.progress().borrow().ended;
+        tree.refresh_wanted();
+        self.wait_refreshes(ended + 1)
+    }
+
+    /// The number of the first tree's current generation; 0 before there is one.
+    pub(crate) fn generation(&self) -> u64 {
+        let snapshot = self.handle.trees()[0].snapshot();
+        snapshot.map_or(0, |snapshot| snapshot.current().generation.number().0)
+    }
+}
