@@ -16,7 +16,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
-use tokio::runtime::Runtime;
+use tokio::runtime::{Handle, Runtime};
 use tokio::sync::{Notify, Semaphore, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -105,7 +105,7 @@ pub enum StartError {
 /// Everything that must be ended.
 #[derive(Debug)]
 struct Parts {
-    control: Runtime,
+    control: Control,
     workers: Vec<JoinHandle<()>>,
     stop: Stop,
     drain: Duration,
@@ -113,6 +113,35 @@ struct Parts {
     live: Arc<ArcSwap<Live>>,
     settings: Settings,
     running_file: PathBuf,
+}
+
+/// The control runtime. Dropped, it does not wait: a start that fails may be dropped within another runtime's task.
+#[derive(Debug)]
+struct Control(Option<Runtime>);
+
+impl Control {
+    fn start() -> Result<Self, StartError> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(CONTROL_THREADS)
+            .thread_name("control")
+            .enable_all()
+            .build();
+        runtime
+            .map(|runtime| Self(Some(runtime)))
+            .map_err(|error| StartError::System("control runtime", error))
+    }
+
+    fn runtime(&self) -> &Runtime {
+        self.0.as_ref().expect("the runtime is there until it is dropped")
+    }
+}
+
+impl Drop for Control {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
 }
 
 impl Relay {
@@ -123,8 +152,9 @@ impl Relay {
         let store = Arc::new(Store::open(&settings.data)?);
         let listeners = bind(&settings.listen, workers)?;
         let admin_listeners = bind(&settings.admin, 1)?;
-        let control = control_runtime().map_err(|error| StartError::System("control runtime", error))?;
-        let resources = resources(&settings, store, &control);
+        let control = Control::start()?;
+        let runtime = control.runtime().handle().clone();
+        let resources = resources(&settings, store, runtime.clone());
         let client = client(settings.upstream.connect, settings.upstream.ca_file.as_deref())?;
         let trees = open_trees(&settings, &client, &resources)?;
         let live = Arc::new(ArcSwap::from_pointee(compile(&settings, trees.clone())));
@@ -133,21 +163,22 @@ impl Relay {
             listen: listeners.iter().map(|listener| listener.address).collect(),
             admin: admin_listeners.iter().map(|listener| listener.address).collect(),
         };
-        let stop = Stop::default();
-        let threads = start_workers(workers, listeners, &settings, &live, &resources, &stop)
-            .map_err(|error| StartError::System("data workers", error))?;
-        for tree in &trees {
-            resources.tasks.spawn_on(refresh::run(tree.clone()), control.handle());
-        }
-        resources.tasks.spawn_on(sweep::run(resources.clone(), trees), control.handle());
-        let state = admin::State::new(live.clone(), resources.clone(), running.clone());
-        for listener in admin_listeners.into_iter().flat_map(|listener| listener.sockets) {
-            resources.tasks.spawn_on(admin::serve(listener, state.clone()), control.handle());
-        }
         let running_file = settings.data.join(RUNNING);
         let text = serde_json::to_vec_pretty(&running).unwrap_or_default();
         std::fs::write(&running_file, text)
             .map_err(|error| StartError::System("writing running.json", error))?;
+        let stop = Stop::default();
+        let threads = start_workers(workers, listeners, &settings, &live, &resources, &stop)
+            .inspect_err(|_| stop.now.cancel())
+            .map_err(|error| StartError::System("data workers", error))?;
+        for tree in &trees {
+            resources.tasks.spawn_on(refresh::run(tree.clone()), &runtime);
+        }
+        resources.tasks.spawn_on(sweep::run(resources.clone(), trees), &runtime);
+        let state = admin::State::new(live.clone(), resources.clone(), running.clone());
+        for listener in admin_listeners.into_iter().flat_map(|listener| listener.sockets) {
+            resources.tasks.spawn_on(admin::serve(listener, state.clone()), &runtime);
+        }
         let drain = settings.limits.drain;
         let parts = Parts { control, workers: threads, stop, drain, resources, live, settings, running_file };
         Ok(RelayHandle { parts: Some(parts), running })
@@ -237,13 +268,13 @@ impl Stopper {
 }
 
 impl Parts {
-    fn end(self) {
+    fn end(mut self) {
         self.stop.drain.cancel();
         let (now, drain) = (self.stop.now.clone(), self.drain);
         let drained = CancellationToken::new();
         let deadline = {
             let drained = drained.clone();
-            self.control.spawn(async move {
+            self.control.runtime().spawn(async move {
                 if tokio::time::timeout(drain, drained.cancelled()).await.is_err() {
                     warn!(secs = drain.as_secs(), "transfers are cut: the drain's deadline is over");
                     now.cancel();
@@ -260,10 +291,17 @@ impl Parts {
         self.resources.stop.cancel();
         self.resources.tasks.close();
         let tasks = self.resources.tasks.clone();
-        if self.control.block_on(async { tokio::time::timeout(TASKS_END, tasks.wait()).await }).is_err() {
+        if self
+            .control
+            .runtime()
+            .block_on(async { tokio::time::timeout(TASKS_END, tasks.wait()).await })
+            .is_err()
+        {
             warn!("fills or refreshes did not end in time");
         }
-        self.control.shutdown_timeout(TASKS_END);
+        if let Some(runtime) = self.control.0.take() {
+            runtime.shutdown_timeout(TASKS_END);
+        }
         self.resources.store.close();
         // That it is gone already is as good.
         let _ = std::fs::remove_file(&self.running_file);
@@ -271,20 +309,12 @@ impl Parts {
     }
 }
 
-fn control_runtime() -> io::Result<Runtime> {
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(CONTROL_THREADS)
-        .thread_name("control")
-        .enable_all()
-        .build()
-}
-
-fn resources(settings: &Settings, store: Arc<Store>, control: &Runtime) -> Arc<Resources> {
+fn resources(settings: &Settings, store: Arc<Store>, runtime: Handle) -> Arc<Resources> {
     Arc::new(Resources {
         store,
         tally: Arc::new(Tally::default()),
         clock: Arc::new(SystemClock::default()),
-        runtime: control.handle().clone(),
+        runtime,
         tasks: TaskTracker::new(),
         stop: CancellationToken::new(),
         fill_slots: Semaphore::new(settings.fill.at_once),

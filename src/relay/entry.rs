@@ -3,6 +3,7 @@
 //! Generations that name the same file share the entry. Invariant: an entry's state only moves on: listed, seen, held; it
 //! falls back only where its blob is lost.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
@@ -65,7 +66,7 @@ pub struct Entry {
     prior: Option<Prior>,
     /// Guards the fill under way, if there is one.
     fill: Mutex<Option<Arc<Fill>>>,
-    used: std::sync::atomic::AtomicBool,
+    used: AtomicBool,
 }
 
 /// What was held under the same path before.
@@ -109,7 +110,7 @@ impl Entry {
             state: ArcSwap::from_pointee(State::Listed),
             prior,
             fill: Mutex::new(None),
-            used: false.into(),
+            used: AtomicBool::new(false),
         }
     }
 
@@ -178,7 +179,8 @@ impl Entry {
 
     /// Notes that an agent asked for it; true the first time.
     pub fn set_used(&self) -> bool {
-        !self.used.swap(true, std::sync::atomic::Ordering::Relaxed)
+        // Read first: requests for a file that is in use already only share the cache line.
+        !self.used.load(Ordering::Relaxed) && !self.used.swap(true, Ordering::Relaxed)
     }
 
     /// What the index calls its kind of use.

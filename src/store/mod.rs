@@ -161,6 +161,13 @@ impl Store {
     }
 }
 
+/// Also a relay that did not get as far as serving leaves a whole index behind.
+impl Drop for Store {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
 fn lock(root: &Path) -> Result<File, StoreError> {
     let path = root.join("lock");
     let file = File::options()

@@ -10,7 +10,7 @@ use forebay::relay::refresh::{Last, Progress};
 use tempfile::TempDir;
 
 /// How long a refresh may take before the test fails.
-const REFRESH: Duration = Duration::from_secs(60);
+const REFRESH: Duration = Duration::from_mins(1);
 
 /// A relay that runs, and its data folder.
 pub(crate) struct Running {
