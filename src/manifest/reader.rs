@@ -102,6 +102,8 @@ enum Origin<'a> {
     Line { key: &'a [u8], version: &'a [u8] },
     /// The key on the line, the version in its section.
     Key(&'a [u8]),
+    /// Both on a line that is unknown.
+    Guess { key: &'a [u8], version: &'a [u8] },
     /// Both in its section.
     Section,
     /// From this version to the component's.
@@ -185,7 +187,8 @@ impl<'a> Reader<'a> {
     fn engine_pair(&mut self, line: usize, key: &'a [u8], value: &'a [u8]) -> Result<Role, ManifestReason> {
         let refuse = |error| ManifestReason::Field { key: quote(key), error };
         let (label, item) = fields::engine(value).map_err(refuse)?;
-        let known = self.catalogue.class_of(label, item.path.as_str(), &[Class::Engine, Class::Driver]);
+        // An administrator may restrict an engine further; nothing makes it a pattern.
+        let known = self.catalogue.class_of(label, item.path.as_str(), &Class::ALL[1..]);
         if known.is_none() {
             self.note(line, label);
         }
@@ -208,7 +211,7 @@ impl<'a> Reader<'a> {
     fn unknown_pair(&mut self, line: usize, key: &'a [u8], value: &'a [u8]) -> Result<Role, ManifestReason> {
         self.note(line, key);
         if let Some(item) = fields::guess(value) {
-            self.draft(line, Origin::Line { key, version: item.version }, item)?;
+            self.draft(line, Origin::Guess { key, version: item.version }, item)?;
         }
         Ok(Role::Plain)
     }
@@ -241,12 +244,18 @@ impl<'a> Reader<'a> {
     fn finish(mut self) -> Result<Reading, ManifestError> {
         self.components.check()?;
         let mut table = Table::with_capacity(self.drafts.len());
-        for draft in &self.drafts {
+        let (guesses, known): (Vec<_>, Vec<_>) = self.drafts.iter().partition(|draft| draft.is_guess());
+        for draft in known {
             let listing = draft.listing(&self.sections[draft.section], &self.components);
             let index = table.place(draft.path.as_str(), draft.line, listing)?;
             if let Role::Increment { listing, .. } = &mut self.lines[draft.line - 1].role {
                 *listing = index;
             }
+        }
+        for draft in guesses {
+            let listing = draft.listing(&self.sections[draft.section], &self.components);
+            // One that contradicts a known line, or another guess, was no listing.
+            let _ = table.place(draft.path.as_str(), draft.line, listing);
         }
         Ok(Reading {
             is_manifest: self.sections.iter().any(|section| section.family.makes_manifest()),
@@ -260,10 +269,15 @@ impl<'a> Reader<'a> {
 }
 
 impl Draft<'_> {
+    fn is_guess(&self) -> bool {
+        matches!(self.origin, Origin::Guess { .. })
+    }
+
     fn listing(&self, section: &OpenSection<'_>, components: &Components<'_>) -> Listing {
         let (kind, component, version) = match self.origin {
             Origin::Line { key, version } => (Kind::Package, key, lossy(version)),
             Origin::Key(key) => (Kind::Package, key, section.version()),
+            Origin::Guess { key, version } => (Kind::Guess, key, lossy(version)),
             Origin::Section => (Kind::Package, section.name, section.version()),
             Origin::Component { index, from } => {
                 let (key, to) = components.package_of(index);
@@ -296,6 +310,13 @@ mod tests {
 
     fn read(text: &str) -> Result<Manifest, ManifestError> {
         Manifest::read(Bytes::copy_from_slice(text.as_bytes()), &Catalogue::builtin())
+    }
+
+    #[test]
+    fn a_guess_that_contradicts_a_known_line_is_no_listing_and_refuses_nothing() {
+        let manifest =
+            read("[Else]\nX=a/b,9\nY=a/b/c,1\nZ=a,1\nV=g/h,2\nW=g/h,3\n[PATTERN]\nP.4=a/b,1,5\n").unwrap();
+        assert_eq!(listed(&manifest), ["a/b Package Pattern P.4 1 5", "g/h Guess Program V  2"]);
     }
 
     /// Each listing as `path kind class component version size`.
@@ -348,7 +369,7 @@ mod tests {
                 "engine/b Package Driver E.2 1 1",
                 "engine/driver_c Package Driver E.3 1 1",
                 "engine/d Package Engine E.4 1 1",
-                "engine/e Package Engine X  9",
+                "engine/e Guess Engine X  9",
             ]
         );
         assert_eq!(unknown(&manifest), [(5, "ENGINE", "NEWER"), (6, "ENGINE", "X")]);
@@ -374,7 +395,7 @@ mod tests {
         let text = "stray=x/y,1\n[Server]\nServer.1=http://a/b\n[Extra]\nA=b/c,1.0,7\nplain\nB=http://x/y,1\n\
                     [All_Product]\nMaxProductID=7\nProduct.1=x/y,1\nProduct.x=1\n";
         let manifest = read(text).unwrap();
-        assert_eq!(listed(&manifest), ["x/y Package Program stray  1", "b/c Package Program A 1.0 7",]);
+        assert_eq!(listed(&manifest), ["x/y Guess Program stray  1", "b/c Guess Program A 1.0 7",]);
         assert_eq!(
             unknown(&manifest),
             [

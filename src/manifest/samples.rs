@@ -173,7 +173,7 @@ impl Plan {
                 Part::Products => {}
                 Part::Stranger => {
                     let key = self.style.cased("File");
-                    add(Kind::Package, Class::Program, (format!("strange/s{at}.bin"), key, "v1"), 5);
+                    add(Kind::Guess, Class::Program, (format!("strange/s{at}.bin"), key, "v1"), 5);
                 }
             }
         }

@@ -45,6 +45,8 @@ pub enum Kind {
     Package,
     /// A file that takes a pattern from one version to the next.
     Increment,
+    /// What an unknown line seems to name. It gives way to what known lines say, and need not exist.
+    Guess,
 }
 
 /// A line that neither the grammar nor the catalogue knew (R6.3). Texts are escaped and cut, fit for a log.

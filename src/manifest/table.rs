@@ -1,12 +1,12 @@
 //! The table of listings: each path once, none a folder of another.
 //!
 //! Owns what happens when lines name the same path; never reads a line. Invariant: a listing has the least restricted class
-//! of the lines that name it, and `Package` where any of them does.
+//! of the known lines that name it, and `Package` where any of them does.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
-use crate::manifest::server_ini::{Listing, ManifestError, ManifestReason};
+use crate::manifest::server_ini::{Kind, Listing, ManifestError, ManifestReason};
 
 /// Listings by path. Paths are kept as their names, each under its folder, so that placing one takes time proportional to
 /// its length, and most often one look-up: neighbours share their folder.
@@ -108,6 +108,10 @@ impl<'a> Table<'a> {
             };
             return Err(ManifestError { line, reason });
         }
+        if listing.kind == Kind::Guess && there.kind != Kind::Guess {
+            // A line that nobody knows does not widen who may have a file.
+            return Ok(());
+        }
         let class = there.class.min(listing.class);
         if (listing.kind, listing.class) < (there.kind, there.class) {
             *there = listing;
@@ -126,7 +130,6 @@ mod tests {
     use super::*;
     use crate::base::path::TreePath;
     use crate::manifest::catalogue::Class;
-    use crate::manifest::server_ini::Kind;
 
     fn listing(path: &str, kind: Kind, class: Class, size: u64) -> Listing {
         let path = TreePath::parse(path.as_bytes()).unwrap();
@@ -142,6 +145,14 @@ mod tests {
         assert_eq!(table.place("a/b", 2, second), Ok(0));
         let listings = table.into_listings();
         assert_eq!(listings, [listing("a/b", Kind::Package, Class::Pattern, 5)]);
+    }
+
+    #[test]
+    fn a_guess_does_not_widen_who_may_have_a_known_file_r6_3() {
+        let mut table = Table::with_capacity(2);
+        table.place("a/b", 1, listing("a/b", Kind::Package, Class::Program, 5)).unwrap();
+        table.place("a/b", 2, listing("a/b", Kind::Guess, Class::Pattern, 5)).unwrap();
+        assert_eq!(table.into_listings(), [listing("a/b", Kind::Package, Class::Program, 5)]);
     }
 
     #[test]

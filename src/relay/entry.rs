@@ -23,7 +23,9 @@ pub enum Role {
     Package,
     /// What takes the component from one version to another.
     Increment,
-    /// The `.sig` of a package or increment.
+    /// What a line that nobody knew seems to name; it need not be there.
+    Guess,
+    /// The `.sig` of any of these.
     Signature,
 }
 
@@ -33,6 +35,7 @@ impl Role {
         match self {
             Self::Package => "package",
             Self::Increment => "increment",
+            Self::Guess => "guess",
             Self::Signature => "signature",
         }
     }

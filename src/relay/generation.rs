@@ -82,6 +82,7 @@ impl Files {
                 role: match listing.kind {
                     Kind::Package => Role::Package,
                     Kind::Increment => Role::Increment,
+                    Kind::Guess => Role::Guess,
                 },
                 component: listing.component.clone(),
                 version: listing.version.clone(),
