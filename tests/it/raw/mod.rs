@@ -7,11 +7,11 @@ mod shown;
 
 use std::fmt::Write as _;
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use answer::{Answer, End, Head};
-use socket2::SockRef;
+use socket2::{Domain, SockRef, Socket, Type};
 
 /// One connection.
 #[derive(Debug)]
@@ -26,8 +26,28 @@ pub(crate) struct Client {
 impl Client {
     /// Connects; panics when nobody listens.
     pub(crate) fn connect(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect_timeout(&address, PATIENCE)
+        Self::over(Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap(), address)
+    }
+
+    /// Connects from an address of this machine, which on Linux has all of 127.0.0.0/8.
+    pub(crate) fn connect_from(source: IpAddr, address: SocketAddr) -> Self {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::from((source, 0)).into()).unwrap();
+        Self::over(socket, address)
+    }
+
+    /// Connects with a receive buffer of few bytes, so that what is not read soon stays with the sender.
+    pub(crate) fn connect_narrow(address: SocketAddr) -> Self {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap();
+        socket.set_recv_buffer_size(4096).unwrap();
+        Self::over(socket, address)
+    }
+
+    fn over(socket: Socket, address: SocketAddr) -> Self {
+        socket
+            .connect_timeout(&address.into(), PATIENCE)
             .unwrap_or_else(|error| panic!("nobody answers at {address}: {error}"));
+        let stream = TcpStream::from(socket);
         stream.set_nodelay(true).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
         let host = address.to_string();
