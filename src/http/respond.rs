@@ -32,6 +32,15 @@ pub enum Failure {
     /// A GET or HEAD that claims to have a body.
     #[error("a request for a file has no body")]
     RequestBody,
+    /// No `Host`, several, or one that is not a host.
+    #[error("a request names its host once")]
+    Host,
+    /// The target is neither a path nor a URL.
+    #[error("the request's target is no path")]
+    Target,
+    /// The target is a URL, as a proxy is asked.
+    #[error("this relay answers for no other server: ask for the path alone")]
+    OtherServer,
     /// Neither GET nor HEAD.
     #[error("only GET and HEAD are allowed here")]
     Method,
@@ -59,8 +68,11 @@ impl Failure {
     /// The one match.
     pub fn status(&self) -> StatusCode {
         match self {
-            Self::Path(_) | Self::Escape(_) | Self::RequestBody => StatusCode::BAD_REQUEST,
-            Self::PathTooLong => StatusCode::URI_TOO_LONG,
+            Self::PathTooLong | Self::Path(PathError::TooLong) => StatusCode::URI_TOO_LONG,
+            Self::Path(_) | Self::Escape(_) | Self::RequestBody | Self::Host | Self::Target => {
+                StatusCode::BAD_REQUEST
+            }
+            Self::OtherServer => StatusCode::MISDIRECTED_REQUEST,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
             Self::NotFound | Self::Serve(ServeError::Absent) => StatusCode::NOT_FOUND,
             Self::Refused(_) => StatusCode::FORBIDDEN,
@@ -124,7 +136,7 @@ pub fn failure(failure: &Failure) -> Response<Body> {
     if status == StatusCode::SERVICE_UNAVAILABLE {
         headers.insert(RETRY_AFTER, RETRY_SECS);
     }
-    if matches!(failure, Failure::RequestBody | Failure::Method) {
+    if matches!(failure, Failure::RequestBody | Failure::Host | Failure::Method) {
         // Whatever follows on this connection may be the body: it is not read as a request.
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }

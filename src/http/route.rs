@@ -3,9 +3,10 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use hyper::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use hyper::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use hyper::http::request::Parts;
-use hyper::{Method, Uri};
+use hyper::http::uri::Authority;
+use hyper::{Method, Uri, Version};
 use percent_encoding::percent_decode_str;
 
 use crate::base::path::TreePath;
@@ -30,9 +31,11 @@ pub enum Route {
 /// Finds a request's route. A query is ignored, as file servers do.
 pub fn route(request: &Parts, live: &Live) -> Result<Route, Failure> {
     check_framing(request)?;
+    check_host(request)?;
     if !matches!(request.method, Method::GET | Method::HEAD) {
         return Err(Failure::Method);
     }
+    check_target(&request.uri)?;
     let path = path(&request.uri, live.limits.path_bytes_max)?;
     let Some((tree, rest)) = live.tree(&path) else { return Err(Failure::NotFound) };
     match rest {
@@ -52,6 +55,37 @@ fn check_framing(request: &Parts) -> Result<(), Failure> {
         return Err(Failure::RequestBody);
     }
     Ok(())
+}
+
+/// One valid `Host`; HTTP/1.0 may leave it out (RFC 9112 section 3.2, which hyper leaves to its user). Nothing is served by
+/// it, but what two servers on the way could read in two ways is refused.
+fn check_host(request: &Parts) -> Result<(), Failure> {
+    let mut hosts = request.headers.get_all(HOST).iter();
+    match (hosts.next(), hosts.next()) {
+        (None, _) if request.version == Version::HTTP_10 => Ok(()),
+        (Some(host), None) if host.is_empty() || is_host(host.as_bytes()) => Ok(()),
+        _ => Err(Failure::Host),
+    }
+}
+
+/// `uri-host [":" port]`: an authority without user information.
+fn is_host(value: &[u8]) -> bool {
+    Authority::try_from(value).is_ok_and(|authority| {
+        let port = authority.as_str().strip_prefix(authority.host());
+        port.is_some_and(|port| {
+            port.is_empty()
+                || port.strip_prefix(':').is_some_and(|port| port.bytes().all(|b| b.is_ascii_digit()))
+        })
+    })
+}
+
+/// Only a path names something here: the relay answers for no other server (R4.6), and `*` is for OPTIONS.
+fn check_target(uri: &Uri) -> Result<(), Failure> {
+    match uri.scheme() {
+        Some(_) => Err(Failure::OtherServer),
+        None if uri.path().starts_with('/') => Ok(()),
+        None => Err(Failure::Target),
+    }
 }
 
 /// The path with its escapes decoded once. Escaped slashes and NUL are refused: they mean different things to different

@@ -1,6 +1,7 @@
 //! The tests of Forebay as a whole: real sockets, real processes, a hostile origin. R numbers are those of the requirements.
 //!
 //! What is checked
+//! - `framing`: ambiguous requests are refused, and what hides behind them is never read; heads have bounds (R3.3, R4.6).
 //! - `layers`: a file imports lower layers only; what knows does no I/O; sled stays in its folders; lib.rs names each folder.
 //! - `serve`: every file of the tree over both families; the store serves after a restart without the upstream (R1.1, R1.6).
 //!
@@ -13,6 +14,7 @@
 //! A test whose tool or network is missing fails under `CI=true` and says elsewhere that it was skipped (`process::missing`).
 #![cfg(test)]
 
+mod framing;
 mod layers;
 mod origin;
 mod process;
