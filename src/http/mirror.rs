@@ -71,7 +71,7 @@ async fn manifest(
         tree.pins.set(agent.ip(), current.generation.number(), now_secs(tree));
     }
     let representation = serve::manifest(permit, current);
-    let (mut response, outcome) = answer(request, representation, MANIFEST_TYPE, live, shelf).await?;
+    let (mut response, outcome) = answer(request, tree, representation, MANIFEST_TYPE, live, shelf).await?;
     let headers = response.headers_mut();
     headers.insert(header::CACHE_CONTROL, FOR_THIS_MOMENT);
     headers.insert(header::AGE, tree.unconfirmed_secs().into());
@@ -99,7 +99,7 @@ async fn file(
     let entry = &listed.ok_or(Failure::NotFound)?.entry;
     let representation = serve::file(permit, tree, entry).await?;
     let of_a_generation = entry.identity().generation.is_some();
-    let (mut response, outcome) = answer(request, representation, PACKAGE_TYPE, live, shelf).await?;
+    let (mut response, outcome) = answer(request, tree, representation, PACKAGE_TYPE, live, shelf).await?;
     let kept = if of_a_generation { FOR_THIS_MOMENT } else { FOR_THIS_AGENT };
     response.headers_mut().insert(header::CACHE_CONTROL, kept);
     Ok((response, outcome))
@@ -116,6 +116,7 @@ fn now_secs(tree: &Tree) -> u64 {
 /// Answers with the part of a representation that the request asks for.
 async fn answer(
     request: &Parts,
+    tree: &Tree,
     representation: Representation,
     content_type: &'static str,
     live: &Live,
@@ -133,11 +134,12 @@ async fn answer(
         Verdict::Proceed => {}
     }
     let (size, outcome) = (representation.size, representation.outcome);
-    // Ranges are for GET alone (RFC 9110 section 14.2).
-    let ranged = (request.method == Method::GET && range_holds(headers, &representation))
-        .then(|| headers.get(header::RANGE))
-        .flatten();
-    let wanted = ranged.map_or(Wanted::Whole, |value| ranges::wanted(value, size, live.limits.ranges_max));
+    let wanted = match range(request) {
+        Some(range) if range_holds(headers, &representation, tree.resources.clock.wall().into()) => {
+            ranges::wanted(range, size, live.limits.ranges_max)
+        }
+        _ => Wanted::Whole,
+    };
     let mut response = Response::new(Body::default());
     describe(&mut response, &representation);
     let parts = match wanted {
@@ -169,6 +171,13 @@ async fn answer(
         *response.body_mut() = Body::runs(content, &parts, multipart.heads, multipart.tail);
     }
     Ok((response, outcome))
+}
+
+/// The request's `Range`, for GET alone (RFC 9110 section 14.2). Of several none counts: the field is no list.
+fn range(request: &Parts) -> Option<&HeaderValue> {
+    let mut ranges = request.headers.get_all(header::RANGE).iter();
+    let only = ranges.next().filter(|_| ranges.next().is_none());
+    only.filter(|_| request.method == Method::GET)
 }
 
 /// The headers that every answer about a representation has.
