@@ -17,7 +17,7 @@ use tracing::{debug, error};
 
 use crate::base::address::normalised_peer;
 use crate::base::clock::Clock;
-use crate::base::tally::Tally;
+use crate::base::tally::{Outcome, Tally};
 use crate::http::body::Body;
 use crate::http::mirror;
 use crate::http::record::Record;
@@ -69,6 +69,10 @@ pub async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: SocketAddr, drai
         }
     };
     if let Err(error) = served {
+        if error.is_parse() {
+            // hyper has answered what it could not read; no record was begun for it.
+            worker.tally.request(Outcome::BadRequest);
+        }
         debug!(%agent, %error, "a connection ended");
     }
 }

@@ -23,7 +23,8 @@ pub struct Record {
     method: Method,
     path: String,
     range: Option<String>,
-    status: StatusCode,
+    /// `None` until there is an answer.
+    status: Option<StatusCode>,
     outcome: Outcome,
     expected_bytes: u64,
     sent_bytes: u64,
@@ -51,8 +52,8 @@ impl Record {
             range: range.map(|range| {
                 String::from_utf8_lossy(range.as_bytes()).chars().take(RANGE_CHARS_MAX).collect()
             }),
-            status: StatusCode::OK,
-            outcome: Outcome::Failed,
+            status: None,
+            outcome: Outcome::GivenUp,
             expected_bytes: 0,
             sent_bytes: 0,
             broken: false,
@@ -61,7 +62,7 @@ impl Record {
 
     /// Notes how the request is answered, with how many bytes of body.
     pub fn answered(&mut self, status: StatusCode, outcome: Outcome, body_bytes: u64) {
-        self.status = status;
+        self.status = Some(status);
         self.outcome = outcome;
         self.expected_bytes = if self.method == Method::HEAD { 0 } else { body_bytes };
     }
@@ -98,7 +99,7 @@ impl Drop for Record {
         }
         let took = self.clock.monotonic().saturating_sub(self.started);
         let ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
-        let (agent, method, status) = (self.agent, &self.method, self.status.as_u16());
+        let (agent, method, status) = (self.agent, &self.method, self.status.map(|status| status.as_u16()));
         info!(
             target: "access",
             %agent,

@@ -5,6 +5,7 @@
 //! - `layers`: a file imports lower layers only; what knows does no I/O; sled stays in its folders; lib.rs names each folder.
 //! - `ranges`: ranges are slices of the file, in memory, on the disk, in a view and while it is filled (R3.1).
 //! - `serve`: every file of the tree over both families; the store serves after a restart without the upstream (R1.1, R1.6).
+//! - `slow_clients`: the slow, the idle and the gone are cut in time and hold up nobody; requests are counted once (R11.2).
 //!
 //! What the tests stand on, each with tests of its own
 //! - `origin`: an ActiveUpdate server that serves, counts at the socket, lies, stalls and breaks off (R1.5, R2).
@@ -23,3 +24,4 @@ mod ranges;
 mod raw;
 mod relay;
 mod serve;
+mod slow_clients;
