@@ -90,3 +90,55 @@ impl Policy {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn policy(unknown: Unknown) -> Policy {
+        let range = |prefix: &str, scope| (prefix.parse().unwrap(), scope);
+        let ranges = [
+            range("192.0.2.0/24", Scope::Patterns),
+            range("192.0.2.128/25", Scope::PatternsEnginesDrivers),
+            range("192.0.2.130/32", Scope::All),
+            range("2001:db8::/32", Scope::Patterns),
+            range("2001:db8:1::/48", Scope::All),
+        ];
+        Policy::new(ranges, unknown)
+    }
+
+    fn scope(policy: &Policy, address: &str) -> Result<Scope, Refusal> {
+        policy.decide(address.parse().unwrap(), Ask::Manifest).map(Permit::spend)
+    }
+
+    #[test]
+    fn the_longest_prefix_counts_and_mapped_addresses_are_ipv4_r4_1() {
+        let policy = policy(Unknown::Refuse);
+        for (address, expected) in [
+            ("192.0.2.1", Ok(Scope::Patterns)),
+            ("192.0.2.129", Ok(Scope::PatternsEnginesDrivers)),
+            ("192.0.2.130", Ok(Scope::All)),
+            ("::ffff:192.0.2.1", Ok(Scope::Patterns)),
+            ("::ffff:192.0.2.130", Ok(Scope::All)),
+            ("2001:db8:2::1", Ok(Scope::Patterns)),
+            ("2001:db8:1::1", Ok(Scope::All)),
+            ("192.0.3.1", Err(Refusal::UnknownAgent)),
+            ("::192.0.2.130", Err(Refusal::UnknownAgent)),
+            ("2001:db9::1", Err(Refusal::UnknownAgent)),
+        ] {
+            assert_eq!(scope(&policy, address), expected, "{address}");
+        }
+    }
+
+    #[test]
+    fn what_nobody_names_counts_as_most_restricted_r6_2() {
+        let policy = policy(Unknown::Scope(Scope::PatternsEnginesDrivers));
+        for (address, allowed) in [("192.0.2.1", false), ("192.0.2.129", false), ("192.0.2.130", true)] {
+            let decided = policy.decide(address.parse().unwrap(), Ask::Unlisted);
+            assert_eq!(decided.is_ok(), allowed, "{address}");
+        }
+        assert_eq!(scope(&policy, "198.51.100.1"), Ok(Scope::PatternsEnginesDrivers));
+        let refused = policy.decide("198.51.100.1".parse().unwrap(), Ask::Component(Class::Program));
+        assert_eq!(refused.unwrap_err(), Refusal::OutsideScope(Scope::PatternsEnginesDrivers));
+    }
+}
