@@ -4,6 +4,7 @@
 //! - `framing`: ambiguous requests are refused, and what hides behind them is never read; heads have bounds (R3.3, R4.6).
 //! - `layers`: a file imports lower layers only; what knows does no I/O; sled stays in its folders; lib.rs names each folder.
 //! - `paths`: nothing outside the tree has a path, and each bad path has its status.
+//! - `persistence`: HTTP/1.0 and 1.1, keep-alive, pipelining, HEAD, what heads say (R1.1).
 //! - `ranges`: ranges are slices of the file, in memory, on the disk, in a view and while it is filled (R3.1).
 //! - `serve`: every file of the tree over both families; the store serves after a restart without the upstream (R1.1, R1.6).
 //! - `slow_clients`: the slow, the idle and the gone are cut in time and hold up nobody; requests are counted once (R11.2).
@@ -21,6 +22,7 @@ mod framing;
 mod layers;
 mod origin;
 mod paths;
+mod persistence;
 mod process;
 mod ranges;
 mod raw;
