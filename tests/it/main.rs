@@ -1,6 +1,7 @@
 //! The tests of Forebay as a whole: real sockets, real processes, a hostile origin. R numbers are those of the requirements.
 //!
 //! What is checked
+//! - `conditional`: preconditions in their order; entity tags stay with the state they name, and move with it (R3.1, R1.7).
 //! - `framing`: ambiguous requests are refused, and what hides behind them is never read; heads have bounds (R3.3, R4.6).
 //! - `layers`: a file imports lower layers only; what knows does no I/O; sled stays in its folders; lib.rs names each folder.
 //! - `paths`: nothing outside the tree has a path, and each bad path has its status.
@@ -18,6 +19,7 @@
 //! A test whose tool or network is missing fails under `CI=true` and says elsewhere that it was skipped (`process::missing`).
 #![cfg(test)]
 
+mod conditional;
 mod framing;
 mod layers;
 mod origin;
