@@ -79,3 +79,8 @@ pub mod policy;
 pub mod relay;
 pub mod store;
 pub mod upstream;
+
+/// The README's example compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -8,6 +8,7 @@
 //! - `persistence`: HTTP/1.0 and 1.1, keep-alive, pipelining, HEAD, what heads say (R1.1).
 //! - `ranges`: ranges are slices of the file, in memory, on the disk, in a view and while it is filled (R3.1).
 //! - `scopes`: each scope sees and gets its classes and no other; `[Server]` leads nowhere but to the relay (R6, R5.5).
+//! - `readme`: its settings table is the program's, and the program accepts its configurations (R11.3).
 //! - `serve`: every file of the tree over both families; the store serves after a restart without the upstream (R1.1, R1.6).
 //! - `slow_clients`: the slow, the idle and the gone are cut in time and hold up nobody; requests are counted once (R11.2).
 //!
@@ -29,6 +30,7 @@ mod persistence;
 mod process;
 mod ranges;
 mod raw;
+mod readme;
 mod relay;
 mod scopes;
 mod serve;
