@@ -24,10 +24,10 @@ const ANSWER_BYTES_MAX: usize = 64 << 20;
 #[derive(Debug, Args)]
 pub struct Which {
     /// The data folder of the relay.
-    #[arg(long, default_value = "forebay-data", conflicts_with = "config")]
+    #[arg(long, value_name = "FOLDER", default_value = "forebay-data", conflicts_with = "config")]
     data: PathBuf,
     /// The settings file of the relay; its data folder is asked.
-    #[arg(long)]
+    #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 }
 

@@ -35,7 +35,7 @@ enum Verb {
     /// Check something without running the relay.
     #[command(subcommand)]
     Check(check::Check),
-    /// Write a tree in `ActiveUpdate`'s grammar for tests, or publish the next release into one.
+    /// Write a tree in ActiveUpdate's grammar for tests, or publish the next release into one.
     Fixture(fixture::Fixture),
 }
 

@@ -22,13 +22,13 @@ use crate::relay::tree::Tree;
 #[derive(Debug, Args)]
 pub struct Serve {
     /// The settings file, in TOML; 'forebay check config FILE' checks it.
-    #[arg(long, required_unless_present = "upstream")]
+    #[arg(long, value_name = "FILE", required_unless_present = "upstream")]
     config: Option<PathBuf>,
-    /// Where the tree comes from: an http(s) URL that ends before server.ini, or a folder. Without a settings file.
-    #[arg(long, conflicts_with = "config")]
+    /// Where the tree comes from: an http(s) URL that ends before server.ini, or a folder. Instead of a settings file.
+    #[arg(long, value_name = "URL|FOLDER", conflicts_with = "config")]
     upstream: Option<String>,
     /// The data folder, instead of the settings'.
-    #[arg(long)]
+    #[arg(long, value_name = "FOLDER")]
     data: Option<PathBuf>,
     /// Addresses for agents, instead of the settings'. May be given several times.
     #[arg(long, value_name = "ADDRESS:PORT")]
