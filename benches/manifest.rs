@@ -1,4 +1,6 @@
 //! A manifest of 2 MB, larger than any known: how long reading it and writing a view take.
+//!
+//! `cargo bench --bench manifest`; RESULTS.md has what it gave.
 
 #![allow(missing_docs, reason = "criterion's macros make public items without any")]
 #![allow(clippy::unwrap_used, reason = "a bench may stop like a test")]

@@ -8,9 +8,14 @@ use std::fmt;
 /// One reading of one way: time, or another quantity in nanoseconds.
 pub(crate) type Nanos = f64;
 
-/// How many turns: one where the bench is only tried (`-- --test`).
+/// How many turns: one where the bench is only tried (`-- --test`), none where a profiler watches (`-- --profile-time`).
 pub(crate) fn turns(wanted: usize) -> usize {
-    if std::env::args().any(|argument| argument == "--test") { 1 } else { wanted }
+    let is_given = |wanted: &str| std::env::args().any(|argument| argument == wanted);
+    match () {
+        () if is_given("--profile-time") => 0,
+        () if is_given("--test") => 1,
+        () => wanted,
+    }
 }
 
 /// The medians of the two ways, and of their ratios with the quartiles.
@@ -22,13 +27,13 @@ pub(crate) struct Compared {
 }
 
 impl Compared {
-    /// Compares readings that were taken in turns.
-    pub(crate) fn of(turns: &[(Nanos, Nanos)]) -> Self {
-        Self {
+    /// Compares readings that were taken in turns, if there are any.
+    pub(crate) fn of(turns: &[(Nanos, Nanos)]) -> Option<Self> {
+        (!turns.is_empty()).then(|| Self {
             plain: quantile(turns.iter().map(|(plain, _)| *plain), 0.5),
             ours: quantile(turns.iter().map(|(_, ours)| *ours), 0.5),
             ratio: [0.25, 0.5, 0.75].map(|at| quantile(turns.iter().map(|(plain, ours)| ours / plain), at)),
-        }
+        })
     }
 }
 
