@@ -1,6 +1,6 @@
 //! From a permit to bytes: the stored blob on a hit, the fill's staged file on a miss.
 //!
-//! [`manifest`] and [`file`] spend a permit and give a [`Representation`]: what the answer's head needs. Its
+//! [`manifest()`] and [`file()`] spend a permit and give a [`Representation`]: what the answer's head needs. Its
 //! [`Representation::open`] gives the bytes; a HEAD never calls it, and so starts no fill where the head is known.
 
 use std::io;

@@ -1,7 +1,7 @@
 //! Bytes that are not a blob yet.
 //!
-//! A fill appends; readers follow through [`Staged::file`]; [`Staged::commit`] makes the file a blob. Invariant: what is
-//! dropped uncommitted leaves nothing behind.
+//! A fill appends; readers follow through [`Staged::file`]; [`Store::commit`](crate::store::Store::commit) makes the file
+//! a blob. Invariant: what is dropped uncommitted leaves nothing behind.
 
 use std::fs::File;
 use std::io;
