@@ -38,7 +38,13 @@ impl Shelf {
         if let Some(bytes) = self.small.borrow_mut().get(&name.id) {
             return Some(Content::Bytes(bytes.clone()));
         }
-        self.open.borrow_mut().get(&name.id).cloned().map(Content::Blob)
+        let mut open = self.open.borrow_mut();
+        let blob = open.get(&name.id)?;
+        if blob.is_whole() {
+            return Some(Content::Blob(blob.clone()));
+        }
+        open.pop(&name.id);
+        None
     }
 
     /// Keeps a blob at hand.

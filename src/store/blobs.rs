@@ -4,7 +4,7 @@
 
 use std::fs::File;
 use std::io::{self, IoSliceMut};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -63,6 +63,12 @@ impl OpenBlob {
     /// The file, to be read with [`read_cached`] or [`read_exact`].
     pub fn file(&self) -> &Arc<File> {
         &self.file
+    }
+
+    /// Whether the file is still under its name and as long as it was: someone may have deleted or cut it on the disk.
+    /// The kernel knows without the disk.
+    pub fn is_whole(&self) -> bool {
+        self.file.metadata().is_ok_and(|now| now.nlink() > 0 && now.len() == self.size)
     }
 
     /// How many bytes.
