@@ -173,10 +173,19 @@ impl Entry {
         self.state.store(Arc::new(State::Absent));
     }
 
-    /// Notes that its blob is lost: it is fetched again on demand.
-    pub fn set_lost(&self) {
-        if let Some(stamp) = self.stamp() {
-            self.state.store(Arc::new(State::Seen(stamp)));
+    /// Notes what the upstream's head says, unless a fill has come further meanwhile.
+    pub fn set_probed(&self, validator: Validator) {
+        let seen = Arc::new(State::Seen(self.stamped(validator)));
+        self.state.rcu(|now| match **now {
+            State::Listed | State::Absent => seen.clone(),
+            State::Seen(_) | State::Held(..) => now.clone(),
+        });
+    }
+
+    /// Notes that the blob of this state is lost: it is fetched again on demand. Nothing happens where it was already.
+    pub fn set_lost(&self, held: &Arc<State>) {
+        if let State::Held(_, stamp) = &**held {
+            self.state.compare_and_swap(held, Arc::new(State::Seen(stamp.clone())));
         }
     }
 

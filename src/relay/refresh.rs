@@ -462,7 +462,7 @@ async fn probe(tree: &Arc<Tree>, entry: &Arc<Entry>) -> Result<(), Arc<FillError
                     failed = FillError::Upstream(error);
                 }
                 _ => {
-                    entry.set_seen(head.validator);
+                    entry.set_probed(head.validator);
                     return Ok(());
                 }
             },

@@ -120,7 +120,8 @@ impl Representation {
             Body::Entry(tree, entry) => (tree, entry),
         };
         let content = loop {
-            if let Some(blob) = entry.held() {
+            let state = entry.state().clone();
+            if let State::Held(blob, _) = *state {
                 if let Some(content) = at_hand.find(blob) {
                     break content;
                 }
@@ -131,7 +132,7 @@ impl Representation {
                     }
                     None => {
                         warn!(tree = %tree.name, path = %entry.path(), blob = %blob.id, "a blob is lost: it is fetched again");
-                        entry.set_lost();
+                        entry.set_lost(&state);
                     }
                 }
             }
