@@ -194,7 +194,7 @@ pub struct FillSettings {
     pub first_byte: Duration,
     /// Without a byte in the middle. Default 30: a line that is silent for so long is dead.
     pub silence: Duration,
-    /// Tries without a byte gained between them, the first counted. Default 6: with growing pauses, a few
+    /// Tries in a row that bring under 64 KiB each, the first counted. Default 6: with growing pauses, a few
     /// minutes.
     pub attempts: u32,
     /// Fills at a time. Default 32: enough to fill a line with small files, no burden for an upstream.

@@ -10,6 +10,7 @@
 //! another state of the file end it as [`FillError::Changed`], and its readers with it.
 
 use std::fs::File;
+use std::io;
 use std::sync::{Arc, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -22,7 +23,7 @@ use crate::base::intervals::Intervals;
 use crate::base::limits::{FILL_BATCH_BYTES, SIGNATURE_BYTES_MAX};
 use crate::base::range::ByteRange;
 use crate::base::validator::Validator;
-use crate::relay::entry::Entry;
+use crate::relay::entry::{Entry, Prior};
 use crate::relay::tree::Tree;
 use crate::store::blobs::{BlobName, read_exact};
 use crate::store::staging::{CommitError, Staged};
@@ -33,7 +34,7 @@ const PAUSE: Duration = Duration::from_millis(200);
 const PAUSE_MAX: Duration = Duration::from_secs(10);
 
 /// An attempt that brought so many bytes counts as a fresh start for the count of failures.
-const PROGRESS_BYTES: u64 = 1 << 20;
+const PROGRESS_BYTES: u64 = 64 << 10;
 
 /// How often a file may change under its fills before the fill is given up until it is asked for again.
 const CHANGES_MAX: usize = 3;
@@ -212,11 +213,16 @@ struct Run {
     entry: Arc<Entry>,
     /// Taken while a blocking thread writes to it.
     staged: Option<Staged>,
-    /// The origin and the strong tag that vouch for what is staged.
-    vouched: Option<(usize, String)>,
+    /// What was held before, where its blob is still there.
+    prior: Option<Prior>,
+    /// What vouches for all that is staged.
+    vouched: Option<Voucher>,
     /// What the first head said: agents were told it, so it stays when a later attempt's head differs.
     validator: Option<Validator>,
 }
+
+/// An origin and the strong entity tag that it gave.
+type Voucher = (usize, String);
 
 /// How an attempt ended well.
 enum Fetched {
@@ -230,6 +236,8 @@ enum Fetched {
 enum Lost {
     /// Another attempt may help.
     Origin(UpstreamError),
+    /// The origin could not resume; it is asked for the whole file.
+    Resume(UpstreamError),
     /// None can.
     Fill(FillError),
 }
@@ -242,9 +250,14 @@ impl From<UpstreamError> for Lost {
 
 impl Run {
     async fn new(tree: Arc<Tree>, entry: Arc<Entry>) -> Result<Self, FillError> {
-        let store = tree.resources.store.clone();
-        let staged = blocking(move || store.stage().map_err(CommitError::Io)).await?;
-        Ok(Self { tree, entry, staged: Some(staged), vouched: None, validator: None })
+        let (store, prior) = (tree.resources.store.clone(), entry.prior().cloned());
+        let (staged, prior) = blocking(move || {
+            // Where the blob is lost, that it is unchanged would help nobody.
+            let prior = prior.filter(|prior| store.blob(prior.blob).is_ok_and(|blob| blob.is_some()));
+            Ok((store.stage()?, prior))
+        })
+        .await?;
+        Ok(Self { tree, entry, staged: Some(staged), prior, vouched: None, validator: None })
     }
 
     fn staged(&self) -> Result<&Staged, FillError> {
@@ -265,14 +278,18 @@ impl Run {
         loop {
             origin %= upstream.origins();
             let before = self.staged()?.len();
-            let error = match self.attempt(&upstream, origin, fill).await {
+            let (error, passing) = match self.attempt(&upstream, origin, fill).await {
                 Ok(fetched) => return Ok(fetched),
                 Err(Lost::Fill(error)) => return Err(error),
-                Err(Lost::Origin(error)) => error,
+                Err(Lost::Resume(error)) => (error, true),
+                Err(Lost::Origin(error)) => {
+                    let passing = error.is_passing();
+                    (error, passing)
+                }
             };
             debug!(tree = %self.tree.name, path = %self.entry.path(), origin, %error, "attempt failed");
             let gained = self.staged()?.len() - before;
-            if error.is_passing() {
+            if passing {
                 failures = if gained >= PROGRESS_BYTES { 1 } else { failures + 1 };
                 if failures >= attempts_max {
                     return Err(FillError::Upstream(error));
@@ -297,7 +314,8 @@ impl Run {
     async fn attempt(&mut self, upstream: &Upstream, origin: usize, fill: &Fill) -> Result<Fetched, Lost> {
         let entry = self.entry.clone();
         let staged = self.staged().map_err(Lost::Fill)?.len();
-        let part = match (&self.vouched, entry.prior()) {
+        let (vouched, prior) = (self.vouched.take(), self.prior.clone());
+        let part = match (&vouched, &prior) {
             (Some((by, tag)), _) if *by == origin && staged > 0 => Part::From(staged, tag),
             (_, Some(prior)) if self.validator.is_none() && !prior.validator.is_none() => {
                 Part::UnlessStill(&prior.validator)
@@ -305,20 +323,28 @@ impl Run {
             _ => Part::Whole,
         };
         let request = Request { path: entry.path().as_str(), part };
-        let transfer = match upstream.fetch(origin, request).await? {
-            Answer::Found(transfer) => transfer,
-            Answer::Unchanged => return Ok(Fetched::Unchanged),
-            Answer::Head(_) => return Err(UpstreamError::Head("a head where bytes were asked for").into()),
+        let answer = match upstream.fetch(origin, request).await {
+            Ok(Answer::Found(transfer)) => self.check_head(&transfer).map(|()| transfer),
+            Ok(Answer::Unchanged) => return Ok(Fetched::Unchanged),
+            Ok(Answer::Head(_)) => Err(UpstreamError::Head("a head where bytes were asked for")),
+            Err(error) => Err(error),
         };
-        self.check_head(&transfer)?;
+        let transfer = match (answer, part) {
+            (Ok(transfer), _) => transfer,
+            (Err(error), Part::From(..)) if !error.is_passing() => return Err(Lost::Resume(error)),
+            (Err(error), _) => {
+                self.vouched = vouched;
+                return Err(error.into());
+            }
+        };
         let validator = &transfer.head.validator;
-        self.vouched = validator.strong().map(|tag| (origin, tag.to_owned()));
+        let voucher = validator.strong().map(|tag| (origin, tag.to_owned()));
         if self.validator.is_none() {
             self.validator = Some(validator.clone());
             entry.set_seen(validator.clone());
             fill.progress.send_modify(|progress| progress.head = true);
         }
-        self.take(transfer, fill).await?;
+        self.take(transfer, voucher, fill).await?;
         Ok(Fetched::Whole)
     }
 
@@ -334,8 +360,14 @@ impl Run {
     }
 
     /// Takes a transfer to its end: compares what was staged already, appends the rest.
-    async fn take(&mut self, mut transfer: Transfer, fill: &Fill) -> Result<(), Lost> {
+    async fn take(
+        &mut self,
+        mut transfer: Transfer,
+        voucher: Option<Voucher>,
+        fill: &Fill,
+    ) -> Result<(), Lost> {
         let mut at = transfer.offset;
+        self.vouch(at, voucher.as_ref());
         let mut batch = Vec::new();
         loop {
             // Gather what is there without waiting; write when the upstream pauses or the batch is full.
@@ -357,18 +389,32 @@ impl Run {
                 None => None,
             };
             at = self.write(std::mem::take(&mut batch), at, fill).await?;
+            self.vouch(at, voucher.as_ref());
             match ended {
                 None => {}
-                Some(Ok(())) => return self.check_end(at, &transfer).map_err(Lost::Origin),
+                Some(Ok(())) => return self.check_end(at, &transfer),
                 Some(Err(UpstreamError::Changed)) => return Err(Lost::Fill(FillError::Changed)),
+                // It broke after the last byte that the manifest promises: no more can come.
+                Some(Err(_)) if self.entry.identity().size == Some(at) => return Ok(()),
                 Some(Err(error)) => return Err(error.into()),
             }
         }
     }
 
-    fn check_end(&self, at: u64, transfer: &Transfer) -> Result<(), UpstreamError> {
+    /// Notes what vouches for the staged bytes: the tag of a transfer that has come `at` so far, once all that was staged
+    /// before came under the same tag or was compared. Before that, a resumed transfer could join two states of the file.
+    fn vouch(&mut self, at: u64, voucher: Option<&Voucher>) {
+        let all = self.staged.as_ref().is_some_and(|staged| staged.len() <= at);
+        self.vouched = voucher.filter(|_| all).cloned();
+    }
+
+    fn check_end(&self, at: u64, transfer: &Transfer) -> Result<(), Lost> {
         match self.entry.identity().size.or(transfer.head.size) {
-            Some(size) if at < size => Err(UpstreamError::Broken(format!("after {at} of {size} bytes"))),
+            Some(size) if at < size => {
+                Err(UpstreamError::Broken(format!("after {at} of {size} bytes")).into())
+            }
+            // A signature that is shorter now than what came of it before.
+            _ if at < self.staged().map_err(Lost::Fill)?.len() => Err(Lost::Fill(FillError::Changed)),
             _ => Ok(()),
         }
     }
@@ -403,7 +449,7 @@ impl Run {
     /// Makes the staged file a blob and writes it into the journals; from then on the entry is held.
     async fn commit(mut self, fetched: Fetched) -> Result<BlobName, FillError> {
         let staged = self.staged.take().ok_or(FillError::Stopping)?;
-        let prior = self.entry.prior().filter(|_| matches!(fetched, Fetched::Unchanged)).cloned();
+        let prior = self.prior.filter(|_| matches!(fetched, Fetched::Unchanged));
         let (tree, entry, validator) = (self.tree, self.entry, self.validator.unwrap_or_default());
         blocking(move || {
             let _naming = tree.resources.naming.read().unwrap_or_else(PoisonError::into_inner);
@@ -420,7 +466,7 @@ impl Run {
 }
 
 /// Appends a batch; what stands below the staged end is compared instead. False where it differs.
-fn write_batch(staged: &mut Staged, batch: &[Bytes], mut at: u64) -> std::io::Result<bool> {
+fn write_batch(staged: &mut Staged, batch: &[Bytes], mut at: u64) -> io::Result<bool> {
     for bytes in batch {
         let known = usize::try_from(staged.len().saturating_sub(at)).unwrap_or(usize::MAX).min(bytes.len());
         if known > 0 && read_exact(staged.file(), known, at)? != bytes[..known] {
@@ -448,6 +494,9 @@ async fn blocking<T: Send + 'static>(
 ) -> Result<T, FillError> {
     match tokio::task::spawn_blocking(work).await {
         Ok(done) => done.map_err(FillError::Store),
+        Err(died) if died.is_panic() => {
+            Err(FillError::Store(io::Error::other("the thread that wrote to it died").into()))
+        }
         Err(_) => Err(FillError::Stopping),
     }
 }

@@ -35,6 +35,10 @@ impl Follower {
         }
         let run = now.written.run_from(range.start()).min(range.len());
         drop(now);
+        if run == 0 && !range.is_empty() {
+            // It is complete without the range: the file is not the one that was asked for.
+            return Err(Arc::new(FillError::Changed));
+        }
         let file = self.fill.file().ok_or_else(|| Arc::new(FillError::Stopping))?;
         Ok((file.clone(), ByteRange::new(range.start(), range.start() + run)))
     }
