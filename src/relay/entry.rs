@@ -5,7 +5,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use arc_swap::{ArcSwap, Guard};
 use hyper::header::HeaderValue;
@@ -13,7 +13,7 @@ use hyper::header::HeaderValue;
 use crate::base::path::TreePath;
 use crate::base::tree::{GenerationNumber, TreeName};
 use crate::base::validator::Validator;
-use crate::relay::fill::Fill;
+use crate::relay::fill::{Fill, FillError};
 use crate::store::blobs::BlobName;
 
 /// What a file is to its component.
@@ -67,8 +67,8 @@ pub struct Entry {
     state: ArcSwap<State>,
     /// What the relay had under this path before: fetched again only if the upstream says that it changed.
     prior: Option<Prior>,
-    /// Guards the fill under way, if there is one.
-    fill: Mutex<Option<Arc<Fill>>>,
+    /// Guards the fill under way, or why the last one failed.
+    filling: Mutex<Filling>,
     used: AtomicBool,
 }
 
@@ -79,6 +79,18 @@ pub struct Prior {
     pub blob: BlobName,
     /// What the upstream said of them.
     pub validator: Validator,
+}
+
+/// Whether an entry is being fetched.
+#[derive(Debug, Default)]
+pub(super) enum Filling {
+    /// It is not.
+    #[default]
+    None,
+    /// It is.
+    Running(Arc<Fill>),
+    /// It could not be, and is not asked for again before this monotonic time.
+    Failed(Arc<FillError>, Duration),
 }
 
 /// How much of an entry the relay has.
@@ -112,7 +124,7 @@ impl Entry {
             identity,
             state: ArcSwap::from_pointee(State::Listed),
             prior,
-            fill: Mutex::new(None),
+            filling: Mutex::default(),
             used: AtomicBool::new(false),
         }
     }
@@ -189,6 +201,14 @@ impl Entry {
         }
     }
 
+    /// Has the upstream asked again at the next request, though it refused the file a moment ago.
+    pub fn forget_failure(&self) {
+        let mut filling = self.filling();
+        if matches!(*filling, Filling::Failed(..)) {
+            *filling = Filling::None;
+        }
+    }
+
     /// Notes that an agent asked for it; true the first time.
     pub fn set_used(&self) -> bool {
         // Read first: requests for a file that is in use already only share the cache line.
@@ -200,9 +220,9 @@ impl Entry {
         format!("{}/{}", self.identity.component, self.identity.role.name())
     }
 
-    /// The fill under way; not held across an await.
-    pub(super) fn fill(&self) -> MutexGuard<'_, Option<Arc<Fill>>> {
-        self.fill.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The fill under way; not held across an await, nor while a task is started.
+    pub(super) fn filling(&self) -> MutexGuard<'_, Filling> {
+        self.filling.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn stamped(&self, validator: Validator) -> Stamp {

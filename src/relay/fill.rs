@@ -23,7 +23,7 @@ use crate::base::intervals::Intervals;
 use crate::base::limits::{FILL_BATCH_BYTES, SIGNATURE_BYTES_MAX};
 use crate::base::range::ByteRange;
 use crate::base::validator::Validator;
-use crate::relay::entry::{Entry, Prior};
+use crate::relay::entry::{Entry, Filling, Prior};
 use crate::relay::tree::Tree;
 use crate::store::blobs::{BlobName, read_exact};
 use crate::store::staging::{CommitError, Staged};
@@ -35,6 +35,9 @@ const PAUSE_MAX: Duration = Duration::from_secs(10);
 
 /// An attempt that brought so many bytes counts as a fresh start for the count of failures.
 const PROGRESS_BYTES: u64 = 64 << 10;
+
+/// How long an upstream's refusal is remembered: agents that ask meanwhile are told of it without another request.
+const FAILURE: Duration = Duration::from_secs(10);
 
 /// How often a file may change under its fills before the fill is given up until it is asked for again.
 const CHANGES_MAX: usize = 3;
@@ -89,9 +92,26 @@ pub enum FillError {
     Stopping,
 }
 
+impl FillError {
+    /// Whether asking again at once would bring the same error, and cost the upstream a request.
+    fn is_lasting(&self) -> bool {
+        match self {
+            Self::NotFound => true,
+            Self::Upstream(error) => !error.is_passing(),
+            Self::Changed | Self::Store(_) | Self::Stopping => false,
+        }
+    }
+}
+
 impl Fill {
     fn new() -> Arc<Self> {
         Arc::new(Self { progress: watch::Sender::new(Progress::default()), file: OnceLock::new() })
+    }
+
+    /// A fill that is over.
+    fn failed(error: Arc<FillError>) -> Arc<Self> {
+        let progress = Progress { phase: Phase::Failed(error), ..Progress::default() };
+        Arc::new(Self { progress: watch::Sender::new(progress), file: OnceLock::new() })
     }
 
     /// A view of how far it is that can wait for more.
@@ -130,29 +150,37 @@ impl Fill {
 impl Tree {
     /// Joins the fill of an entry, or starts it. `None` when the entry is held by now.
     pub fn fill(self: &Arc<Self>, entry: &Arc<Entry>) -> Option<Arc<Fill>> {
-        let mut running = entry.fill();
-        if let Some(fill) = &*running {
-            return Some(fill.clone());
-        }
-        if entry.held().is_some() {
-            return None;
-        }
-        let fill = Fill::new();
-        *running = Some(fill.clone());
+        let fill = {
+            let mut filling = entry.filling();
+            if let Filling::Running(fill) = &*filling {
+                return Some(fill.clone());
+            }
+            if entry.held().is_some() {
+                return None;
+            }
+            if let Filling::Failed(error, until) = &*filling
+                && self.resources.clock.monotonic() < *until
+            {
+                return Some(Fill::failed(error.clone()));
+            }
+            let fill = Fill::new();
+            *filling = Filling::Running(fill.clone());
+            fill
+        };
         self.start(entry.clone(), fill.clone(), 0);
         Some(fill)
     }
 
     fn start(self: &Arc<Self>, entry: Arc<Entry>, fill: Arc<Fill>, changes: usize) {
-        let tree = self.clone();
         let stopped = self.resources.stop.clone().cancelled_owned();
+        let mut task = Task { tree: self.clone(), entry, fill, changes, over: false };
         self.resources.tasks.spawn_on(
             async move {
                 let ended = tokio::select! {
-                    ended = tree.run_fill(&entry, &fill) => ended,
+                    ended = task.tree.run_fill(&task.entry, &task.fill) => ended,
                     () = stopped => Err(FillError::Stopping),
                 };
-                tree.end_fill(&entry, &fill, ended, changes);
+                task.end(ended);
             },
             &self.resources.runtime,
         );
@@ -179,8 +207,7 @@ impl Tree {
         changes: usize,
     ) {
         let tally = &self.resources.tally;
-        let mut running = entry.fill();
-        *running = None;
+        let (mut filling, mut again) = (Filling::None, None);
         let phase = match ended {
             Ok(blob) => {
                 tally.fills_completed.one();
@@ -190,24 +217,60 @@ impl Tree {
             Err(error) => {
                 tally.fills_failed.one();
                 warn!(tree = %self.name, path = %entry.path(), %error, "fill failed");
-                match error {
-                    FillError::NotFound => self.refresh_wanted(),
+                let error = Arc::new(error);
+                match &*error {
                     FillError::Changed if changes < CHANGES_MAX => {
-                        let again = Fill::new();
-                        *running = Some(again.clone());
-                        self.start(entry.clone(), again, changes + 1);
+                        let fill = Fill::new();
+                        filling = Filling::Running(fill.clone());
+                        again = Some(fill);
+                    }
+                    lasting if lasting.is_lasting() => {
+                        let until = self.resources.clock.monotonic() + FAILURE;
+                        filling = Filling::Failed(error.clone(), until);
                     }
                     _ => {}
                 }
-                Phase::Failed(Arc::new(error))
+                if matches!(*error, FillError::NotFound) {
+                    self.refresh_wanted();
+                }
+                Phase::Failed(error)
             }
         };
-        drop(running);
+        *entry.filling() = filling;
+        // Without the lock: a task that cannot be started any more ends here.
+        if let Some(again) = again {
+            self.start(entry.clone(), again, changes + 1);
+        }
         fill.progress.send_modify(|progress| progress.phase = phase);
     }
 }
 
-/// A fill's task from its first attempt to its commit.
+/// A fill's task. Dropping it ends the fill, so that readers never wait for a task that died.
+struct Task {
+    tree: Arc<Tree>,
+    entry: Arc<Entry>,
+    fill: Arc<Fill>,
+    /// How often the file changed under the fills before this one.
+    changes: usize,
+    over: bool,
+}
+
+impl Task {
+    fn end(&mut self, ended: Result<BlobName, FillError>) {
+        if !self.over {
+            self.over = true;
+            self.tree.end_fill(&self.entry, &self.fill, ended, self.changes);
+        }
+    }
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.end(Err(FillError::Stopping));
+    }
+}
+
+/// A fill's way from its first attempt to its commit.
 struct Run {
     tree: Arc<Tree>,
     entry: Arc<Entry>,

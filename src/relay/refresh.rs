@@ -440,6 +440,7 @@ where
 }
 
 async fn fetch(tree: &Arc<Tree>, entry: &Arc<Entry>) -> Result<(), Arc<FillError>> {
+    entry.forget_failure();
     match tree.fill(entry) {
         Some(fill) => fill.finished().await.map(|_| ()),
         None => Ok(()),
