@@ -11,6 +11,9 @@
 //! - `readme`: its settings table is the program's, and the program accepts its configurations (R11.3).
 //! - `serve`: every file of the tree over both families; the store serves after a restart without the upstream (R1.1, R1.6).
 //! - `slow_clients`: the slow, the idle and the gone are cut in time and hold up nobody; requests are counted once (R11.2).
+//! - `fill`: one fetch for all readers (R1.5, R2). `stampede`: 500 agents, each byte once; `resume`: resets, closes, changed files;
+//!   `deadlines`: silence, agents that leave; `lies`: wrong lengths, statuses, pages; `origins`: several, never mixed; `readers`: late,
+//!   slow, HTTP/1.0; `store`: lost blobs, a full disk; `model`: random faults and readers (`FOREBAY_SEEDS` says how many).
 //!
 //! What the tests stand on, each with tests of its own
 //! - `origin`: an ActiveUpdate server that serves, counts at the socket, lies, stalls and breaks off (R1.5, R2).
@@ -23,6 +26,7 @@
 
 mod conditional;
 mod framing;
+mod fill;
 mod layers;
 mod origin;
 mod paths;

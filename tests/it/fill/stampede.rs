@@ -1,0 +1,93 @@
+//! 500 agents ask for a package that is not there, and the upstream sends each byte once (R2.1).
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::sync::Barrier;
+
+use super::crowd::Agent;
+use super::ground::{Ground, PATH};
+use crate::origin::fault::{Fault, Gate};
+
+const SIZE: usize = 8 << 20;
+const AGENTS: usize = 500;
+
+#[test]
+fn five_hundred_agents_cost_the_upstream_each_byte_once_r2_1() {
+    allow_sockets();
+    let mut ground = Ground::new(&[SIZE]);
+    let gate = Gate::default();
+    ground.origin.script(PATH, Fault::StallAfter(1 << 20, gate.clone()));
+    let whole = Arc::new(ground.files[0].clone());
+    let all_asked = Arc::new(Barrier::new(AGENTS + 1));
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(async {
+        let agents: Vec<_> = (0..AGENTS)
+            .map(|number| {
+                let address = if number.is_multiple_of(2) { ground.relay.v4() } else { ground.relay.v6() };
+                tokio::spawn(act(number, address, whole.clone(), all_asked.clone()))
+            })
+            .collect();
+        all_asked.wait().await;
+        gate.open();
+        for agent in agents {
+            agent.await.unwrap();
+        }
+    });
+    assert!(ground.settle(PATH));
+    assert_eq!(ground.gets(PATH), 1);
+    assert_eq!(ground.origin.seen().body_bytes(PATH), SIZE as u64, "1.00 of the unique bytes");
+    assert_eq!(ground.fills(), [1, 1, 0]);
+    assert_eq!(ground.staged(), 0);
+    assert!(ground.get(PATH).whole(200) == *whole);
+    assert_eq!(ground.gets(PATH), 1);
+    ground.relay.stop();
+}
+
+/// A third leaves half way, a third asks for ranges, a tenth of the rest for the head, the others for all.
+async fn act(number: usize, address: SocketAddr, whole: Arc<Vec<u8>>, all_asked: Arc<Barrier>) {
+    let get = format!("GET {PATH}");
+    match number % 3 {
+        0 => {
+            let mut agent = Agent::ask(address, &get, "").await;
+            all_asked.wait().await;
+            let until = [0, 1000, SIZE / 4, SIZE / 2, SIZE - 1][number / 3 % 5];
+            agent.read(&whole, 0..until.max(1 << 20)).await;
+            agent.leave(number.is_multiple_of(2));
+        }
+        1 => {
+            let start = number * 15_013 % SIZE;
+            let (header, range) = match number / 3 % 4 {
+                0 => (format!("{start}-"), start..SIZE),
+                1 => (format!("-{}", number + 1), SIZE - number - 1..SIZE),
+                2 => (format!("0-{number}"), 0..number + 1),
+                _ => {
+                    let end = (start + 300_000).min(SIZE);
+                    (format!("{start}-{}", end - 1), start..end)
+                }
+            };
+            let agent = Agent::ask(address, &get, &format!("Range: bytes={header}\r\n")).await;
+            all_asked.wait().await;
+            assert_eq!(agent.status, 206);
+            agent.finish(&whole, range).await;
+        }
+        _ if (number / 3).is_multiple_of(10) => {
+            let agent = Agent::ask(address, &format!("HEAD {PATH}"), "").await;
+            all_asked.wait().await;
+            assert_eq!(agent.status, 200);
+        }
+        _ => {
+            let agent = Agent::ask(address, &get, "").await;
+            all_asked.wait().await;
+            assert_eq!(agent.status, 200);
+            agent.finish(&whole, 0..SIZE).await;
+        }
+    }
+}
+
+/// Both ends of each connection are in this process.
+fn allow_sockets() {
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }).unwrap();
+}
