@@ -14,6 +14,7 @@ pub mod generation;
 pub mod live;
 pub mod pins;
 pub mod refresh;
+mod run;
 pub mod serve;
 pub mod shelf;
 pub mod snapshot;

@@ -180,3 +180,24 @@ fn causes(error: &dyn std::error::Error) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_redirect_never_leaves_https_for_http_nor_http_for_anything_else() {
+        let go = |from: &str, to: &'static str| {
+            let headers = HeaderMap::from_iter([(header::LOCATION, to.parse().unwrap())]);
+            redirected(&Url::parse(from).unwrap(), &headers).map(String::from).ok()
+        };
+        let (plain, secure) = ("http://up.example/tree/a.zip", "https://up.example/tree/a.zip");
+        assert_eq!(go(secure, "http://up.example/a.zip"), None);
+        assert_eq!(go(secure, "//mirror.example/a.zip").as_deref(), Some("https://mirror.example/a.zip"));
+        assert_eq!(go(plain, "https://up.example/a.zip").as_deref(), Some("https://up.example/a.zip"));
+        assert_eq!(go(plain, "../b.zip").as_deref(), Some("http://up.example/b.zip"));
+        for to in ["file:///etc/passwd", "ftp://up.example/a.zip", "gopher://up.example/"] {
+            assert_eq!(go(plain, to), None, "{to}");
+        }
+    }
+}

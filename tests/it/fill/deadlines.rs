@@ -100,3 +100,21 @@ fn a_fill_goes_on_when_its_only_agent_leaves_before_the_head_r2_1() {
     assert_eq!(ground.origin.seen().body_bytes(PATH), SIZE as u64);
     ground.relay.stop();
 }
+
+#[test]
+fn a_relay_that_stops_in_the_middle_of_a_fill_breaks_its_readers_off_visibly_r2_3() {
+    let ground = Ground::with(&[SIZE], |settings| settings.limits.drain = SHORT);
+    let gate = Gate::default();
+    ground.origin.script(PATH, Fault::StallAfter(1_000_000, gate.clone()));
+    let mut reader = Client::connect(ground.relay.v4());
+    reader.ask("GET", PATH, &[]).unwrap();
+    reader.read_head("GET").unwrap();
+    gate.wait_reached();
+    let relay = ground.relay.restart();
+    let (body, end) = reader.read(usize::MAX);
+    assert!(matches!(end, Some(End::Short | End::Reset)), "{end:?}");
+    assert!(body[..] == ground.files[0][..body.len()]);
+    gate.open();
+    assert!(crate::raw::fetch(relay.v4(), PATH, &[]).whole(200) == ground.files[0]);
+    relay.stop();
+}
