@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::ops::Range;
 
 use super::ground::{Ground, changed, path};
+use crate::origin::answer::Validators;
 use crate::origin::fault::Fault;
 use crate::raw::Client;
 use crate::raw::answer::{Answer, End};
@@ -43,6 +44,8 @@ fn whatever_the_upstream_does_readers_get_their_bytes_or_an_error_r1_5_r2() {
 fn play(ground: &mut Ground, number: usize, seed: usize) {
     let mut dice = Dice(!(seed as u64));
     let (path, old) = (path(number), ground.files[number].clone());
+    let all = [Validators::Strong, Validators::Strong, Validators::Weak, Validators::Date, Validators::None];
+    ground.origin.set_validators(all[dice.below(all.len())]);
     let mut change = None;
     let scripts = dice.below(5);
     for _ in 0..scripts {
