@@ -11,21 +11,47 @@ use super::ground::{Ground, PATH};
 use crate::origin::fault::{Fault, Gate};
 
 const SIZE: usize = 8 << 20;
-const AGENTS: usize = 500;
 
 #[test]
 fn five_hundred_agents_cost_the_upstream_each_byte_once_r2_1() {
+    let mut ground = stampede(500, vec![]);
+    assert_eq!(ground.gets(PATH), 1);
+    assert_eq!(ground.origin.seen().body_bytes(PATH), SIZE as u64, "1.00 of the unique bytes");
+    assert_eq!((ground.fills(), ground.staged()), ([1, 1, 0], 0));
+    assert!(ground.get(PATH).whole(200) == ground.files[0]);
+    assert_eq!(ground.gets(PATH), 1);
+    ground.relay.stop();
+}
+
+#[test]
+fn a_reset_half_way_costs_a_crowd_the_lost_tail_and_no_more_r2_3() {
+    let mut ground = stampede(100, vec![Fault::ResetAfter(SIZE / 2)]);
+    let ranges = ground.ranges(PATH);
+    assert_eq!(ranges.len(), 2);
+    let resumed = ranges[1].as_deref().and_then(|range| range.strip_prefix("bytes=")?.strip_suffix('-'));
+    // The crowd had read the first megabyte, so it was staged before the reset came.
+    let resumed: usize = resumed.unwrap().parse().unwrap();
+    assert!((1 << 20..=SIZE / 2).contains(&resumed));
+    let bytes = ground.origin.seen().body_bytes(PATH);
+    assert_eq!(bytes, (SIZE + SIZE / 2 - resumed) as u64, "1.00 and the lost tail");
+    assert_eq!((ground.fills(), ground.staged()), ([1, 1, 0], 0));
+    ground.relay.stop();
+}
+
+/// So many agents ask while the upstream holds back after the first megabyte; then it goes on, with these faults.
+fn stampede(agents: usize, mut faults: Vec<Fault>) -> Ground {
     allow_sockets();
     let mut ground = Ground::new(&[SIZE]);
     let gate = Gate::default();
-    ground.origin.script(PATH, Fault::StallAfter(1 << 20, gate.clone()));
+    faults.push(Fault::StallAfter(1 << 20, gate.clone()));
+    ground.origin.script_together(PATH, faults);
     let whole = Arc::new(ground.files[0].clone());
-    let all_asked = Arc::new(Barrier::new(AGENTS + 1));
+    let all_asked = Arc::new(Barrier::new(agents + 1));
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {
-        let agents: Vec<_> = (0..AGENTS)
+        let agents: Vec<_> = (0..agents)
             .map(|number| {
-                let address = if number.is_multiple_of(2) { ground.relay.v4() } else { ground.relay.v6() };
+                let address = if number % 2 == 0 { ground.relay.v4() } else { ground.relay.v6() };
                 tokio::spawn(act(number, address, whole.clone(), all_asked.clone()))
             })
             .collect();
@@ -36,13 +62,7 @@ fn five_hundred_agents_cost_the_upstream_each_byte_once_r2_1() {
         }
     });
     assert!(ground.settle(PATH));
-    assert_eq!(ground.gets(PATH), 1);
-    assert_eq!(ground.origin.seen().body_bytes(PATH), SIZE as u64, "1.00 of the unique bytes");
-    assert_eq!(ground.fills(), [1, 1, 0]);
-    assert_eq!(ground.staged(), 0);
-    assert!(ground.get(PATH).whole(200) == *whole);
-    assert_eq!(ground.gets(PATH), 1);
-    ground.relay.stop();
+    ground
 }
 
 /// A third leaves half way, a third asks for ranges, a tenth of the rest for the head, the others for all.
@@ -51,9 +71,10 @@ async fn act(number: usize, address: SocketAddr, whole: Arc<Vec<u8>>, all_asked:
     match number % 3 {
         0 => {
             let mut agent = Agent::ask(address, &get, "").await;
+            agent.read(&whole, 0..1 << 20).await;
             all_asked.wait().await;
-            let until = [0, 1000, SIZE / 4, SIZE / 2, SIZE - 1][number / 3 % 5];
-            agent.read(&whole, 0..until.max(1 << 20)).await;
+            let until = [1 << 20, 2 << 20, SIZE / 4, SIZE / 2, SIZE - 1][number / 3 % 5];
+            agent.read(&whole, 1 << 20..until).await;
             agent.leave(number.is_multiple_of(2));
         }
         1 => {
