@@ -2,11 +2,13 @@
 //!
 //! - A *hit*: [`serve`] finds the entry in the tree's current [`snapshot`] and gives its blob.
 //! - A *miss*: [`serve`] joins or starts the entry's one [`fill`] and follows the staged file.
-//! - A *generation*: [`refresh`] takes the manifest, fetches signatures and payloads, and swaps the snapshot.
+//! - A *generation*: [`refresh`] takes the manifest, [`assemble`] fetches signatures and payloads, then the snapshot is
+//!   swapped.
 //!
 //! Never speaks HTTP to agents, never decides who may have what. Invariant: a snapshot is immutable, and what it names is
 //! stored or can be fetched from the current upstream.
 
+pub mod assemble;
 pub mod entry;
 pub mod fill;
 pub mod follow;

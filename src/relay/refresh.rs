@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use futures_util::{StreamExt, TryStreamExt, stream};
 use serde::Serialize;
 use thiserror::Error;
 use tracing::{debug, error, info, warn};
@@ -19,13 +18,13 @@ use crate::base::limits::{MANIFEST_BYTES_MAX, REFRESH_RESTARTS_MAX};
 use crate::base::path::TreePath;
 use crate::base::tree::GenerationNumber;
 use crate::base::validator::Validator;
-use crate::config::settings::Prefetch;
 use crate::manifest::server_ini::{Manifest, ManifestError};
-use crate::relay::entry::{Entry, Prior, Role, State};
+use crate::relay::assemble::{assemble, record};
+use crate::relay::entry::State;
 use crate::relay::fill::FillError;
-use crate::relay::generation::{Files, Generation};
-use crate::relay::tree::{Pending, Tree, catalogue, shared};
-use crate::store::generations::{Head, Held, Record};
+use crate::relay::generation::Generation;
+use crate::relay::tree::{Tree, catalogue};
+use crate::store::generations::Head;
 use crate::upstream::{Answer, Part, Request, Upstream, UpstreamError};
 
 /// The manifest's name in every tree.
@@ -298,198 +297,6 @@ async fn anything_appeared(upstream: &Upstream, current: &Generation) -> bool {
         }
     }
     false
-}
-
-/// Fetches what a manifest names and gives the generation, ready to be published.
-async fn assemble(tree: &Arc<Tree>, head: Head, manifest: Manifest) -> Result<Arc<Generation>, RefreshError> {
-    let signatures = signatures(tree, &head, &manifest).await?;
-    let mut files = Files::default();
-    files.add_all(&signatures);
-    let older = older(tree);
-    files.add_listings(&tree.name, &manifest, |identity| match shared(&older, &identity) {
-        Some(entry) if same_signature(&older, &signatures, entry.path()) => entry,
-        Some(entry) => Arc::new(Entry::new(identity, prior_of(&entry))),
-        None => Arc::new(Entry::new(identity, None)),
-    });
-    let known = records(&files);
-    let (store, name, bytes) = (tree.resources.store.clone(), tree.name.clone(), manifest.bytes().clone());
-    let begun = {
-        let (head, known) = (head.clone(), known.clone());
-        tokio::task::spawn_blocking(move || store.begin_generation(&name, head, &bytes, &known)).await
-    };
-    let folder = begun.map_err(|error| std::io::Error::other(error.to_string()))??;
-    let generation = Arc::new(Generation::new(tree.name.clone(), head, manifest, files, folder));
-    {
-        let mut work = tree.work();
-        work.candidate = Some(generation.clone());
-        work.pending = None;
-    }
-    fetch_payloads(tree, &generation).await?;
-    Ok(generation)
-}
-
-/// Generations that entries may come from, the oldest first: the kept ones, then the one that was being fetched.
-fn older(tree: &Tree) -> Vec<Arc<Generation>> {
-    let snapshot = tree.snapshot();
-    let published = snapshot.iter().flat_map(|snapshot| snapshot.published().iter().rev());
-    published.map(|published| published.generation.clone()).chain(tree.work().candidate.clone()).collect()
-}
-
-fn prior_of(entry: &Entry) -> Option<Prior> {
-    match &**entry.state() {
-        State::Held(blob, stamp) => Some(Prior { blob: *blob, validator: stamp.validator.clone() }),
-        _ => entry.prior().cloned(),
-    }
-}
-
-/// Whether the newest older generation that names a file has the same signature for it: where it has not, the file was
-/// published anew under its old name, and the upstream is asked whether it changed.
-fn same_signature(older: &[Arc<Generation>], signatures: &Files, path: &TreePath) -> bool {
-    let Some(signature) = path.signature() else { return true };
-    let before = older.iter().rev().find(|generation| generation.listed(path).is_some());
-    let before =
-        before.and_then(|generation| generation.listed(&signature)).and_then(|listed| listed.entry.held());
-    let now = signatures.listed(&signature).and_then(|listed| listed.entry.held());
-    before.map(|blob| blob.id) == now.map(|blob| blob.id)
-}
-
-/// Fetches every signature that a manifest's listings have, whatever else is fetched lazily.
-async fn signatures(tree: &Arc<Tree>, head: &Head, manifest: &Manifest) -> Result<Arc<Files>, RefreshError> {
-    let older = older(tree);
-    let begun = tree.work().pending.take();
-    let prior = |path: &TreePath| {
-        let pending = begun.as_ref().and_then(|pending| pending.signatures.listed(path));
-        let before = older.iter().rev().find_map(|generation| generation.listed(path));
-        pending.into_iter().chain(before).find_map(|listed| prior_of(&listed.entry))
-    };
-    let signatures = match &begun {
-        Some(pending) if pending.manifest == head.manifest => pending.signatures.clone(),
-        _ => Arc::new(Files::signatures(&tree.name, head.number, manifest, prior)),
-    };
-    tree.work().pending = Some(Pending { manifest: head.manifest, signatures: signatures.clone() });
-    let all: Vec<_> = signatures.iter().map(|listed| listed.entry.clone()).collect();
-    tree.progress().send_modify(|progress| {
-        let listed = manifest.listings();
-        progress.files = (all.len() + listed.len()) as u64;
-        progress.bytes = listed.iter().map(|listing| listing.size).sum();
-        progress.files_done = 0;
-        progress.bytes_done = 0;
-    });
-    each(tree, all, |tree, entry| async move {
-        match fetch(&tree, &entry).await {
-            Err(error) if matches!(*error, FillError::NotFound) => {
-                warn!(tree = %tree.name, path = %entry.path(), "the upstream has no such signature: agents get 404 for it");
-                entry.set_absent();
-                Ok(())
-            }
-            fetched => fetched.map_err(|error| RefreshError::Fetch { path: entry.path().clone(), error }),
-        }
-    })
-    .await?;
-    Ok(signatures)
-}
-
-/// Fetches packages and increments, or asks for their heads alone, as the prefetch rule says.
-async fn fetch_payloads(tree: &Arc<Tree>, generation: &Arc<Generation>) -> Result<(), RefreshError> {
-    let payloads = generation.files().filter(|listed| listed.entry.identity().role != Role::Signature);
-    let payloads: Vec<_> = payloads.map(|listed| listed.entry.clone()).collect();
-    each(tree, payloads, |tree, entry| async move {
-        let fetched = match tree.settings().prefetch {
-            Prefetch::All => fetch(&tree, &entry).await,
-            Prefetch::Used if tree.resources.store.index().is_used(&tree.name, &entry.usage()) => {
-                fetch(&tree, &entry).await
-            }
-            Prefetch::Used | Prefetch::None => probe(&tree, &entry).await,
-        };
-        match (fetched, entry.identity().role) {
-            (Err(error), Role::Increment) if matches!(*error, FillError::NotFound) => {
-                warn!(tree = %tree.name, path = %entry.path(), "the upstream has no such increment: it is withheld");
-                entry.set_absent();
-                Ok(())
-            }
-            (Err(error), _) if matches!(*error, FillError::NotFound) => {
-                Err(RefreshError::Missing(entry.path().clone()))
-            }
-            (fetched, _) => fetched.map_err(|error| RefreshError::Fetch { path: entry.path().clone(), error }),
-        }
-    })
-    .await
-}
-
-/// Does something for each entry, as many at once as prefetch may, until the first error.
-async fn each<F>(
-    tree: &Arc<Tree>,
-    entries: Vec<Arc<Entry>>,
-    work: impl Fn(Arc<Tree>, Arc<Entry>) -> F,
-) -> Result<(), RefreshError>
-where
-    F: Future<Output = Result<(), RefreshError>>,
-{
-    let works = stream::iter(entries).map(|entry| {
-        let done = work(tree.clone(), entry.clone());
-        async move {
-            done.await?;
-            tree.progress().send_modify(|progress| {
-                progress.files_done += 1;
-                progress.bytes_done += entry.identity().size.unwrap_or(0);
-            });
-            Ok(())
-        }
-    });
-    works.buffer_unordered(tree.resources.prefetch_at_once()).try_collect().await
-}
-
-async fn fetch(tree: &Arc<Tree>, entry: &Arc<Entry>) -> Result<(), Arc<FillError>> {
-    entry.forget_failure();
-    match tree.fill(entry) {
-        Some(fill) => fill.finished().await.map(|_| ()),
-        None => Ok(()),
-    }
-}
-
-/// Asks for the head of an entry that is not held: that it is there, how long it is, and what its state is.
-async fn probe(tree: &Arc<Tree>, entry: &Arc<Entry>) -> Result<(), Arc<FillError>> {
-    if !matches!(**entry.state(), State::Listed | State::Absent) {
-        return Ok(());
-    }
-    let upstream = tree.upstream();
-    let mut failed = FillError::NotFound;
-    for step in 0..upstream.origins() {
-        let origin = tree.preferred_origin() + step;
-        match upstream.fetch(origin, Request { path: entry.path().as_str(), part: Part::Head }).await {
-            Ok(Answer::Head(head)) => match (head.size, entry.identity().size) {
-                (Some(size), Some(listed)) if size != listed => {
-                    let error = UpstreamError::Head("its length is not the one that the manifest says");
-                    failed = FillError::Upstream(error);
-                }
-                _ => {
-                    entry.set_probed(head.validator);
-                    return Ok(());
-                }
-            },
-            // Not every server knows HEAD; that it is there shows when it is fetched.
-            Ok(_) | Err(UpstreamError::Status(405 | 501)) => return Ok(()),
-            Err(UpstreamError::NotFound) => {}
-            Err(error) => failed = FillError::Upstream(error),
-        }
-    }
-    Err(Arc::new(failed))
-}
-
-/// What is known of files by now, as a journal has it.
-fn records(files: &Files) -> Vec<Record> {
-    files.iter().filter_map(|listed| record(&listed.entry)).collect()
-}
-
-fn record(entry: &Entry) -> Option<Record> {
-    let path = entry.path().clone();
-    match &**entry.state() {
-        State::Held(blob, stamp) => {
-            Some(Record::Held(Held { path, blob: *blob, validator: stamp.validator.clone() }))
-        }
-        State::Absent => Some(Record::Absent { path }),
-        State::Listed | State::Seen(_) => None,
-    }
 }
 
 async fn publish(tree: &Arc<Tree>, candidate: Arc<Generation>) -> Result<(), RefreshError> {
