@@ -77,8 +77,10 @@ impl Run {
     pub(super) async fn new(tree: Arc<Tree>, entry: Arc<Entry>) -> Result<Self, FillError> {
         let (store, prior) = (tree.resources.store.clone(), entry.prior().cloned());
         let (staged, prior) = blocking(move || {
-            // Where the blob is lost, that it is unchanged would help nobody.
-            let prior = prior.filter(|prior| store.blob(prior.blob).is_ok_and(|blob| blob.is_some()));
+            // A date has whole seconds, and another origin's file may be older: only a strong tag vouches for what was
+            // held before. Where the blob is lost, that it is unchanged would help nobody.
+            let there = |blob| store.blob(blob).is_ok_and(|blob| blob.is_some());
+            let prior = prior.filter(|prior| prior.validator.strong().is_some() && there(prior.blob));
             Ok((store.stage()?, prior))
         })
         .await?;
@@ -144,9 +146,7 @@ impl Run {
         let (vouched, prior) = (self.vouched.take(), self.prior.clone());
         let part = match (&vouched, &prior) {
             (Some((by, tag)), _) if *by == origin && staged > 0 => Part::From(staged, tag),
-            (_, Some(prior)) if self.validator.is_none() && !prior.validator.is_none() => {
-                Part::UnlessStill(&prior.validator)
-            }
+            (_, Some(prior)) if self.validator.is_none() => Part::UnlessStill(&prior.validator),
             _ => Part::Whole,
         };
         let request = Request { path: entry.path().as_str(), part };

@@ -284,8 +284,9 @@ impl Tree {
         let files = generations.flat_map(|generation| generation.files());
         let pending = work.pending.iter().flat_map(|pending| pending.signatures.iter());
         for listed in files.chain(pending) {
-            named.extend(listed.entry.held().map(|blob| blob.id));
-            named.extend(listed.entry.prior().map(|prior| prior.blob.id));
+            // What was held before is of use only until the entry itself is held.
+            let held = listed.entry.held();
+            named.extend(held.or_else(|| Some(listed.entry.prior()?.blob)).map(|blob| blob.id));
         }
     }
 
