@@ -67,6 +67,12 @@ pub enum StoreError {
         /// The process id that the other relay wrote down, or `unknown`.
         owner: String,
     },
+    /// Something else stands there.
+    #[error("data folder {path} is a file, not a folder: name an empty or a new folder", path = path.display())]
+    NotFolder {
+        /// What was named.
+        path: PathBuf,
+    },
     /// The folder holds other things.
     #[error("{path} is no data folder of a relay: it is not empty and has no FORMAT file; name an empty or a new folder",
         path = path.display())]
@@ -97,7 +103,11 @@ impl StoreError {
 impl Store {
     /// Opens a data folder, or makes one where there is none or an empty one. Reads no blob.
     pub fn open(root: &Path) -> Result<Self, StoreError> {
+        if std::fs::metadata(root).is_ok_and(|found| !found.is_dir()) {
+            return Err(StoreError::NotFolder { path: root.to_owned() });
+        }
         disk::create_private_folder(root).map_err(StoreError::io("make folder", root))?;
+        refuse_foreign(root)?;
         let lock = lock(root)?;
         check_format(root)?;
         for name in ["blobs", "staging", "trees"] {
@@ -138,9 +148,9 @@ impl Store {
         OpenBlob::open(&self.root.join("blobs"), name)
     }
 
-    /// Whether the index has the blob.
+    /// Whether the blob is there: the index says so, or its file does, which the index then learns. Blocks on the disk.
     pub fn holds(&self, name: BlobName) -> bool {
-        self.index.holds(name)
+        self.index.holds(name) || (matches!(self.blob(name), Ok(Some(_))) && self.index.insert(name).is_ok())
     }
 
     /// Removes every blob that `named` does not want. Blocks on the disk; gives how many bytes it freed.
@@ -193,6 +203,20 @@ fn lock(root: &Path) -> Result<File, StoreError> {
     Ok(file)
 }
 
+/// A folder that holds other things gets not even a lock. What a first start that was cut short left behind is its own.
+fn refuse_foreign(root: &Path) -> Result<(), StoreError> {
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(root).map_err(StoreError::io("list", root))? {
+        names.push(entry.map_err(StoreError::io("list", root))?.file_name());
+    }
+    if names.iter().any(|name| name == "FORMAT")
+        || names.iter().all(|name| name == "lock" || name == "FORMAT.new")
+    {
+        return Ok(());
+    }
+    Err(StoreError::Foreign { path: root.to_owned() })
+}
+
 fn check_format(root: &Path) -> Result<(), StoreError> {
     let path = root.join("FORMAT");
     match std::fs::read_to_string(&path) {
@@ -202,10 +226,6 @@ fn check_format(root: &Path) -> Result<(), StoreError> {
             Err(StoreError::Format { path: root.to_owned(), found })
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let mut entries = std::fs::read_dir(root).map_err(StoreError::io("list", root))?;
-            if entries.any(|entry| entry.is_ok_and(|e| e.file_name() != "lock")) {
-                return Err(StoreError::Foreign { path: root.to_owned() });
-            }
             disk::write_whole(&path, format!("{FORMAT}\n").as_bytes()).map_err(StoreError::io("write", &path))
         }
         Err(error) => Err(StoreError::io("read", &path)(error)),
