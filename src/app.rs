@@ -111,7 +111,8 @@ struct Parts {
     drain: Duration,
     resources: Arc<Resources>,
     live: Arc<ArcSwap<Live>>,
-    settings: Settings,
+    /// What it was started with: the keys that need a restart stay at these.
+    started: Settings,
     running_file: PathBuf,
 }
 
@@ -180,7 +181,16 @@ impl Relay {
             resources.tasks.spawn_on(admin::serve(listener, state.clone()), &runtime);
         }
         let drain = settings.limits.drain;
-        let parts = Parts { control, workers: threads, stop, drain, resources, live, settings, running_file };
+        let parts = Parts {
+            control,
+            workers: threads,
+            stop,
+            drain,
+            resources,
+            live,
+            started: settings,
+            running_file,
+        };
         Ok(RelayHandle { parts: Some(parts), running })
     }
 }
@@ -217,19 +227,18 @@ impl RelayHandle {
     pub fn reload(&mut self, settings: Settings) -> Result<Vec<&'static str>, StartError> {
         let Some(parts) = &mut self.parts else { return Ok(Vec::new()) };
         let client = client(settings.upstream.connect, settings.upstream.ca_file.as_deref())?;
-        let kept = restart_needed(&parts.settings, &settings);
+        let kept = restart_needed(&parts.started, &settings);
         let trees: Vec<_> = parts.live.load().trees.iter().map(|(_, tree)| tree.clone()).collect();
         for tree in &trees {
             if let Some(new) = settings.trees.iter().find(|new| new.name == tree.name) {
                 let upstream = upstream(new, &settings, &client, &parts.resources);
-                tree.reload(new.clone(), upstream);
+                tree.reload(TreeSettings { path: tree.settings().path.clone(), ..new.clone() }, upstream);
             }
         }
         parts.resources.fill_attempts.store(settings.fill.attempts, Ordering::Relaxed);
         parts.resources.prefetch_at_once.store(settings.fill.prefetch_at_once, Ordering::Relaxed);
         parts.live.store(Arc::new(compile(&settings, trees)));
         parts.drain = settings.limits.drain;
-        parts.settings = settings;
         Ok(kept)
     }
 

@@ -33,7 +33,7 @@ pub fn parse(text: &str) -> Result<Settings, ConfigErrors> {
 }
 
 /// The keys that differ between two settings and that a reload cannot change: sockets, runtimes, the data
-/// folder's lock and the trees' stores are made once, at the start. A `listen` written out with the default
+/// folder's lock, the trees' stores and the slots for connections and fills are made once, at the start. A `listen` written out with the default
 /// addresses is no difference.
 pub fn restart_needed(old: &Settings, new: &Settings) -> Vec<&'static str> {
     let addresses = |listen: &Listen| {
@@ -54,6 +54,8 @@ pub fn restart_needed(old: &Settings, new: &Settings) -> Vec<&'static str> {
         ("admin.listen", addresses(&old.admin) != addresses(&new.admin)),
         ("log.format", old.log.format != new.log.format),
         ("tree", trees(old) != trees(new)),
+        ("limits.connections_max", old.limits.connections_max != new.limits.connections_max),
+        ("fill.at_once", old.fill.at_once != new.fill.at_once),
     ];
     differences.into_iter().filter_map(|(key, differs)| differs.then_some(key)).collect()
 }

@@ -84,10 +84,21 @@ fn only_what_a_reload_cannot_change_needs_a_restart() {
         listen = "[::]:1"
         admin.listen = "[::]:2"
         log.format = "json"
+        limits.connections_max = 7
+        fill.at_once = 5
     "#;
     new = parse(&format!("{top}\n{TREE}")).unwrap();
     assert_eq!(
         restart_needed(&old, &new),
-        ["data", "workers", "listen", "admin.listen", "log.format", "tree"]
+        [
+            "data",
+            "workers",
+            "listen",
+            "admin.listen",
+            "log.format",
+            "tree",
+            "limits.connections_max",
+            "fill.at_once"
+        ]
     );
 }
