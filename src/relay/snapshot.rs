@@ -50,9 +50,12 @@ impl Snapshot {
         &self.published
     }
 
-    /// Finds a file for an agent: in the generation that it is on, else in the newest that names it.
+    /// Finds a file for an agent: in the generation that it is on, else in the newest that names it. Of generations with
+    /// the same manifest the newest counts: it was made for files that the others lack.
     pub fn find(&self, path: &TreePath, pinned: impl Fn(&Generation) -> bool) -> Option<&Listed> {
         let own = self.published.iter().find(|published| pinned(&published.generation));
+        let manifest = own.map(|own| own.generation.head().manifest);
+        let own = self.published.iter().find(|p| Some(p.generation.head().manifest) == manifest);
         own.into_iter().chain(&self.published).find_map(|published| published.generation.listed(path))
     }
 }
