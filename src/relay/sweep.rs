@@ -11,6 +11,8 @@ use crate::relay::tree::{Resources, Tree};
 pub async fn run(resources: Arc<Resources>, trees: Vec<Arc<Tree>>) {
     loop {
         tokio::select! {
+            // A sweep that is wanted is done before the stop: the next start would not know of it.
+            biased;
             () = resources.sweep_wanted.notified() => {}
             () = resources.stop.cancelled() => return,
         }
