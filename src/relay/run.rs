@@ -103,9 +103,10 @@ impl Run {
         let upstream = self.tree.upstream();
         let attempts_max = self.tree.resources.fill_attempts();
         let mut errors: Vec<Option<UpstreamError>> = (0..upstream.origins()).map(|_| None).collect();
-        let (mut origin, mut failures, mut pause) = (self.tree.preferred_origin(), 0, PAUSE);
+        // The origin that gave the manifest: where it says that there is no such file, the others get one try each.
+        let preferred = self.tree.preferred_origin() % upstream.origins();
+        let (mut origin, mut failures, mut pause) = (preferred, 0, PAUSE);
         loop {
-            origin %= upstream.origins();
             let before = self.staged()?.len();
             let (error, passing) = match self.attempt(&upstream, origin, fill).await {
                 Ok(fetched) => return Ok(fetched),
@@ -118,7 +119,8 @@ impl Run {
             };
             debug!(tree = %self.tree.name, path = %self.entry.path(), origin, %error, "attempt failed");
             let gained = self.staged()?.len() - before;
-            if passing {
+            let missing = matches!(errors[preferred], Some(UpstreamError::NotFound));
+            if passing && (gained > 0 || !missing) {
                 failures = if gained >= PROGRESS_BYTES { 1 } else { failures + 1 };
                 if failures >= attempts_max {
                     return Err(FillError::Upstream(error));
@@ -135,6 +137,9 @@ impl Run {
             let mut others = (1..=upstream.origins()).map(|step| (origin + step) % upstream.origins());
             match others.find(|other| errors[*other].is_none()) {
                 Some(other) => origin = other,
+                None if matches!(errors[preferred], Some(UpstreamError::NotFound)) => {
+                    return Err(FillError::NotFound);
+                }
                 None => return Err(worst(errors)),
             }
         }
