@@ -4,27 +4,30 @@
 //! increments. Never makes anything visible: that is `refresh`'s last step. Invariant: a file that the upstream does not
 //! have is an error, unless it is a signature or an increment; then the candidate says so, and no older generation does.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use tracing::warn;
 
 use crate::base::path::TreePath;
+use crate::base::validator::Validator;
 use crate::config::settings::Prefetch;
+use crate::manifest::catalogue::Catalogue;
 use crate::manifest::server_ini::Manifest;
-use crate::relay::entry::{Entry, Prior, Role, State};
+use crate::relay::entry::{Entry, Filling, Prior, Role, State};
 use crate::relay::fill::FillError;
 use crate::relay::generation::{Files, Generation};
 use crate::relay::refresh::RefreshError;
-use crate::relay::tree::{Pending, Tree, shared};
+use crate::relay::tree::{Tree, shared};
 use crate::store::generations::{Head, Held, Record};
-use crate::upstream::{Answer, Part, Request, UpstreamError};
+use crate::upstream::{Answer, Head as OriginHead, Part, Request, Upstream, UpstreamError};
 
 /// Fetches what a manifest names and gives the generation, ready to be published.
 pub(super) async fn assemble(
     tree: &Arc<Tree>,
     head: Head,
-    manifest: Manifest,
+    (manifest, catalogue): (Manifest, Catalogue),
 ) -> Result<Arc<Generation>, RefreshError> {
     let signatures = signatures(tree, &head, &manifest).await?;
     let mut files = Files::default();
@@ -42,13 +45,18 @@ pub(super) async fn assemble(
         tokio::task::spawn_blocking(move || store.begin_generation(&name, head, &bytes, &known)).await
     };
     let folder = begun.map_err(|error| std::io::Error::other(error.to_string()))??;
-    let generation = Arc::new(Generation::new(tree.name.clone(), head, manifest, files, folder));
+    let generation = Arc::new(Generation::new(tree.name.clone(), head, manifest, catalogue, files, folder));
     {
         let mut work = tree.work();
         work.candidate = Some(generation.clone());
         work.pending = None;
     }
-    fetch_payloads(tree, &generation).await?;
+    let absent = fetch_payloads(tree, &generation).await?;
+    if absent.is_empty() {
+        return Ok(generation);
+    }
+    let generation = Arc::new(generation.withholding(&absent));
+    tree.work().candidate = Some(generation.clone());
     Ok(generation)
 }
 
@@ -80,17 +88,15 @@ fn same_signature(older: &[Arc<Generation>], signatures: &Files, path: &TreePath
 /// Fetches every signature that a manifest's listings have, whatever else is fetched lazily.
 async fn signatures(tree: &Arc<Tree>, head: &Head, manifest: &Manifest) -> Result<Arc<Files>, RefreshError> {
     let older = older(tree);
-    let begun = tree.work().pending.take();
+    let begun = tree.work().pending.clone();
     let prior = |path: &TreePath| {
-        let pending = begun.as_ref().and_then(|pending| pending.signatures.listed(path));
-        let before = older.iter().rev().find_map(|generation| generation.listed(path));
+        let pending = begun.as_ref().and_then(|begun| begun.listed(path));
+        let before = older.iter().rev().filter_map(|generation| generation.listed(path));
         pending.into_iter().chain(before).find_map(|listed| prior_of(&listed.entry))
     };
-    let signatures = match &begun {
-        Some(pending) if pending.manifest == head.manifest => pending.signatures.clone(),
-        _ => Arc::new(Files::signatures(&tree.name, head.number, manifest, prior)),
-    };
-    tree.work().pending = Some(Pending { manifest: head.manifest, signatures: signatures.clone() });
+    // New entries even for a manifest that was tried before: its signatures may have come after it.
+    let signatures = Arc::new(Files::signatures(&tree.name, head.number, manifest, prior));
+    tree.work().pending = Some(signatures.clone());
     let all: Vec<_> = signatures.iter().map(|listed| listed.entry.clone()).collect();
     tree.progress().send_modify(|progress| {
         let listed = manifest.listings();
@@ -113,11 +119,15 @@ async fn signatures(tree: &Arc<Tree>, head: &Head, manifest: &Manifest) -> Resul
     Ok(signatures)
 }
 
-/// Fetches packages and increments, or asks for their heads alone, as the prefetch rule says.
-async fn fetch_payloads(tree: &Arc<Tree>, generation: &Arc<Generation>) -> Result<(), RefreshError> {
+/// Fetches packages and increments, or asks for their heads alone, as the prefetch rule says. Gives the increments that
+/// the upstream does not have.
+async fn fetch_payloads(
+    tree: &Arc<Tree>,
+    generation: &Arc<Generation>,
+) -> Result<HashSet<TreePath>, RefreshError> {
     let payloads = generation.files().filter(|listed| listed.entry.identity().role != Role::Signature);
     let payloads: Vec<_> = payloads.map(|listed| listed.entry.clone()).collect();
-    each(tree, payloads, |tree, entry| async move {
+    let absent = each(tree, payloads, |tree, entry| async move {
         let fetched = match tree.settings().prefetch {
             Prefetch::All => fetch(&tree, &entry).await,
             Prefetch::Used if tree.resources.store.index().is_used(&tree.name, &entry.usage()) => {
@@ -128,36 +138,37 @@ async fn fetch_payloads(tree: &Arc<Tree>, generation: &Arc<Generation>) -> Resul
         match (fetched, entry.identity().role) {
             (Err(error), Role::Increment) if matches!(*error, FillError::NotFound) => {
                 warn!(tree = %tree.name, path = %entry.path(), "the upstream has no such increment: it is withheld");
-                entry.set_absent();
-                Ok(())
+                Ok(Some(entry.path().clone()))
             }
             (Err(error), _) if matches!(*error, FillError::NotFound) => {
                 Err(RefreshError::Missing(entry.path().clone()))
             }
-            (fetched, _) => fetched.map_err(|error| RefreshError::Fetch { path: entry.path().clone(), error }),
+            (Ok(()), _) => Ok(None),
+            (Err(error), _) => Err(RefreshError::Fetch { path: entry.path().clone(), error }),
         }
     })
-    .await
+    .await?;
+    Ok(absent.into_iter().flatten().collect())
 }
 
 /// Does something for each entry, as many at once as prefetch may, until the first error.
-async fn each<F>(
+async fn each<T, F>(
     tree: &Arc<Tree>,
     entries: Vec<Arc<Entry>>,
     work: impl Fn(Arc<Tree>, Arc<Entry>) -> F,
-) -> Result<(), RefreshError>
+) -> Result<Vec<T>, RefreshError>
 where
-    F: Future<Output = Result<(), RefreshError>>,
+    F: Future<Output = Result<T, RefreshError>>,
 {
     let works = stream::iter(entries).map(|entry| {
         let done = work(tree.clone(), entry.clone());
         async move {
-            done.await?;
+            let done = done.await?;
             tree.progress().send_modify(|progress| {
                 progress.files_done += 1;
                 progress.bytes_done += entry.identity().size.unwrap_or(0);
             });
-            Ok(())
+            Ok(done)
         }
     });
     works.buffer_unordered(tree.resources.prefetch_at_once()).try_collect().await
@@ -173,31 +184,64 @@ async fn fetch(tree: &Arc<Tree>, entry: &Arc<Entry>) -> Result<(), Arc<FillError
 
 /// Asks for the head of an entry that is not held: that it is there, how long it is, and what its state is.
 async fn probe(tree: &Arc<Tree>, entry: &Arc<Entry>) -> Result<(), Arc<FillError>> {
-    if !matches!(**entry.state(), State::Listed | State::Absent) {
+    if entry.held().is_some() {
         return Ok(());
     }
+    let validator = ask_head(tree, entry).await?;
+    // What a fill has seen meanwhile is newer.
+    let filling = entry.filling();
+    if !matches!(*filling, Filling::Running(_)) {
+        entry.set_probed(validator);
+    }
+    Ok(())
+}
+
+/// Whether the upstream has now anything that it did not have when the generation was made.
+pub(super) async fn anything_appeared(tree: &Arc<Tree>, generation: &Generation) -> bool {
+    let absent = generation.files().filter(|listed| matches!(**listed.entry.state(), State::Absent));
+    let absent: Vec<_> = absent.map(|listed| listed.entry.clone()).collect();
+    let asked = stream::iter(absent).map(|entry| async move { ask_head(tree, &entry).await.is_ok() });
+    asked.buffer_unordered(tree.resources.prefetch_at_once()).any(std::future::ready).await
+}
+
+/// Asks the origins for an entry's head until one has it, in the length that the manifest says.
+async fn ask_head(tree: &Arc<Tree>, entry: &Arc<Entry>) -> Result<Validator, Arc<FillError>> {
     let upstream = tree.upstream();
-    let mut failed = FillError::NotFound;
+    let (mut failed, mut missing) = (FillError::NotFound, false);
     for step in 0..upstream.origins() {
-        let origin = tree.preferred_origin() + step;
-        match upstream.fetch(origin, Request { path: entry.path().as_str(), part: Part::Head }).await {
-            Ok(Answer::Head(head)) => match (head.size, entry.identity().size) {
+        match origin_head(&upstream, tree.preferred_origin() + step, entry.path()).await {
+            Ok(head) => match (head.size, entry.identity().size) {
                 (Some(size), Some(listed)) if size != listed => {
                     let error = UpstreamError::Head("its length is not the one that the manifest says");
                     failed = FillError::Upstream(error);
                 }
-                _ => {
-                    entry.set_probed(head.validator);
-                    return Ok(());
-                }
+                _ => return Ok(head.validator),
             },
-            // Not every server knows HEAD; that it is there shows when it is fetched.
-            Ok(_) | Err(UpstreamError::Status(405 | 501)) => return Ok(()),
+            // The origin that gave the manifest has the last word on what is missing.
+            Err(UpstreamError::NotFound) if step == 0 => missing = true,
             Err(UpstreamError::NotFound) => {}
             Err(error) => failed = FillError::Upstream(error),
         }
     }
-    Err(Arc::new(failed))
+    Err(Arc::new(if missing { FillError::NotFound } else { failed }))
+}
+
+/// The head that one origin has for a path. Not every server knows HEAD: then a GET is left after its head.
+async fn origin_head(
+    upstream: &Upstream,
+    origin: usize,
+    path: &TreePath,
+) -> Result<OriginHead, UpstreamError> {
+    let ask = |part| upstream.fetch(origin, Request { path: path.as_str(), part });
+    let answer = match ask(Part::Head).await {
+        Err(UpstreamError::Status(405 | 501)) => ask(Part::Whole).await?,
+        answer => answer?,
+    };
+    match answer {
+        Answer::Head(head) => Ok(head),
+        Answer::Found(transfer) => Ok(transfer.head),
+        Answer::Unchanged => Err(UpstreamError::Head("a 304 where nothing was known")),
+    }
 }
 
 /// What is known of files by now, as a journal has it.

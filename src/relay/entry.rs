@@ -185,12 +185,12 @@ impl Entry {
         self.state.store(Arc::new(State::Absent));
     }
 
-    /// Notes what the upstream's head says, unless a fill has come further meanwhile.
+    /// Notes what the upstream's head says, unless a fill has brought the file meanwhile.
     pub fn set_probed(&self, validator: Validator) {
         let seen = Arc::new(State::Seen(self.stamped(validator)));
         self.state.rcu(|now| match **now {
-            State::Listed | State::Absent => seen.clone(),
-            State::Seen(_) | State::Held(..) => now.clone(),
+            State::Listed | State::Absent | State::Seen(_) => seen.clone(),
+            State::Held(..) => now.clone(),
         });
     }
 

@@ -228,7 +228,7 @@ impl Tree {
                     _ => {}
                 }
                 if matches!(*error, FillError::NotFound) {
-                    self.refresh_wanted();
+                    self.note_gone(entry);
                 }
                 Phase::Failed(error)
             }

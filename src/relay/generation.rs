@@ -3,8 +3,7 @@
 //! Invariant: every listing of the manifest has an entry, and so has each listing's signature; `server.ini` and
 //! `ini_xml.zip` have none.
 
-use std::collections::HashMap;
-use std::collections::hash_map;
+use std::collections::{HashMap, HashSet, hash_map};
 use std::io;
 use std::sync::Arc;
 
@@ -12,20 +11,22 @@ use jiff::Timestamp;
 
 use crate::base::path::TreePath;
 use crate::base::tree::{GenerationNumber, TreeName};
-use crate::manifest::catalogue::Class;
-use crate::manifest::server_ini::{Kind, Manifest};
+use crate::manifest::catalogue::{Catalogue, Class};
+use crate::manifest::server_ini::{Kind, Manifest, ManifestError};
 use crate::relay::entry::{Entry, Identity, Prior, Role, State};
+use crate::store::Store;
 use crate::store::generations::{GenerationFolder, Head, Record};
-use crate::store::index::Index;
 
 /// A generation in memory.
 #[derive(Debug)]
 pub struct Generation {
     tree: TreeName,
     head: Head,
-    manifest: Manifest,
+    manifest: Arc<Manifest>,
+    /// What the classes come from.
+    catalogue: Arc<Catalogue>,
     files: HashMap<TreePath, Listed>,
-    folder: GenerationFolder,
+    folder: Arc<GenerationFolder>,
 }
 
 /// A file of a generation.
@@ -50,8 +51,7 @@ impl Files {
         prior: impl Fn(&TreePath) -> Option<Prior>,
     ) -> Self {
         let mut files = Self::default();
-        let named: std::collections::HashSet<&TreePath> =
-            manifest.listings().iter().map(|l| &l.path).collect();
+        let named: HashSet<&TreePath> = manifest.listings().iter().map(|l| &l.path).collect();
         for listing in manifest.listings() {
             let Some(path) = listing.path.signature().filter(|path| !named.contains(path)) else { continue };
             let identity = Identity {
@@ -130,10 +130,59 @@ impl Generation {
         tree: TreeName,
         head: Head,
         manifest: Manifest,
+        catalogue: Catalogue,
         files: Files,
         folder: GenerationFolder,
     ) -> Self {
-        Self { tree, head, manifest, files: files.0, folder }
+        let (manifest, catalogue, folder) = (Arc::new(manifest), Arc::new(catalogue), Arc::new(folder));
+        Self { tree, head, manifest, catalogue, files: files.0, folder }
+    }
+
+    /// The same generation without files that the upstream turned out not to have. They get entries of their own, since
+    /// an older generation may have the others.
+    #[must_use]
+    pub fn withholding(&self, absent: &HashSet<TreePath>) -> Self {
+        let mut files = self.files.clone();
+        for path in absent {
+            if let Some(listed) = files.get_mut(path) {
+                let entry = Entry::new(listed.entry.identity().clone(), None);
+                entry.set_absent();
+                listed.entry = Arc::new(entry);
+            }
+        }
+        self.with(self.manifest.clone(), self.catalogue.clone(), files)
+    }
+
+    /// The same generation with the classes that another catalogue gives.
+    pub fn reclassified(&self, catalogue: Catalogue) -> Result<Self, ManifestError> {
+        let manifest = Manifest::read(self.manifest.bytes().clone(), &catalogue)?;
+        let mut files = Files::default();
+        let named: HashSet<&TreePath> = manifest.listings().iter().map(|l| &l.path).collect();
+        for listing in manifest.listings() {
+            let signature = listing.path.signature().filter(|path| !named.contains(path));
+            for path in signature.into_iter().chain([listing.path.clone()]) {
+                // The paths that a manifest names do not depend on the catalogue: each has its entry.
+                if let Some(listed) = self.files.get(&path) {
+                    files.add(listing.class, path, |_| listed.entry.clone());
+                }
+            }
+        }
+        Ok(self.with(Arc::new(manifest), Arc::new(catalogue), files.0))
+    }
+
+    fn with(
+        &self,
+        manifest: Arc<Manifest>,
+        catalogue: Arc<Catalogue>,
+        files: HashMap<TreePath, Listed>,
+    ) -> Self {
+        let (tree, head, folder) = (self.tree.clone(), self.head.clone(), self.folder.clone());
+        Self { tree, head, manifest, catalogue, files, folder }
+    }
+
+    /// The catalogue that its classes come from.
+    pub fn catalogue(&self) -> &Catalogue {
+        &self.catalogue
     }
 
     /// Its tree.
@@ -193,15 +242,15 @@ impl Generation {
     }
 }
 
-/// Brings entries to what a journal says of them, where the index still has the blobs.
-pub fn restore(files: &Files, records: &[Record], index: &Index) {
+/// Brings entries to what a journal says of them, where the store still has the blobs.
+pub fn restore(files: &Files, records: &[Record], store: &Store) {
     for record in records {
         match record {
             Record::Held(held) => {
                 if let Some(listed) = files.listed(&held.path)
                     && listed.entry.identity().size.is_none_or(|size| size == held.blob.size)
                 {
-                    if index.holds(held.blob) {
+                    if store.holds(held.blob) {
                         listed.entry.set_held(held.blob, held.validator.clone());
                     } else {
                         listed.entry.set_seen(held.validator.clone());

@@ -5,8 +5,8 @@
 //!
 //! Invariant: a generation is published whole or not at all; when anything is missing or malformed, the current one stays.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, SystemTime};
 
 use bytes::{Bytes, BytesMut};
 use serde::Serialize;
@@ -18,9 +18,9 @@ use crate::base::limits::{MANIFEST_BYTES_MAX, REFRESH_RESTARTS_MAX};
 use crate::base::path::TreePath;
 use crate::base::tree::GenerationNumber;
 use crate::base::validator::Validator;
+use crate::manifest::catalogue::Catalogue;
 use crate::manifest::server_ini::{Manifest, ManifestError};
-use crate::relay::assemble::{assemble, record};
-use crate::relay::entry::State;
+use crate::relay::assemble::{anything_appeared, assemble, record};
 use crate::relay::fill::FillError;
 use crate::relay::generation::Generation;
 use crate::relay::tree::{Tree, catalogue};
@@ -35,6 +35,9 @@ const GAP: Duration = Duration::from_secs(1);
 
 /// The first pause after a refresh that failed; it doubles up to the tree's interval.
 const RETRY: Duration = Duration::from_secs(5);
+
+/// How old a date must be to tell two states of a manifest apart.
+const DATE_AGE: Duration = Duration::from_secs(60);
 
 /// How far a refresh is.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -100,6 +103,9 @@ pub enum RefreshError {
     /// The manifest changed each time while its files were fetched.
     #[error("the manifest changed {REFRESH_RESTARTS_MAX} times while its files were fetched")]
     Restless,
+    /// A reload named another upstream; the next refresh asks that.
+    #[error("a reload named another upstream while files were fetched from the one before")]
+    Reloaded,
     /// The store failed.
     #[error("store: {0}")]
     Store(#[from] std::io::Error),
@@ -134,9 +140,14 @@ pub async fn run(tree: Arc<Tree>) {
         retry = if ended.is_ok() { RETRY } else { (retry * 2).min(interval) };
         note_end(&tree, ended);
         let pause = jittered(pause, tree.settings().jitter_percent);
+        let gap = tokio::time::Instant::now() + GAP;
+        let asked = async {
+            tree.refresh_asked().await;
+            tokio::time::sleep_until(gap).await;
+        };
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
-            () = tree.refresh_asked() => tokio::time::sleep(GAP).await,
+            () = asked => {}
             () = stop.cancelled() => return,
         }
     }
@@ -181,25 +192,19 @@ fn note_end(tree: &Tree, ended: Result<Option<GenerationNumber>, RefreshError>) 
 async fn refresh(tree: &Arc<Tree>) -> Result<Option<GenerationNumber>, RefreshError> {
     let upstream = tree.upstream();
     let current = tree.snapshot().map(|snapshot| snapshot.current().generation.clone());
-    let known = current.as_ref().map(|current| current.head().clone());
-    let mut taken = match take_any(tree, &upstream, known.as_ref()).await? {
-        Some(taken) if current.as_ref().is_none_or(|current| *current.manifest().bytes() != taken.bytes) => {
-            taken
-        }
-        unchanged => {
-            tree.confirm();
-            let Some(current) = current else { return Ok(None) };
-            if !anything_appeared(&upstream, &current).await {
-                return Ok(None);
-            }
+    let mut taken = take_any(tree, &upstream, current.as_deref()).await?;
+    tree.prefer_origin(taken.origin);
+    if let Some(current) = current.filter(|current| *current.manifest().bytes() == taken.bytes) {
+        tree.confirm();
+        if tree.is_doubted() {
+            warn!(tree = %tree.name, "what the current generation names is not all there: it is made again");
+        } else if anything_appeared(tree, &current).await {
             info!(tree = %tree.name, "files that were missing at the upstream are there now");
-            let (origin, validator) = unchanged
-                .map_or((0, current.head().validator.clone()), |taken| (taken.origin, taken.validator));
-            Taken { origin, bytes: current.manifest().bytes().clone(), validator }
+        } else {
+            return Ok(None);
         }
-    };
+    }
     for _ in 0..REFRESH_RESTARTS_MAX {
-        tree.prefer_origin(taken.origin);
         let origin = upstream.origin_name(taken.origin);
         let manifest = read(tree, &taken, &origin).await?;
         let number = tree.resources.store.last_number(&tree.name).next();
@@ -211,11 +216,13 @@ async fn refresh(tree: &Arc<Tree>) -> Result<Option<GenerationNumber>, RefreshEr
             validator: taken.validator.clone(),
         };
         let candidate = assemble(tree, head.clone(), manifest).await?;
-        match take(&upstream, taken.origin, Some(&head)).await {
-            Ok(Some(now)) if now.bytes != taken.bytes => {
+        match take(&upstream, taken.origin, Some((&head, &taken.bytes))).await {
+            Ok(now) if now.bytes != taken.bytes => {
                 info!(tree = %tree.name, "the manifest changed while its files were fetched: starting over");
                 taken = now;
             }
+            // Fills ask the upstream of the moment: the files may be of both.
+            Ok(_) if !Arc::ptr_eq(&upstream, &tree.upstream()) => return Err(RefreshError::Reloaded),
             Ok(_) => {
                 publish(tree, candidate).await?;
                 tree.confirm();
@@ -229,19 +236,20 @@ async fn refresh(tree: &Arc<Tree>) -> Result<Option<GenerationNumber>, RefreshEr
     Err(RefreshError::Restless)
 }
 
-/// Asks the origins in their order for a manifest that is one; `None` where it is unchanged.
+/// Asks the origins in their order for a manifest that is one.
 async fn take_any(
     tree: &Tree,
     upstream: &Upstream,
-    known: Option<&Head>,
-) -> Result<Option<Taken>, RefreshError> {
+    current: Option<&Generation>,
+) -> Result<Taken, RefreshError> {
     let mut failed = None;
     for origin in 0..upstream.origins() {
         let name = upstream.origin_name(origin);
+        let known = current.map(|current| (current.head(), current.manifest().bytes()));
         let error = match take(upstream, origin, known).await {
-            Ok(None) => return Ok(None),
-            Ok(Some(taken)) => match read(tree, &taken, &name).await {
-                Ok(_) => return Ok(Some(taken)),
+            Ok(taken) if known.is_some_and(|(_, bytes)| *bytes == taken.bytes) => return Ok(taken),
+            Ok(taken) => match read(tree, &taken, &name).await {
+                Ok(_) => return Ok(taken),
                 Err(error) => error,
             },
             Err(error) => RefreshError::Upstream { origin: name, error },
@@ -254,49 +262,54 @@ async fn take_any(
     Err(failed.expect("an upstream has at least one origin"))
 }
 
-/// Takes the manifest of one origin; `None` where it is the known one.
+/// Takes the manifest of one origin, where it is not the known one still.
 async fn take(
     upstream: &Upstream,
     origin: usize,
-    known: Option<&Head>,
-) -> Result<Option<Taken>, UpstreamError> {
-    let known = known.filter(|head| head.origin == upstream.origin_name(origin) && !head.validator.is_none());
-    let part = known.map_or(Part::Whole, |head| Part::UnlessStill(&head.validator));
-    let mut transfer = match upstream.fetch(origin, Request { path: MANIFEST, part }).await? {
-        Answer::Found(transfer) => transfer,
-        Answer::Unchanged => return Ok(None),
-        Answer::Head(_) => return Err(UpstreamError::Head("a head where bytes were asked for")),
+    known: Option<(&Head, &Bytes)>,
+) -> Result<Taken, UpstreamError> {
+    let known = known.filter(|(head, _)| head.origin == upstream.origin_name(origin) && vouches(head));
+    let part = known.map_or(Part::Whole, |(head, _)| Part::UnlessStill(&head.validator));
+    let mut transfer = match (upstream.fetch(origin, Request { path: MANIFEST, part }).await?, known) {
+        (Answer::Found(transfer), _) => transfer,
+        (Answer::Unchanged, Some((head, bytes))) => {
+            return Ok(Taken { origin, bytes: bytes.clone(), validator: head.validator.clone() });
+        }
+        (Answer::Unchanged | Answer::Head(_), _) => {
+            return Err(UpstreamError::Head("no bytes where they were asked for"));
+        }
     };
-    let too_long = UpstreamError::Head("it is too long for a manifest");
+    let too_long = || UpstreamError::Head("it is too long for a manifest");
+    if transfer.head.size.is_some_and(|size| size > MANIFEST_BYTES_MAX as u64) {
+        return Err(too_long());
+    }
     let mut bytes = BytesMut::new();
     while let Some(chunk) = transfer.chunk().await? {
         if bytes.len() + chunk.len() > MANIFEST_BYTES_MAX {
-            return Err(too_long);
+            return Err(too_long());
         }
         bytes.extend_from_slice(&chunk);
     }
     if transfer.head.size.is_some_and(|size| size != bytes.len() as u64) {
         return Err(UpstreamError::Broken("the manifest is not as long as its head says".to_owned()));
     }
-    Ok(Some(Taken { origin, bytes: bytes.freeze(), validator: transfer.head.validator }))
+    Ok(Taken { origin, bytes: bytes.freeze(), validator: transfer.head.validator })
 }
 
-async fn read(tree: &Tree, taken: &Taken, origin: &str) -> Result<Manifest, RefreshError> {
+/// Whether a 304 to what the upstream said of a manifest means the same bytes. A date has whole seconds: it means
+/// something only where it was a minute old when the manifest was taken (RFC 9110 section 8.8.2.2).
+fn vouches(head: &Head) -> bool {
+    let Validator { etag, last_modified } = &head.validator;
+    let date = last_modified.as_deref().and_then(|date| httpdate::parse_http_date(date).ok());
+    etag.is_some() || date.is_some_and(|date| date + DATE_AGE <= SystemTime::from(head.taken))
+}
+
+/// Reads a manifest by the catalogue of this moment; gives both.
+async fn read(tree: &Tree, taken: &Taken, origin: &str) -> Result<(Manifest, Catalogue), RefreshError> {
     let (bytes, catalogue) = (taken.bytes.clone(), catalogue(&tree.settings()));
-    let read = tokio::task::spawn_blocking(move || Manifest::read(bytes, &catalogue)).await;
+    let read = tokio::task::spawn_blocking(move || Ok((Manifest::read(bytes, &catalogue)?, catalogue))).await;
     let read = read.map_err(|error| std::io::Error::other(error.to_string()))?;
     read.map_err(|error| RefreshError::Malformed { origin: origin.to_owned(), error })
-}
-
-/// Whether the upstream has now what it did not have when the current generation was made.
-async fn anything_appeared(upstream: &Upstream, current: &Generation) -> bool {
-    for listed in current.files().filter(|listed| matches!(**listed.entry.state(), State::Absent)) {
-        let request = Request { path: listed.entry.path().as_str(), part: Part::Head };
-        if matches!(upstream.fetch(0, request).await, Ok(Answer::Head(_))) {
-            return true;
-        }
-    }
-    false
 }
 
 async fn publish(tree: &Arc<Tree>, candidate: Arc<Generation>) -> Result<(), RefreshError> {
@@ -310,6 +323,8 @@ async fn publish(tree: &Arc<Tree>, candidate: Arc<Generation>) -> Result<(), Ref
     let published = {
         let tree = tree.clone();
         tokio::task::spawn_blocking(move || {
+            // No fill may end between the journal's last records and the moment when fills find the new generation.
+            let _naming = tree.resources.naming.write().unwrap_or_else(PoisonError::into_inner);
             // What became held or absent since the journal was begun; a record twice does no harm.
             let records: Vec<_> = candidate.files().filter_map(|listed| record(&listed.entry)).collect();
             candidate.record(&records)?;

@@ -1,6 +1,6 @@
 //! One tree at run time: its settings, its upstream, what it shows, and what is being fetched for it.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -20,7 +20,7 @@ use crate::base::validator::Validator;
 use crate::config::settings::TreeSettings;
 use crate::manifest::catalogue::Catalogue;
 use crate::manifest::server_ini::Manifest;
-use crate::relay::entry::{Entry, Identity};
+use crate::relay::entry::{Entry, Identity, State};
 use crate::relay::generation::{Files, Generation, restore};
 use crate::relay::pins::Pins;
 use crate::relay::refresh::Progress;
@@ -88,22 +88,18 @@ pub struct Tree {
     wanted: Notify,
     progress: watch::Sender<Progress>,
     upstream_down: AtomicBool,
+    /// Whether the current generation names what turned out to be gone, or its journal was damaged.
+    doubted: AtomicBool,
+    gone_secs: AtomicU64,
 }
 
 /// A generation on its way.
 #[derive(Debug, Default)]
 pub(super) struct Work {
     /// Signatures fetched for a manifest that has no folder yet.
-    pub(super) pending: Option<Pending>,
+    pub(super) pending: Option<Arc<Files>>,
     /// The generation whose payloads are being fetched.
     pub(super) candidate: Option<Arc<Generation>>,
-}
-
-/// Signatures of a manifest that is not published.
-#[derive(Debug)]
-pub(super) struct Pending {
-    pub(super) manifest: BlobId,
-    pub(super) signatures: Arc<Files>,
 }
 
 impl Tree {
@@ -117,6 +113,7 @@ impl Tree {
         let stored = resources.store.stored_tree(&name)?;
         let catalogue = catalogue(&settings);
         let mut generations: Vec<Arc<Generation>> = Vec::new();
+        let doubted = stored.published.last().is_some_and(|newest| newest.damaged);
         for found in stored.published {
             generations.extend(load(&name, found, &catalogue, &generations, &resources.store));
         }
@@ -144,6 +141,8 @@ impl Tree {
             wanted: Notify::new(),
             progress: watch::Sender::new(Progress::default()),
             upstream_down: AtomicBool::new(false),
+            doubted: AtomicBool::new(doubted),
+            gone_secs: AtomicU64::new(0),
         }))
     }
 
@@ -162,25 +161,46 @@ impl Tree {
         self.snapshot.load_full()
     }
 
-    /// Takes new settings: views are made anew, and the next refresh asks the new upstream.
+    /// Takes new settings: classes and views are made anew, generations beyond the kept ones go, and the next refresh
+    /// asks the new upstream. Blocks for as long as the manifests take to read.
     pub fn reload(&self, settings: TreeSettings, upstream: Upstream) {
-        let base = settings.server_base();
-        self.settings.store(Arc::new(settings));
+        let settings = Arc::new(settings);
+        let work = self.work();
+        self.settings.store(settings.clone());
         self.upstream.store(Arc::new(upstream));
         self.preferred_origin.store(0, Ordering::Relaxed);
-        if let Some(snapshot) = self.snapshot() {
-            let published = snapshot
-                .published()
-                .iter()
-                .map(|published| Arc::new(Published::new(published.generation.clone(), base.as_deref())));
-            self.snapshot.store(Snapshot::new(published.collect()).map(Arc::new));
-        }
+        let snapshot = self.snapshot();
+        let published = snapshot.iter().flat_map(|snapshot| snapshot.published());
+        let dropped = self.show(&settings, published.map(|published| published.generation.clone()).collect());
+        drop(work);
+        self.remove(&dropped);
         self.refresh_wanted();
     }
 
     /// Asks for a refresh soon.
     pub fn refresh_wanted(&self) {
         self.wanted.notify_one();
+    }
+
+    /// Notes that the upstream no longer has a file. Where the current generation names it, a refresh is asked for, but not
+    /// by every request that fails.
+    pub(super) fn note_gone(&self, entry: &Arc<Entry>) {
+        if !self.snapshot().is_some_and(|snapshot| snapshot.current().generation.names(entry)) {
+            return;
+        }
+        self.doubted.store(true, Ordering::Relaxed);
+        // 0 means never.
+        let now = self.resources.clock.monotonic().as_secs() + 1;
+        let asked = self.gone_secs.load(Ordering::Relaxed);
+        if asked == 0 || now >= asked + GONE_SECS {
+            self.gone_secs.store(now, Ordering::Relaxed);
+            self.refresh_wanted();
+        }
+    }
+
+    /// Whether the current generation may name what the relay neither has nor can fetch.
+    pub(super) fn is_doubted(&self) -> bool {
+        self.doubted.load(Ordering::Relaxed)
     }
 
     /// Waits until a refresh is asked for.
@@ -254,25 +274,40 @@ impl Tree {
     /// Makes the candidate the current generation; generations beyond the kept ones are dropped from the disk too.
     /// Blocks on the disk.
     pub(super) fn publish(&self, candidate: Arc<Generation>) -> io::Result<()> {
-        let settings = self.settings();
         candidate.folder().publish()?;
-        let mut published = vec![Arc::new(Published::new(candidate, settings.server_base().as_deref()))];
-        published.extend(self.snapshot().iter().flat_map(|snapshot| snapshot.published().iter().cloned()));
-        let dropped = published.split_off(settings.keep_generations.min(published.len()));
-        {
+        let dropped = {
             let mut work = self.work();
-            self.snapshot.store(Snapshot::new(published).map(Arc::new));
+            let snapshot = self.snapshot();
+            let kept = snapshot.iter().flat_map(|snapshot| snapshot.published());
+            let kept = kept.map(|published| published.generation.clone());
             *work = Work::default();
-        }
-        for old in &dropped {
-            if let Err(error) = old.generation.folder().remove() {
-                warn!(tree = %self.name, generation = %old.generation.number(), %error, "an old generation could not be removed");
-            }
-        }
-        if !dropped.is_empty() {
-            self.resources.sweep_wanted.notify_one();
-        }
+            self.doubted.store(false, Ordering::Relaxed);
+            self.show(&self.settings(), [candidate].into_iter().chain(kept).collect())
+        };
+        self.remove(&dropped);
         Ok(())
+    }
+
+    /// Shows these generations, the newest first, as the settings want them; gives those beyond the kept ones. The caller
+    /// holds [`Tree::work`], so that a reload and a refresh do not undo each other.
+    fn show(&self, settings: &TreeSettings, mut generations: Vec<Arc<Generation>>) -> Vec<Arc<Generation>> {
+        let dropped = generations.split_off(settings.keep_generations.max(1).min(generations.len()));
+        let (catalogue, base) = (catalogue(settings), settings.server_base());
+        let published = generations.into_iter().map(|generation| {
+            let generation = classified(generation, &catalogue);
+            Arc::new(Published::new(generation, base.as_deref()))
+        });
+        self.snapshot.store(Snapshot::new(published.collect()).map(Arc::new));
+        dropped
+    }
+
+    /// Removes dropped generations from the disk, with damaged ones that are older; the sweep follows.
+    fn remove(&self, dropped: &[Arc<Generation>]) {
+        let Some(last) = dropped.first() else { return };
+        if let Err(error) = self.resources.store.remove_generations(&self.name, last.number()) {
+            warn!(tree = %self.name, %error, "old generations could not all be removed: tried again with the next");
+        }
+        self.resources.sweep_wanted.notify_one();
     }
 
     /// The blobs that the tree's generations name, those under way too.
@@ -282,7 +317,7 @@ impl Tree {
         let published = snapshot.iter().flat_map(|snapshot| snapshot.published());
         let generations = published.map(|published| &published.generation).chain(&work.candidate);
         let files = generations.flat_map(|generation| generation.files());
-        let pending = work.pending.iter().flat_map(|pending| pending.signatures.iter());
+        let pending = work.pending.iter().flat_map(|pending| pending.iter());
         for listed in files.chain(pending) {
             // What was held before is of use only until the entry itself is held.
             let held = listed.entry.held();
@@ -320,26 +355,50 @@ fn load(
         }
     };
     let mut files = Files::signatures(tree, stored.head.number, &manifest, |_| None);
-    let held: std::collections::HashMap<_, _> = stored
+    // What the journal says last of each file: its blob, or that it is absent.
+    let known: HashMap<_, _> = stored
         .records
         .iter()
         .filter_map(|record| match record {
-            Record::Held(held) => Some((&held.path, held.blob)),
-            _ => None,
+            Record::Held(held) => Some((&held.path, Some(held.blob))),
+            Record::Absent { path } => Some((path, None)),
+            Record::Generation(_) => None,
         })
         .collect();
     files.add_listings(tree, &manifest, |identity| {
-        shared(older, &identity)
-            .filter(|entry| entry.held() == held.get(entry.path()).copied())
-            .unwrap_or_else(|| Arc::new(Entry::new(identity, None)))
+        let same = |entry: &Arc<Entry>| match known.get(entry.path()) {
+            Some(Some(blob)) => entry.held() == Some(*blob),
+            Some(None) => false,
+            None => entry.held().is_none(),
+        };
+        shared(older, &identity).filter(same).unwrap_or_else(|| Arc::new(Entry::new(identity, None)))
     });
-    restore(&files, &stored.records, store.index());
-    let generation = Generation::new(tree.clone(), stored.head, manifest, files, stored.folder);
-    Some(Arc::new(generation))
+    restore(&files, &stored.records, store);
+    let (head, folder) = (stored.head, stored.folder);
+    Some(Arc::new(Generation::new(tree.clone(), head, manifest, catalogue.clone(), files, folder)))
 }
 
-/// The newest of these generations' entries that has this identity.
+/// A generation with the classes of a catalogue.
+fn classified(generation: Arc<Generation>, catalogue: &Catalogue) -> Arc<Generation> {
+    if generation.catalogue() == catalogue {
+        return generation;
+    }
+    match generation.reclassified(catalogue.clone()) {
+        Ok(generation) => Arc::new(generation),
+        Err(reason) => {
+            error!(tree = %generation.tree(), generation = %generation.number(), %reason, "the catalogue cannot be used on a manifest: it keeps its classes");
+            generation
+        }
+    }
+}
+
+/// The newest of these generations' entries that has this identity. That a file was absent is true of its generation
+/// alone: such entries are not shared.
 pub(super) fn shared(generations: &[Arc<Generation>], identity: &Identity) -> Option<Arc<Entry>> {
     let listed = generations.iter().rev().find_map(|generation| generation.listed(&identity.path))?;
-    (listed.entry.identity() == identity).then(|| listed.entry.clone())
+    let same = listed.entry.identity() == identity && !matches!(**listed.entry.state(), State::Absent);
+    same.then(|| listed.entry.clone())
 }
+
+/// Between two refreshes that files ask for which are gone: agents repeat such requests for as long as they like.
+const GONE_SECS: u64 = 60;

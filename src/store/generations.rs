@@ -87,6 +87,8 @@ pub struct Stored {
     pub manifest: Bytes,
     /// What is held for it, or absent.
     pub records: Vec<Record>,
+    /// Whether lines of its journal are lost: the rest is right, but not all there was.
+    pub damaged: bool,
     /// Its folder.
     pub folder: GenerationFolder,
 }
@@ -118,11 +120,6 @@ impl GenerationFolder {
         disk::rename_synced(&inner.path, &path)?;
         inner.path = path;
         Ok(())
-    }
-
-    /// Removes the folder with all in it.
-    pub fn remove(&self) -> io::Result<()> {
-        disk::remove_folder_if_there(&self.lock().path)
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -180,6 +177,19 @@ impl Store {
         Ok(stored)
     }
 
+    /// Removes the folders of a tree's generations up to a number, damaged ones and unfinished ones too.
+    pub fn remove_generations(&self, tree: &TreeName, last: GenerationNumber) -> io::Result<()> {
+        for entry in std::fs::read_dir(self.tree_folder(tree))? {
+            let path = entry?.path();
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            let number = name.strip_suffix(".next").unwrap_or(name).parse();
+            if number.is_ok_and(|number| GenerationNumber(number) <= last) {
+                disk::remove_folder_if_there(&path)?;
+            }
+        }
+        Ok(())
+    }
+
     /// The highest number that a published generation of the tree has, damaged ones too.
     pub fn last_number(&self, tree: &TreeName) -> GenerationNumber {
         let entries = std::fs::read_dir(self.tree_folder(tree)).into_iter().flatten().flatten();
@@ -197,7 +207,8 @@ fn read_generation(path: &Path, number: GenerationNumber) -> io::Result<Stored> 
     let manifest = Bytes::from(std::fs::read(path.join("manifest"))?);
     let (journal, recovered) = Journal::open(&path.join("journal"))?;
     let Recovered { mut records, damaged: lines, torn_bytes } = recovered;
-    if torn_bytes > 0 || !lines.is_empty() {
+    let torn = torn_bytes > 0 || !lines.is_empty();
+    if torn {
         warn!(path = %path.display(), ?lines, torn_bytes, "a journal was damaged: what its bad lines held is fetched again");
     }
     if records.is_empty() {
@@ -213,5 +224,5 @@ fn read_generation(path: &Path, number: GenerationNumber) -> io::Result<Stored> 
         return Err(damaged("its manifest is not the one that its journal names"));
     }
     let folder = GenerationFolder { number, inner: Mutex::new(Inner { path: path.to_owned(), journal }) };
-    Ok(Stored { head, manifest, records, folder })
+    Ok(Stored { head, manifest, records, damaged: torn, folder })
 }
