@@ -37,7 +37,7 @@ const GAP: Duration = Duration::from_secs(1);
 const RETRY: Duration = Duration::from_secs(5);
 
 /// How old a date must be to tell two states of a manifest apart.
-const DATE_AGE: Duration = Duration::from_secs(60);
+const DATE_AGE: Duration = Duration::from_mins(1);
 
 /// How far a refresh is.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
