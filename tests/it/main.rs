@@ -14,11 +14,23 @@
 //! - `fill`: one fetch for all readers (R1.5, R2). `stampede`: 500 agents, each byte once; `resume`: resets, closes, changed files;
 //!   `deadlines`: silence, agents that leave; `lies`: wrong lengths, statuses, pages; `origins`: several, never mixed; `readers`: late,
 //!   slow, HTTP/1.0; `store`: lost blobs, a full disk; `model`: random faults and readers (`FOREBAY_SEEDS` says how many).
+//! - `refresh`: from release to release: what is fetched, shown and kept; pinned agents (R1.4, R1.7).
+//! - `prefetch`: all, used, none; what is asked after before it is shown (R1.4, R1.5).
+//! - `missing`: packages, increments and signatures that the upstream does not have, and that appear later (R1.5).
+//! - `upstreams`: manifests that are none, upstreams that lie, stall or are down; several URLs (R1.2, R1.6).
+//! - `directory`: a directory as the upstream: renames, changes in place, a folder that vanishes (R1.2).
+//! - `trees`: several trees in one relay and one store (R1.1, R1.3).
+//! - `restart`: without the upstream, with a lost index, damaged journals, unfinished generations, lost blobs (R1.5, R1.6).
+//! - `recovery`: random lives of a data folder, cut at a random place of a journal: a prefix of what was acknowledged.
+//! - `disk_errors`: folders that take no files in the middle of a refresh (R1.4).
+//! - `data_folder`: folders that a relay cannot use, and what it says of them (R11.4).
+//! - `reload`: settings in force for the next request of a connection (R11.3).
 //!
 //! What the tests stand on, each with tests of its own
 //! - `origin`: an ActiveUpdate server that serves, counts at the socket, lies, stalls and breaks off (R1.5, R2).
 //! - `raw`: an HTTP client that sends exact bytes and tells a short body from a reset, and from a whole one (R2.3, R3).
 //! - `relay`: a relay inside the test's process, on real sockets.
+//! - `site`: a small upstream tree, written release by release.
 //! - `process`: the binary and stock tools as processes: their lines, signals and ends (R11).
 //!
 //! A test whose tool or network is missing fails under `CI=true` and says elsewhere that it was skipped (`process::missing`).
@@ -27,10 +39,15 @@
 mod conditional;
 mod framing;
 mod fill;
+mod data_folder;
+mod directory;
+mod disk_errors;
 mod layers;
+mod missing;
 mod origin;
 mod paths;
 mod persistence;
+mod prefetch;
 mod process;
 mod ranges;
 mod raw;
@@ -39,3 +56,12 @@ mod relay;
 mod scopes;
 mod serve;
 mod slow_clients;
+mod recovery;
+mod refresh;
+mod relay;
+mod reload;
+mod restart;
+mod serve;
+mod site;
+mod trees;
+mod upstreams;

@@ -2,11 +2,13 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use forebay::app::{Relay, RelayHandle};
 use forebay::config::settings::{Listen, Settings};
 use forebay::relay::refresh::{Last, Progress};
+use forebay::relay::tree::Tree;
 use tempfile::TempDir;
 
 /// How long a refresh may take before the test fails.
@@ -90,12 +92,22 @@ impl Running {
 
     /// Waits until `count` refreshes of the first tree have ended since the start; gives how the last one did.
     pub(crate) fn wait_refreshes(&self, count: u64) -> Last {
-        self.wait_progress(|progress| !progress.running && progress.ended >= count).last.unwrap()
+        self.wait_progress(|progress| progress.ended >= count).last.unwrap()
+    }
+
+    /// One of its trees.
+    pub(crate) fn tree(&self, index: usize) -> Arc<Tree> {
+        self.handle.trees()[index].clone()
     }
 
     /// Waits until the first tree's refresh has come so far.
     pub(crate) fn wait_progress(&self, reached: impl Fn(&Progress) -> bool) -> Progress {
-        let tree = self.handle.trees()[0].clone();
+        self.wait_tree(0, reached)
+    }
+
+    /// Waits until a tree's refresh has come so far.
+    pub(crate) fn wait_tree(&self, index: usize, reached: impl Fn(&Progress) -> bool) -> Progress {
+        let tree = self.handle.trees()[index].clone();
         self.runtime.block_on(async {
             let mut progress = tree.progress().subscribe();
             let reached = tokio::time::timeout(REFRESH, progress.wait_for(|now| reached(now))).await;
@@ -103,12 +115,26 @@ impl Running {
         })
     }
 
-    /// Has the first tree refreshed now; gives how that ended.
+    /// Has the first tree refreshed; gives how the first refresh ended that began after this call.
     pub(crate) fn refresh(&self) -> Last {
-        let tree = self.handle.trees()[0].clone();
-        let ended = tree.progress().borrow().ended;
+        self.refresh_tree(0)
+    }
+
+    /// Has a tree refreshed; gives how the first refresh ended that began after this call.
+    pub(crate) fn refresh_tree(&self, index: usize) -> Last {
+        let wanted = self.want_refresh(index);
+        self.wait_tree(index, |progress| progress.ended >= wanted).last.unwrap()
+    }
+
+    /// Asks for a refresh of a tree; gives how many will have ended when it has.
+    pub(crate) fn want_refresh(&self, index: usize) -> u64 {
+        let tree = self.handle.trees()[index].clone();
+        let wanted = {
+            let now = tree.progress().borrow();
+            now.ended + 1 + u64::from(now.running)
+        };
         tree.refresh_wanted();
-        self.wait_refreshes(ended + 1)
+        wanted
     }
 
     /// The number of the first tree's current generation; 0 before there is one.
