@@ -193,6 +193,26 @@ fn a_blob_that_is_lost_or_cut_is_fetched_again_r1_5() {
 }
 
 #[test]
+fn a_lost_blob_that_many_ask_for_is_fetched_once_r2_1() {
+    let (_site, origin, settings, data) = stopped();
+    let path = site::package(5);
+    fs::remove_file(site::blob_file(data.path(), &site::bytes(&path, 5))).unwrap();
+    let relay = Running::start_on(settings, data);
+    relay.wait_refreshes(1);
+    let address = relay.v4();
+    std::thread::scope(|scope| {
+        for _ in 0..60 {
+            scope.spawn(|| {
+                let answer = raw::fetch(address, &format!("/activeupdate/{path}"), &[]);
+                assert!(answer.whole(200) == site::bytes(&path, 5));
+            });
+        }
+    });
+    assert_eq!(origin.seen().body_bytes("/pattern/a5.zip"), 2 * site::PACKAGE_BYTES as u64);
+    relay.stop();
+}
+
+#[test]
 fn a_lost_blob_that_an_older_generation_had_too_is_fetched_again_r1_5() {
     let (site, origin, settings, data) = stopped();
     let relay = Running::start_on(settings, data);
