@@ -65,6 +65,10 @@
 //!   scope was widened that nothing changed.
 //! - A package that stands in a new generation under the same path, version and size is taken over without asking the
 //!   upstream, unless its signature differs: then the upstream is asked whether it changed.
+//! - A generation that turns out to name what is gone, whose journal was damaged, or whose missing files appeared, is made
+//!   again under the same manifest and the next number.
+//! - A date alone never vouches for a signature or package, and for a manifest only when it was a minute old: releases may
+//!   follow each other within its second.
 
 pub mod admin;
 pub mod app;
