@@ -226,7 +226,7 @@ async fn ask_head(tree: &Arc<Tree>, entry: &Arc<Entry>) -> Result<Validator, Arc
     Err(Arc::new(if missing { FillError::NotFound } else { failed }))
 }
 
-/// The head that one origin has for a path. Not every server knows HEAD: then a GET is left after its head.
+/// The head that one origin has for a path. Not every server knows HEAD: then its first byte is asked for.
 async fn origin_head(
     upstream: &Upstream,
     origin: usize,
@@ -234,13 +234,12 @@ async fn origin_head(
 ) -> Result<OriginHead, UpstreamError> {
     let ask = |part| upstream.fetch(origin, Request { path: path.as_str(), part });
     let answer = match ask(Part::Head).await {
-        Err(UpstreamError::Status(405 | 501)) => ask(Part::Whole).await?,
+        Err(UpstreamError::Status(405 | 501)) => ask(Part::First).await?,
         answer => answer?,
     };
     match answer {
         Answer::Head(head) => Ok(head),
-        Answer::Found(transfer) => Ok(transfer.head),
-        Answer::Unchanged => Err(UpstreamError::Head("a 304 where nothing was known")),
+        Answer::Found(_) | Answer::Unchanged => Err(UpstreamError::Head("its answer is not a head")),
     }
 }
 

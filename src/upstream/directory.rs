@@ -63,7 +63,7 @@ pub(super) async fn fetch(folder: &Path, request: Request<'_>) -> Result<Found, 
     let validator = Validator { etag: Some(tag.clone()), last_modified: Some(last_modified(&metadata)) };
     let size = metadata.len();
     let offset = match request.part {
-        Part::Head => return Ok(Found::Head(Head { size: Some(size), validator })),
+        Part::Head | Part::First => return Ok(Found::Head(Head { size: Some(size), validator })),
         Part::UnlessStill(known) if known.etag.as_deref() == Some(&tag) => return Ok(Found::Unchanged),
         Part::From(offset, known) if known == tag && offset <= size => offset,
         Part::Whole | Part::UnlessStill(_) | Part::From(..) => 0,

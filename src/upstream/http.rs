@@ -76,6 +76,7 @@ fn ask(url: &Url, part: Part<'_>) -> Result<hyper::Request<Empty<Bytes>>, Upstre
     match part {
         Part::Whole => {}
         Part::Head => ask = ask.method(Method::HEAD),
+        Part::First => ask = ask.header(header::RANGE, "bytes=0-0"),
         Part::From(offset, tag) => {
             ask = ask.header(header::RANGE, format!("bytes={offset}-")).header(header::IF_RANGE, tag);
         }
@@ -114,7 +115,10 @@ fn read(response: Response<Incoming>, part: Part<'_>) -> Result<Found, UpstreamE
     let validator = validator(headers);
     let length = content_length(headers)?;
     match (head.status, part) {
-        (StatusCode::OK, Part::Head) => Ok(Found::Head(Head { size: length, validator })),
+        (StatusCode::OK, Part::Head | Part::First) => Ok(Found::Head(Head { size: length, validator })),
+        (StatusCode::PARTIAL_CONTENT, Part::First) => {
+            Ok(Found::Head(Head { size: content_range(headers)?.2, validator }))
+        }
         (StatusCode::OK, _) => {
             Ok(Found::Bytes(Head { size: length, validator }, 0, Source::Http(HttpTransfer { body })))
         }

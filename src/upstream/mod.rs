@@ -69,6 +69,8 @@ pub enum Part<'a> {
     From(u64, &'a str),
     /// Its head alone.
     Head,
+    /// Its head, by way of its first byte: for servers that do not know HEAD.
+    First,
 }
 
 /// An origin's answer, its head complete.

@@ -37,11 +37,11 @@
 #![cfg(test)]
 
 mod conditional;
-mod framing;
-mod fill;
 mod data_folder;
 mod directory;
 mod disk_errors;
+mod fill;
+mod framing;
 mod layers;
 mod missing;
 mod origin;
@@ -52,16 +52,14 @@ mod process;
 mod ranges;
 mod raw;
 mod readme;
-mod relay;
-mod scopes;
-mod serve;
-mod slow_clients;
 mod recovery;
 mod refresh;
 mod relay;
 mod reload;
 mod restart;
+mod scopes;
 mod serve;
 mod site;
+mod slow_clients;
 mod trees;
 mod upstreams;

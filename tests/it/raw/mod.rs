@@ -54,17 +54,6 @@ impl Client {
         Self { stream, host, buffer: Vec::new(), framing: Framing::Done, patience: PATIENCE }
     }
 
-    /// Connects from an address of this machine, such as 127.0.0.2: the relay takes it for another agent.
-    pub(crate) fn connect_from(source: IpAddr, address: SocketAddr) -> Self {
-        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap();
-        socket.bind(&SocketAddr::new(source, 0).into()).unwrap();
-        socket.connect_timeout(&address.into(), PATIENCE).unwrap();
-        let stream = TcpStream::from(socket);
-        stream.set_write_timeout(Some(PATIENCE)).unwrap();
-        let host = address.to_string();
-        Self { stream, host, buffer: Vec::new(), framing: Framing::Done, patience: PATIENCE }
-    }
-
     /// How long each read waits before it says [`End::TimedOut`]; [`PATIENCE`] at first.
     pub(crate) fn set_patience(&mut self, patience: Duration) {
         self.patience = patience;
