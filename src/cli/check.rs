@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Subcommand;
 
+use crate::cli::output::print;
 use crate::cli::{Failed, settings};
 
 /// What can be checked.
@@ -23,7 +24,7 @@ impl Check {
             Self::Config { file } => {
                 let settings = settings::read(&file)?;
                 let trees: Vec<&str> = settings.trees.iter().map(|tree| tree.path.as_str()).collect();
-                println!("{}: right; trees: {}", file.display(), trees.join(", "));
+                print(&format!("{}: valid; trees: {}", file.display(), trees.join(", ")));
                 Ok(())
             }
         }

@@ -11,6 +11,7 @@ use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry};
 
+use crate::cli::output::plain;
 use crate::config::settings::{LogFormat, LogLevel, LogSettings};
 
 /// Lines that wait for the terminal or the file at most; more are lost and counted.
@@ -69,12 +70,15 @@ fn filter(level: LogLevel) -> Targets {
         .with_target("access", LevelFilter::INFO)
 }
 
-/// Standard error, with bars taken away while a line is written.
+/// Standard error, with bars taken away while a line is written. What a request or an upstream sent cannot end a line.
 struct BesideBars(Arc<MultiProgress>);
 
 impl Write for BesideBars {
+    /// `line` is a whole one: the log hands them over so.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        self.0.suspend(|| io::stderr().write_all(line))?;
+        let text = String::from_utf8_lossy(line);
+        let text = plain(text.strip_suffix('\n').unwrap_or(&text)).into_owned() + "\n";
+        self.0.suspend(|| io::stderr().write_all(text.as_bytes()))?;
         Ok(line.len())
     }
 

@@ -6,6 +6,7 @@ pub mod check;
 pub mod client;
 pub mod fixture;
 pub mod logging;
+pub mod output;
 pub mod progress;
 pub mod refresh;
 pub mod serve;
@@ -15,6 +16,8 @@ pub mod status;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+
+use crate::cli::output::print_error;
 
 /// An update relay for fleets of security agents.
 #[derive(Debug, Parser)]
@@ -79,7 +82,7 @@ pub fn run() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failed(text)) => {
             for line in text.lines() {
-                eprintln!("forebay: {line}");
+                print_error(&format!("forebay: {line}"));
             }
             ExitCode::FAILURE
         }

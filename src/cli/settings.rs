@@ -11,13 +11,15 @@ const FILE_BYTES_MAX: u64 = 4 << 20;
 
 /// Reads and checks a settings file.
 pub fn read(path: &Path) -> Result<Settings, Failed> {
-    let named = |what: &dyn std::fmt::Display| Failed::new(format!("{}: {what}", path.display()));
+    let named =
+        |what: &dyn std::fmt::Display| Failed::new(format!("settings file {}: {what}", path.display()));
     let file = std::fs::File::open(path).map_err(|error| named(&error))?;
-    let mut text = String::new();
-    file.take(FILE_BYTES_MAX + 1).read_to_string(&mut text).map_err(|error| named(&error))?;
-    if text.len() as u64 > FILE_BYTES_MAX {
+    let mut bytes = Vec::new();
+    file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(|error| named(&error))?;
+    if bytes.len() as u64 > FILE_BYTES_MAX {
         return Err(named(&format_args!("a settings file has at most {FILE_BYTES_MAX} bytes")));
     }
+    let text = String::from_utf8(bytes).map_err(|_| named(&"not TOML: the text is not UTF-8"))?;
     crate::config::parse(&text).map_err(|errors| {
         let lines: Vec<String> = errors.iter().map(|error| format!("{}: {error}", path.display())).collect();
         Failed::new(lines.join("\n"))
