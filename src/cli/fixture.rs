@@ -4,10 +4,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
-use indicatif::MultiProgress;
+use indicatif::{HumanBytes, MultiProgress};
 
 use crate::cli::Failed;
-use crate::cli::progress::Work;
+use crate::cli::output::print;
+use crate::cli::progress::{Lines, Work};
 use crate::fixture;
 
 /// Writes a tree, or its next release.
@@ -41,7 +42,7 @@ impl Fixture {
     /// Writes it.
     pub fn run(self) -> Result<(), Failed> {
         let bars = Arc::new(MultiProgress::new());
-        let mut work = Work::begin(&bars, "fixture");
+        let mut work = Work::begin(&bars, "fixture", Lines::Printed);
         let mut show =
             |now: fixture::Progress<'_>| work.show(now.bytes_done, now.bytes_total, now.path.as_str());
         let written = if self.next {
@@ -56,10 +57,11 @@ impl Fixture {
             tree.write(&self.dir, &mut show)?;
             tree
         };
-        work.end();
+        drop(work);
         let files = written.files();
         let bytes: u64 = files.iter().map(|file| file.size).sum();
-        println!("{}: release {}, {} files, {bytes} bytes", self.dir.display(), written.release, files.len());
+        let (dir, release) = (self.dir.display(), written.release);
+        print(&format!("{dir}: release {release}, {} files, {}", files.len(), HumanBytes(bytes)));
         Ok(())
     }
 }

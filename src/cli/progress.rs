@@ -4,34 +4,46 @@ use std::io::IsTerminal;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use indicatif::{HumanBytes, MultiProgress, ProgressBar, ProgressStyle};
+use tracing::info;
+
+use crate::cli::output::print_error;
 
 /// Between two lines where there is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(10);
 
-const BAR: &str = "{prefix} [{bar:30}] {bytes}/{total_bytes} {bytes_per_sec} {eta} {wide_msg}";
+const BAR: &str = "{prefix} [{bar:20}] {bytes}/{total_bytes} {bytes_per_sec} {eta} {wide_msg}";
 
-/// One piece of long work, counted in bytes.
+/// One piece of long work, counted in bytes. Dropping it takes the bar away.
 #[derive(Debug)]
 pub struct Work {
     name: String,
     shown: Shown,
 }
 
+/// Where lines go when there is no terminal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lines {
+    /// To standard error, for the person who typed the command. Short work has none.
+    Printed,
+    /// To the log, in its format. Short work has one, when it begins.
+    Logged,
+}
+
 #[derive(Debug)]
 enum Shown {
     Bar(ProgressBar),
-    Lines { last: Instant },
+    Lines(Lines, Pace),
 }
 
 impl Work {
     /// Begins to show work.
-    pub fn begin(bars: &Arc<MultiProgress>, name: &str) -> Self {
+    pub fn begin(bars: &Arc<MultiProgress>, name: &str, lines: Lines) -> Self {
         let shown = if std::io::stderr().is_terminal() {
             let style = ProgressStyle::with_template(BAR).unwrap_or_else(|_| ProgressStyle::default_bar());
             Shown::Bar(bars.add(ProgressBar::new(0)).with_style(style).with_prefix(name.to_owned()))
         } else {
-            Shown::Lines { last: Instant::now() }
+            Shown::Lines(lines, Pace::begin(lines, Instant::now()))
         };
         Self { name: name.to_owned(), shown }
     }
@@ -44,18 +56,75 @@ impl Work {
                 bar.set_position(done);
                 bar.set_message(what.to_owned());
             }
-            Shown::Lines { last } if last.elapsed() >= LINE_EVERY => {
-                *last = Instant::now();
-                eprintln!("{}: {done} of {total} bytes, {what}", self.name);
+            Shown::Lines(lines, pace) => {
+                if pace.is_due(Instant::now()) {
+                    let line = line(&self.name, done, total, what);
+                    match lines {
+                        Lines::Printed => print_error(&line),
+                        Lines::Logged => info!("{line}"),
+                    }
+                }
             }
-            Shown::Lines { .. } => {}
+        }
+    }
+}
+
+impl Drop for Work {
+    fn drop(&mut self) {
+        if let Shown::Bar(bar) = &self.shown {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+fn line(name: &str, done: u64, total: u64, what: &str) -> String {
+    format!("{name}: {} of {}, {what}", HumanBytes(done), HumanBytes(total))
+}
+
+/// When the next line is due.
+#[derive(Debug)]
+struct Pace {
+    next: Instant,
+}
+
+impl Pace {
+    fn begin(lines: Lines, now: Instant) -> Self {
+        match lines {
+            Lines::Printed => Self { next: now + LINE_EVERY },
+            Lines::Logged => Self { next: now },
         }
     }
 
-    /// Takes the bar away.
-    pub fn end(self) {
-        if let Shown::Bar(bar) = self.shown {
-            bar.finish_and_clear();
+    fn is_due(&mut self, now: Instant) -> bool {
+        let due = now >= self.next;
+        if due {
+            self.next = now + LINE_EVERY;
         }
+        due
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn printed_lines_wait_and_logged_ones_begin_at_once() {
+        let now = Instant::now();
+        let second = Duration::from_secs(1);
+        let mut printed = Pace::begin(Lines::Printed, now);
+        assert!(!printed.is_due(now));
+        assert!(!printed.is_due(now + LINE_EVERY - second));
+        assert!(printed.is_due(now + LINE_EVERY + second));
+        assert!(!printed.is_due(now + LINE_EVERY * 2));
+        assert!(printed.is_due(now + LINE_EVERY * 2 + second));
+        let mut logged = Pace::begin(Lines::Logged, now);
+        assert!(logged.is_due(now));
+        assert!(!logged.is_due(now));
+    }
+
+    #[test]
+    fn a_line_says_what_how_far_and_of_how_much() {
+        assert_eq!(line("main", 1 << 20, 3 << 20, "file 2 of 7"), "main: 1.00 MiB of 3.00 MiB, file 2 of 7");
     }
 }

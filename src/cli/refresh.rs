@@ -10,7 +10,8 @@ use serde_json::Value;
 
 use crate::cli::Failed;
 use crate::cli::client::{Which, ask};
-use crate::cli::progress::Work;
+use crate::cli::output::print;
+use crate::cli::progress::{Lines, Work};
 
 /// Between two looks at the relay.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -21,7 +22,7 @@ pub struct Refresh {
     #[command(flatten)]
     which: Which,
     /// Only this tree; all where none is named.
-    #[arg(long)]
+    #[arg(long, value_name = "NAME")]
     tree: Option<String>,
 }
 
@@ -45,7 +46,7 @@ impl Refresh {
         for tree in asked["trees"].as_array().into_iter().flatten() {
             let name = tree["name"].as_str().unwrap_or_default();
             let until = tree["until_ended"].as_u64().unwrap_or_default();
-            let mut work = Work::begin(&bars, name);
+            let mut work = Work::begin(&bars, name, Lines::Printed);
             let ended = loop {
                 let status = ask(&relay, Method::GET, "/api/v1/status").await?;
                 let refresh = find(&status, name)["refresh"].clone();
@@ -56,14 +57,14 @@ impl Refresh {
                 work.show(number(&refresh["bytes_done"]), number(&refresh["bytes"]), &files);
                 tokio::time::sleep(LOOK_EVERY).await;
             };
-            work.end();
+            drop(work);
             let generation = &ended["generation"]["number"];
             match &ended["refresh"]["last"] {
                 Value::Object(last) if last.contains_key("failed") => {
                     failed.push(format!("{name}: {}", last["failed"].as_str().unwrap_or_default()));
                 }
-                Value::Object(_) => println!("{name}: generation {generation} is new"),
-                _ => println!("{name}: nothing new; generation {generation} is current"),
+                Value::Object(_) => print(&format!("{name}: generation {generation} is new")),
+                _ => print(&format!("{name}: nothing new; generation {generation} is current")),
             }
         }
         if failed.is_empty() { Ok(()) } else { Err(Failed::new(failed.join("\n"))) }

@@ -6,29 +6,31 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use clap::Args;
+use clap::{ArgGroup, Args};
 use indicatif::MultiProgress;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info, warn};
 
 use crate::app::{Relay, RelayHandle};
 use crate::cli::logging::Logging;
-use crate::cli::progress::Work;
+use crate::cli::output::print;
+use crate::cli::progress::{Lines, Work};
 use crate::cli::{Failed, settings};
 use crate::config::settings::{Listen, Settings};
 use crate::relay::tree::Tree;
 
 /// Runs the relay.
 #[derive(Debug, Args)]
+#[command(group = ArgGroup::new("what").required(true))]
 pub struct Serve {
     /// The settings file, in TOML; 'forebay check config FILE' checks it.
-    #[arg(long, value_name = "FILE", required_unless_present = "upstream")]
+    #[arg(long, value_name = "FILE", group = "what")]
     config: Option<PathBuf>,
-    /// Where the tree comes from: an http(s) URL that ends before server.ini, or a folder. Instead of a settings file.
-    #[arg(long, value_name = "URL|FOLDER", conflicts_with = "config")]
+    /// Instead of a settings file: where the tree comes from, an http(s) URL that ends before server.ini, or a folder.
+    #[arg(long, value_name = "URL|DIR", group = "what")]
     upstream: Option<String>,
     /// The data folder, instead of the settings'.
-    #[arg(long, value_name = "FOLDER")]
+    #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
     /// Addresses for agents, instead of the settings'. May be given several times.
     #[arg(long, value_name = "ADDRESS:PORT")]
@@ -106,8 +108,10 @@ impl Serve {
             return;
         }
         let reloaded = self.settings().and_then(|settings| {
-            logging.set_level(settings.log.level);
-            Ok(relay.reload(settings)?)
+            let level = settings.log.level;
+            let kept = relay.reload(settings)?;
+            logging.set_level(level);
+            Ok(kept)
         });
         match reloaded {
             Ok(kept) if kept.is_empty() => info!("the settings are read again and in force"),
@@ -123,17 +127,12 @@ impl Serve {
 fn greet(relay: &RelayHandle, command: &Serve) {
     let running = relay.running();
     let base = relay.trees().first().map(|tree| tree.settings().path.as_str().to_owned()).unwrap_or_default();
-    println!("forebay {} is running", env!("CARGO_PKG_VERSION"));
-    for address in &running.listen {
-        println!("  agents          http://{address}{base}");
-    }
-    for address in &running.admin {
-        println!("  administrators  http://{address}/metrics");
-    }
-    let data = relay.data();
-    println!("  data            {}", data.canonicalize().unwrap_or(data).display());
+    let mut lines = vec![format!("forebay {} is running", env!("CARGO_PKG_VERSION"))];
+    lines.extend(running.listen.iter().map(|address| format!("  agents          http://{address}{base}")));
+    lines.extend(running.admin.iter().map(|address| format!("  administrators  http://{address}/metrics")));
+    lines.push(format!("  data            {}", relay.data().display()));
     if let Some(file) = &command.config {
-        println!("  settings        {}", file.display());
+        lines.push(format!("  settings        {}", file.display()));
     }
     if let Some(address) = running.listen.first() {
         let host = match address {
@@ -141,8 +140,9 @@ fn greet(relay: &RelayHandle, command: &Serve) {
             SocketAddr::V4(v4) if v4.ip().is_unspecified() => format!("127.0.0.1:{}", v4.port()),
             address => address.to_string(),
         };
-        println!("try: curl 'http://{host}{base}server.ini'");
+        lines.push(format!("try: curl 'http://{host}{base}server.ini'"));
     }
+    print(&lines.join("\n"));
 }
 
 /// What a signal asks for.
@@ -188,10 +188,11 @@ async fn show_refresh(tree: Arc<Tree>, bars: Arc<MultiProgress>) {
     while progress.changed().await.is_ok() {
         let now = progress.borrow_and_update().clone();
         if now.running && now.files > 0 {
-            let work = work.get_or_insert_with(|| Work::begin(&bars, tree.name.as_str()));
+            let work: &mut Work =
+                work.get_or_insert_with(|| Work::begin(&bars, tree.name.as_str(), Lines::Logged));
             work.show(now.bytes_done, now.bytes, &format!("file {} of {}", now.files_done, now.files));
-        } else if let Some(work) = work.take() {
-            Work::end(work);
+        } else {
+            work = None;
         }
     }
 }
