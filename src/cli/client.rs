@@ -24,7 +24,7 @@ const ANSWER_BYTES_MAX: usize = 64 << 20;
 #[derive(Debug, Args)]
 pub struct Which {
     /// The data folder of the relay.
-    #[arg(long, value_name = "FOLDER", default_value = "forebay-data", conflicts_with = "config")]
+    #[arg(long, value_name = "DIR", default_value = "forebay-data", conflicts_with = "config")]
     data: PathBuf,
     /// The settings file of the relay; its data folder is asked.
     #[arg(long, value_name = "FILE")]
@@ -47,8 +47,10 @@ impl Which {
         if !is_locked(&data) {
             return Err(nobody());
         }
-        let text = std::fs::read(data.join(RUNNING)).map_err(|_| nobody())?;
-        serde_json::from_slice(&text).map_err(|_| nobody())
+        let said = std::fs::read(data.join(RUNNING)).ok().and_then(|text| serde_json::from_slice(&text).ok());
+        said.ok_or_else(|| {
+            Failed::new(format!("the relay on data folder {} is only starting or ending", data.display()))
+        })
     }
 }
 
@@ -67,7 +69,9 @@ pub async fn ask(relay: &Running, method: Method, path: &str) -> Result<Value, F
 
 async fn exchange(relay: &Running, method: Method, path: &str) -> Result<Value, Failed> {
     let address = relay.admin.first().ok_or_else(|| Failed::new("the relay has no admin listener"))?;
-    let stream = TcpStream::connect(address).await?;
+    let stream = TcpStream::connect(address)
+        .await
+        .map_err(|error| Failed::new(format!("the relay does not answer at {address}: {error}")))?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     let driven = tokio::spawn(connection);
     let request = Request::builder()

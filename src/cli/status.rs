@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use crate::cli::Failed;
 use crate::cli::client::{Which, ask};
+use crate::cli::output::print;
 
 /// Shows a running relay.
 #[derive(Debug, Args)]
@@ -27,9 +28,9 @@ impl Status {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let status = runtime.block_on(ask(&relay, Method::GET, "/api/v1/status"))?;
         if self.json {
-            println!("{}", serde_json::to_string_pretty(&status)?);
+            print(&serde_json::to_string_pretty(&status)?);
         } else {
-            print!("{}", screen(&status));
+            print(&screen(&status));
         }
         Ok(())
     }
@@ -78,23 +79,27 @@ fn screen(status: &Value) -> String {
 
 fn tree_screen(tree: &Value, upstream: &str) -> String {
     let mut text = String::new();
-    let down = if tree["upstream_down"] == true { "  DOWN: served from the store" } else { "" };
+    let generation = &tree["generation"];
+    let down = match (tree["upstream_down"] == true, generation.is_null()) {
+        (false, _) => "",
+        (true, false) => "  DOWN: served from the store",
+        (true, true) => "  DOWN",
+    };
     let _ = writeln!(
         text,
         "tree {}  at {}\n  upstream   {upstream}{down}",
         tree["name"].as_str().unwrap_or_default(),
         tree["path"].as_str().unwrap_or_default(),
     );
-    let generation = &tree["generation"];
     if generation.is_null() {
         let _ = writeln!(text, "  generation none yet");
     } else {
         let _ = writeln!(
             text,
-            "  generation {}  taken {}  confirmed {} ago  ({} kept)\n  files      {} of {} held, {} of {}; {} increments withheld, {} unknown lines",
+            "  generation {}  taken {}  {}  ({} kept)\n  files      {} of {} held, {} of {}; {} increments withheld, {} unknown lines",
             generation["number"],
             generation["taken"].as_str().unwrap_or_default(),
-            duration(&tree["unconfirmed_secs"]),
+            confirmed(tree),
             tree["kept"],
             count(&generation["files_held"]),
             count(&generation["files"]),
@@ -122,6 +127,17 @@ fn tree_screen(tree: &Value, upstream: &str) -> String {
     };
     let _ = writeln!(text, "  refresh    {state}");
     text
+}
+
+/// When the upstream last said that the current generation is its own.
+fn confirmed(tree: &Value) -> String {
+    let since = duration(&tree["unconfirmed_secs"]);
+    let refresh = &tree["refresh"];
+    if refresh["last"].is_null() || tree["upstream_down"] == true {
+        format!("not confirmed for {since}")
+    } else {
+        format!("confirmed {since} ago")
+    }
 }
 
 fn bytes(value: &Value) -> String {
