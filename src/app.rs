@@ -6,7 +6,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, RwLock};
@@ -36,7 +36,7 @@ use crate::relay::refresh::{self, MANIFEST};
 use crate::relay::shelf::Shelf;
 use crate::relay::sweep;
 use crate::relay::tree::{Resources, Tree};
-use crate::store::{Store, StoreError};
+use crate::store::{Store, StoreError, disk};
 use crate::upstream::client::{Client, ClientError, client};
 use crate::upstream::{Deadlines, Origin, Upstream};
 
@@ -148,9 +148,14 @@ impl Drop for Control {
 impl Relay {
     /// Starts a relay: it listens when this returns. Blocks while the data folder is opened.
     pub fn start(settings: Settings) -> Result<RelayHandle, StartError> {
+        let settings = placed(settings);
         let workers =
             settings.workers.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, Into::into));
         let store = Arc::new(Store::open(&settings.data)?);
+        let running_file = settings.data.join(RUNNING);
+        let writing = |error| StartError::System("writing running.json", error);
+        // A relay that was killed left it behind: nobody is to be sent there.
+        disk::remove_if_there(&running_file).map_err(writing)?;
         let listeners = bind(&settings.listen, workers)?;
         let admin_listeners = bind(&settings.admin, 1)?;
         let control = Control::start()?;
@@ -164,10 +169,8 @@ impl Relay {
             listen: listeners.iter().map(|listener| listener.address).collect(),
             admin: admin_listeners.iter().map(|listener| listener.address).collect(),
         };
-        let running_file = settings.data.join(RUNNING);
         let text = serde_json::to_vec_pretty(&running).unwrap_or_default();
-        std::fs::write(&running_file, text)
-            .map_err(|error| StartError::System("writing running.json", error))?;
+        disk::write_whole(&running_file, &text).map_err(writing)?;
         let stop = Stop::default();
         let threads = start_workers(workers, listeners, &settings, &live, &resources, &stop)
             .inspect_err(|_| stop.now.cancel())
@@ -227,6 +230,7 @@ impl RelayHandle {
     #[expect(clippy::needless_pass_by_value, reason = "settings are handed over, as at the start")]
     pub fn reload(&mut self, settings: Settings) -> Result<Vec<&'static str>, StartError> {
         let Some(parts) = &mut self.parts else { return Ok(Vec::new()) };
+        let settings = placed(settings);
         let client = client(settings.upstream.connect, settings.upstream.ca_file.as_deref())?;
         let kept = restart_needed(&parts.started, &settings);
         let trees: Vec<_> = parts.live.load().trees.iter().map(|(_, tree)| tree.clone()).collect();
@@ -319,6 +323,21 @@ impl Parts {
     }
 }
 
+/// Folders as they are from wherever one looks: relative ones count from where the relay was started.
+fn placed(mut settings: Settings) -> Settings {
+    // Where the working folder is gone, they stay as they are and show so in the first error.
+    let place = |path: &mut PathBuf| {
+        *path = std::path::absolute(&*path).unwrap_or_else(|_| std::mem::take(path));
+    };
+    place(&mut settings.data);
+    for tree in &mut settings.trees {
+        if let settings::Upstream::Directory(folder) = &mut tree.upstream {
+            place(folder);
+        }
+    }
+    settings
+}
+
 fn resources(settings: &Settings, store: Arc<Store>, runtime: Handle) -> Arc<Resources> {
     Arc::new(Resources {
         store,
@@ -358,7 +377,7 @@ fn open_trees(
 }
 
 /// A directory that holds no tree is most likely a typing error: better said at once than at the first refresh.
-fn check_directory(path: &std::path::Path) -> Result<(), String> {
+fn check_directory(path: &Path) -> Result<(), String> {
     std::fs::read_dir(path).map_err(|error| format!("the directory cannot be read: {error}"))?;
     let manifest = path.join(MANIFEST);
     let opened = std::fs::File::open(&manifest);
