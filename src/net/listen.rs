@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
 
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use thiserror::Error;
@@ -53,6 +54,9 @@ impl ListenError {
 /// another relay in silence, so a bind without it is tried first.
 pub fn listen(address: SocketAddr, count: usize) -> Result<Listener, ListenError> {
     let refuse = |error| ListenError::new(address, error);
+    if address.is_ipv6() && !has_ipv6() {
+        return Err(ListenError::Unavailable(address));
+    }
     drop(bind(address, Sharing::Alone).map_err(refuse)?);
     let mut listener = Listener { address, sockets: Vec::with_capacity(count) };
     for _ in 0..count {
@@ -61,6 +65,15 @@ pub fn listen(address: SocketAddr, count: usize) -> Result<Listener, ListenError
         listener.sockets.push(socket);
     }
     Ok(listener)
+}
+
+/// Whether the machine has any IPv6 address. Where IPv6 is disabled the kernel still binds `[::]`, and nobody could connect.
+/// Where the list cannot be read, binding decides.
+fn has_ipv6() -> bool {
+    std::fs::read_to_string("/proc/net/if_inet6").map_or_else(
+        |error| error.kind() != io::ErrorKind::NotFound || !Path::new("/proc/net").exists(),
+        |list| !list.trim().is_empty(),
+    )
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
