@@ -1,5 +1,6 @@
 //! `POST /api/v1/refresh`: has trees ask their upstreams now.
 
+use axum::extract::rejection::QueryRejection;
 use axum::extract::{self, Query};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
@@ -18,7 +19,14 @@ pub struct Which {
 
 /// Answers 202 with, for each tree asked, how many refreshes had ended before: when its status shows two more, or one more
 /// that began later, the asked one is over.
-pub async fn ask(extract::State(state): extract::State<State>, Query(which): Query<Which>) -> Response {
+pub async fn ask(
+    extract::State(state): extract::State<State>,
+    which: Result<Query<Which>, QueryRejection>,
+) -> Response {
+    let Ok(Query(which)) = which else {
+        let detail = "the query may be tree=NAME, once, and nothing else";
+        return Problem::new(StatusCode::BAD_REQUEST, detail).into_response();
+    };
     let live = state.live.load();
     let asked = live.trees.iter().map(|(_, tree)| tree);
     let asked: Vec<_> =

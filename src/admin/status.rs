@@ -93,7 +93,7 @@ fn tree_status(base: &str, tree: &Tree) -> TreeStatus {
             let held = || current.files().filter_map(|listed| listed.entry.held());
             GenerationStatus {
                 number: current.number().0,
-                taken: current.taken().to_string(),
+                taken: format!("{:.0}", current.taken()),
                 files: current.files().count(),
                 files_held: held().count(),
                 bytes: current.files().filter_map(|listed| listed.entry.size()).sum(),
