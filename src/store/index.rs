@@ -53,7 +53,9 @@ impl Index {
         match Self::try_open(path) {
             Ok(index) if index.take_closed_mark()? => return Ok(index),
             Ok(index) => {
-                info!("the index was not closed: it is made again from the files");
+                if index.database.was_recovered() {
+                    info!("the index was not closed: it is made again from the files");
+                }
                 index.blobs.clear()?;
                 index.fill(blobs)?;
                 return Ok(index);
@@ -112,7 +114,9 @@ impl Index {
             }
         }
         self.database.flush()?;
-        info!(blobs = count, "the index is made");
+        if count > 0 {
+            info!(blobs = count, "the index is made");
+        }
         Ok(())
     }
 
