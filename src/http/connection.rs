@@ -89,7 +89,7 @@ async fn answer(worker: &Worker, request: Request<Incoming>, agent: SocketAddr) 
     };
     let (response, outcome) = served.unwrap_or_else(|failed| {
         if let Failure::Serve(ServeError::Store(error)) = &failed {
-            error!(path = ?request.uri.path(), %error, "the store could not be read");
+            error!(path = request.uri.path(), %error, "the store could not be read");
         }
         (failure(&failed), failed.outcome())
     });

@@ -76,7 +76,7 @@ impl Record {
     /// Notes that the body broke off on the relay's side.
     pub fn broken(&mut self, error: &io::Error) {
         self.broken = true;
-        warn!(agent = %self.agent, path = ?self.path, sent_bytes = self.sent_bytes, %error, "a transfer is broken off");
+        warn!(agent = %self.agent, path = self.path, sent_bytes = self.sent_bytes, %error, "a transfer is broken off");
     }
 }
 
@@ -104,7 +104,7 @@ impl Drop for Record {
             target: "access",
             %agent,
             %method,
-            path = ?self.path,
+            path = self.path,
             range = self.range.as_deref(),
             status,
             outcome = outcome.name(),
@@ -112,7 +112,7 @@ impl Drop for Record {
             ms,
         );
         if outcome == Outcome::GivenUp {
-            debug!(%agent, path = ?self.path, expected_bytes = self.expected_bytes, "the agent left before the end");
+            debug!(%agent, path = self.path, expected_bytes = self.expected_bytes, "the agent left before the end");
         }
     }
 }
