@@ -1,7 +1,12 @@
 //! The tests of Forebay as a whole: real sockets, real processes, a hostile origin. R numbers are those of the requirements.
 //!
 //! What is checked
+//! - `admin`: health, metrics, status and refresh, and who is kept away from them (R11.1, R11.2).
+//! - `command`: the program as who types it meets it, a file each: `help`; `errors` (bad input, by name); `listen` (what is
+//!   printed, default addresses, IPv6 disabled; R4.1); `ask` (status, refresh); `signals` (drain, cut, kill); `reload` (R11.3);
+//!   `log` (text, JSON, no forged lines; R11.2); `long` (progress, fixture).
 //! - `conditional`: preconditions in their order; entity tags stay with the state they name, and move with it (R3.1, R1.7).
+//! - `embedded`: the relay as a library, within tasks of another program (design.md, Layers).
 //! - `framing`: ambiguous requests are refused, and what hides behind them is never read; heads have bounds (R3.3, R4.6).
 //! - `layers`: a file imports lower layers only; what knows does no I/O; sled stays in its folders; lib.rs names each folder.
 //! - `paths`: nothing outside the tree has a path, and each bad path has its status.
@@ -25,6 +30,7 @@
 //! - `disk_errors`: folders that take no files in the middle of a refresh (R1.4).
 //! - `data_folder`: folders that a relay cannot use, and what it says of them (R11.4).
 //! - `reload`: settings in force for the next request of a connection (R11.3).
+//! - `stock`: upstream, relay and stock curl and wget as processes, release after release (R1.1, R2.1, R3.1, R4.1).
 //!
 //! What the tests stand on, each with tests of its own
 //! - `origin`: an ActiveUpdate server that serves, counts at the socket, lies, stalls and breaks off (R1.5, R2).
@@ -32,14 +38,19 @@
 //! - `relay`: a relay inside the test's process, on real sockets.
 //! - `site`: a small upstream tree, written release by release.
 //! - `process`: the binary and stock tools as processes: their lines, signals and ends (R11).
+//! - `served`: a relay as a process, with its settings file and its data.
 //!
 //! A test whose tool or network is missing fails under `CI=true` and says elsewhere that it was skipped (`process::missing`).
 #![cfg(test)]
 
+mod admin;
+mod command;
 mod conditional;
 mod data_folder;
 mod directory;
 mod disk_errors;
+mod embedded;
+mod framing;
 mod fill;
 mod framing;
 mod layers;
@@ -63,3 +74,6 @@ mod site;
 mod slow_clients;
 mod trees;
 mod upstreams;
+mod served;
+mod slow_clients;
+mod stock;

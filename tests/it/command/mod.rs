@@ -1,0 +1,10 @@
+//! The program as the person meets it who types its commands and reads its log.
+
+mod ask;
+mod errors;
+mod help;
+mod listen;
+mod log;
+mod long;
+mod reload;
+mod signals;
