@@ -4,6 +4,7 @@ use std::io::{self, Write};
 use std::sync::Arc;
 
 use indicatif::MultiProgress;
+use tracing::warn;
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
@@ -11,6 +12,7 @@ use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry};
 
+use crate::base::tally::Tally;
 use crate::cli::output::plain;
 use crate::config::settings::{LogFormat, LogLevel, LogSettings};
 
@@ -49,9 +51,13 @@ impl Logging {
         let _ = self.level.reload(filter(level));
     }
 
-    /// Counts the lines that were lost so far.
-    pub fn lost_lines(&self) -> u64 {
-        self.lost.dropped_lines() as u64
+    /// Takes the lines that were lost into the relay's counts. Nothing else counts them there.
+    pub fn count_lost(&self, tally: &Tally) {
+        let lines = (self.lost.dropped_lines() as u64).saturating_sub(tally.log_lines_lost.value());
+        if lines > 0 {
+            tally.log_lines_lost.add(lines);
+            warn!(lines, "log lines are lost: whoever reads them is too slow");
+        }
     }
 }
 

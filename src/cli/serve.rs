@@ -5,6 +5,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::{ArgGroup, Args};
 use indicatif::MultiProgress;
@@ -19,6 +20,9 @@ use crate::cli::{Failed, settings};
 use crate::config::settings::{Listen, Settings};
 use crate::relay::tree::Tree;
 
+/// Between two looks at how many lines of the log were lost.
+const COUNT_LOST_EVERY: Duration = Duration::from_secs(5);
+
 /// Runs the relay.
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("what").required(true))]
@@ -27,10 +31,10 @@ pub struct Serve {
     #[arg(long, value_name = "FILE", group = "what")]
     config: Option<PathBuf>,
     /// Instead of a settings file: where the tree comes from, an http(s) URL that ends before server.ini, or a folder.
-    #[arg(long, value_name = "URL|DIR", group = "what")]
+    #[arg(long, value_name = "URL|FOLDER", group = "what")]
     upstream: Option<String>,
     /// The data folder, instead of the settings'.
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "FOLDER")]
     data: Option<PathBuf>,
     /// Addresses for agents, instead of the settings'. May be given several times.
     #[arg(long, value_name = "ADDRESS:PORT")]
@@ -82,13 +86,18 @@ impl Serve {
         logging: &Logging,
         signals: &mut Signals,
     ) -> Result<(), Failed> {
-        while signals.next().await == Caught::Reload {
-            self.reload(&mut relay, logging);
+        let tally = relay.tally().unwrap_or_default();
+        let mut look = tokio::time::interval(COUNT_LOST_EVERY);
+        loop {
+            tokio::select! {
+                caught = signals.next() => match caught {
+                    Caught::Reload => self.reload(&mut relay, logging),
+                    Caught::Stop => break,
+                },
+                _ = look.tick() => logging.count_lost(&tally),
+            }
         }
-        info!(
-            lost_log_lines = logging.lost_lines(),
-            "stopping: transfers under way may end; a second signal cuts them"
-        );
+        info!("stopping: transfers under way may end; a second signal cuts them");
         let stopper = relay.stopper();
         let mut ending = std::pin::pin!(relay.shutdown());
         loop {
