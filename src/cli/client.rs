@@ -24,7 +24,7 @@ const ANSWER_BYTES_MAX: usize = 64 << 20;
 #[derive(Debug, Args)]
 pub struct Which {
     /// The data folder of the relay.
-    #[arg(long, value_name = "DIR", default_value = "forebay-data", conflicts_with = "config")]
+    #[arg(long, value_name = "FOLDER", default_value = "forebay-data", conflicts_with = "config")]
     data: PathBuf,
     /// The settings file of the relay; its data folder is asked.
     #[arg(long, value_name = "FILE")]

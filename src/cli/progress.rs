@@ -26,7 +26,7 @@ pub struct Work {
 pub enum Lines {
     /// To standard error, for the person who typed the command. Short work has none.
     Printed,
-    /// To the log, in its format. Short work has one, when it begins.
+    /// To the log, in its format, for a tree. Short work has one, when it begins.
     Logged,
 }
 
@@ -58,10 +58,11 @@ impl Work {
             }
             Shown::Lines(lines, pace) => {
                 if pace.is_due(Instant::now()) {
-                    let line = line(&self.name, done, total, what);
                     match lines {
-                        Lines::Printed => print_error(&line),
-                        Lines::Logged => info!("{line}"),
+                        Lines::Printed => print_error(&line(&self.name, done, total, what)),
+                        Lines::Logged => {
+                            info!(tree = %self.name, bytes_done = done, bytes = total, "fetching: {what}");
+                        }
                     }
                 }
             }

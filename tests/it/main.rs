@@ -50,7 +50,6 @@ mod data_folder;
 mod directory;
 mod disk_errors;
 mod embedded;
-mod framing;
 mod fill;
 mod framing;
 mod layers;

@@ -34,7 +34,7 @@ fn alone_it_prints_its_help_and_with_version_its_version() {
 #[test]
 fn a_wrong_command_line_ends_with_2_and_names_what_is_missing_or_too_much() {
     for (line, named) in [
-        ("serve", "<--config <FILE>|--upstream <URL|DIR>>"),
+        ("serve", "<--config <FILE>|--upstream <URL|FOLDER>>"),
         ("serve --config a --upstream b", "cannot be used with"),
         ("serve --upstream a --listen 8080", "'8080'"),
         ("serve --upstream a --listen localhost:80", "'localhost:80'"),

@@ -84,7 +84,7 @@ fn keys_that_need_a_restart_are_named_each_time() {
     for count in 1..=2 {
         relay.signal(Signal::HUP);
         let line = relay.wait_lines(count, "which need a restart");
-        let named = "needs_restart=workers, limits.connections_max, fill.at_once, log.format";
+        let named = "needs_restart=workers, log.format, limits.connections_max, fill.at_once";
         assert!(line.contains("WARN") && line.contains(named), "{line}");
     }
     place.configure("", FIXTURE, "");
