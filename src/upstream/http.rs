@@ -150,7 +150,18 @@ fn validator(headers: &HeaderMap) -> Validator {
     let owned = |name: &HeaderName| text(headers, name).map(str::to_owned);
     let tag = owned(&header::ETAG)
         .filter(|tag| tag.trim_start_matches("W/").starts_with('"') && tag.ends_with('"'));
-    Validator { etag: tag, last_modified: owned(&header::LAST_MODIFIED) }
+    let date = owned(&header::LAST_MODIFIED).filter(|date| tag.is_some() || is_settled(date, headers));
+    Validator { etag: tag, last_modified: date }
+}
+
+/// Whether a date of change says which state was sent: within the second of the answer the file may change again, and keep
+/// its date (RFC 9110 section 8.8.2.2).
+fn is_settled(last_modified: &str, headers: &HeaderMap) -> bool {
+    let Some(sent) = text(headers, &header::DATE) else { return true };
+    match (httpdate::parse_http_date(last_modified), httpdate::parse_http_date(sent)) {
+        (Ok(changed), Ok(sent)) => changed < sent,
+        _ => false,
+    }
 }
 
 fn content_length(headers: &HeaderMap) -> Result<Option<u64>, UpstreamError> {
