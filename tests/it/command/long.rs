@@ -42,10 +42,10 @@ fn the_first_mirror_shows_a_bar_on_a_terminal_and_a_line_of_the_log_elsewhere() 
     place.configure("log.format = \"json\"", &origin.url("/"), "");
     let relay = place.serve(&[]);
     gate.wait_reached();
-    let line = relay.wait_line("fetching: file 0 of 250");
+    let line = relay.wait_line("fetching: file ");
     assert!(
         line.starts_with("{\"timestamp\"")
-            && line.contains("\"bytes_done\":0")
+            && line.contains("\"bytes_done\":")
             && line.contains("\"tree\":\"activeupdate\""),
         "{line}"
     );
