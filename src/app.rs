@@ -227,7 +227,6 @@ impl RelayHandle {
 
     /// Takes new settings without dropping a connection. Gives the keys whose change needs a restart: those stay as
     /// they were, all others count from the next request on.
-    #[expect(clippy::needless_pass_by_value, reason = "settings are handed over, as at the start")]
     pub fn reload(&mut self, settings: Settings) -> Result<Vec<&'static str>, StartError> {
         let Some(parts) = &mut self.parts else { return Ok(Vec::new()) };
         let settings = placed(settings);

@@ -6,31 +6,31 @@
 //!   printed, default addresses, IPv6 disabled; R4.1); `ask` (status, refresh); `signals` (drain, cut, kill); `reload` (R11.3);
 //!   `log` (text, JSON, no forged lines; R11.2); `long` (progress, fixture).
 //! - `conditional`: preconditions in their order; entity tags stay with the state they name, and move with it (R3.1, R1.7).
+//! - `data_folder`: folders that a relay cannot use, and what it says of them (R11.4).
+//! - `directory`: a directory as the upstream: renames, changes in place, a folder that vanishes (R1.2).
+//! - `disk_errors`: folders that take no files in the middle of a refresh (R1.4).
 //! - `embedded`: the relay as a library, within tasks of another program (design.md, Layers).
-//! - `framing`: ambiguous requests are refused, and what hides behind them is never read; heads have bounds (R3.3, R4.6).
-//! - `layers`: a file imports lower layers only; what knows does no I/O; sled stays in its folders; lib.rs names each folder.
-//! - `paths`: nothing outside the tree has a path, and each bad path has its status.
-//! - `persistence`: HTTP/1.0 and 1.1, keep-alive, pipelining, HEAD, what heads say (R1.1).
-//! - `ranges`: ranges are slices of the file, in memory, on the disk, in a view and while it is filled (R3.1).
-//! - `scopes`: each scope sees and gets its classes and no other; `[Server]` leads nowhere but to the relay (R6, R5.5).
-//! - `readme`: its settings table is the program's, and the program accepts its configurations (R11.3).
-//! - `serve`: every file of the tree over both families; the store serves after a restart without the upstream (R1.1, R1.6).
-//! - `slow_clients`: the slow, the idle and the gone are cut in time and hold up nobody; requests are counted once (R11.2).
 //! - `fill`: one fetch for all readers (R1.5, R2). `stampede`: 500 agents, each byte once; `resume`: resets, closes, changed files;
 //!   `deadlines`: silence, agents that leave; `lies`: wrong lengths, statuses, pages; `origins`: several, never mixed; `readers`: late,
 //!   slow, HTTP/1.0; `store`: lost blobs, a full disk; `model`: random faults and readers (`FOREBAY_SEEDS` says how many).
-//! - `refresh`: from release to release: what is fetched, shown and kept; pinned agents (R1.4, R1.7).
-//! - `prefetch`: all, used, none; what is asked after before it is shown (R1.4, R1.5).
+//! - `framing`: ambiguous requests are refused, and what hides behind them is never read; heads have bounds (R3.3, R4.6).
+//! - `layers`: a file imports lower layers only; what knows does no I/O; sled stays in its folders; lib.rs names each folder.
 //! - `missing`: packages, increments and signatures that the upstream does not have, and that appear later (R1.5).
-//! - `upstreams`: manifests that are none, upstreams that lie, stall or are down; several URLs (R1.2, R1.6).
-//! - `directory`: a directory as the upstream: renames, changes in place, a folder that vanishes (R1.2).
-//! - `trees`: several trees in one relay and one store (R1.1, R1.3).
-//! - `restart`: without the upstream, with a lost index, damaged journals, unfinished generations, lost blobs (R1.5, R1.6).
+//! - `paths`: nothing outside the tree has a path, and each bad path has its status.
+//! - `persistence`: HTTP/1.0 and 1.1, keep-alive, pipelining, HEAD, what heads say (R1.1).
+//! - `prefetch`: all, used, none; what is asked after before it is shown (R1.4, R1.5).
+//! - `ranges`: ranges are slices of the file, in memory, on the disk, in a view and while it is filled (R3.1).
+//! - `readme`: its settings table is the program's, and the program accepts its configurations (R11.3).
 //! - `recovery`: random lives of a data folder, cut at a random place of a journal: a prefix of what was acknowledged.
-//! - `disk_errors`: folders that take no files in the middle of a refresh (R1.4).
-//! - `data_folder`: folders that a relay cannot use, and what it says of them (R11.4).
+//! - `refresh`: from release to release: what is fetched, shown and kept; pinned agents (R1.4, R1.7).
 //! - `reload`: settings in force for the next request of a connection (R11.3).
+//! - `restart`: without the upstream, with a lost index, damaged journals, unfinished generations, lost blobs (R1.5, R1.6).
+//! - `scopes`: each scope sees and gets its classes and no other; `[Server]` leads nowhere but to the relay (R6, R5.5).
+//! - `serve`: every file of the tree over both families; the store serves after a restart without the upstream (R1.1, R1.6).
+//! - `slow_clients`: the slow, the idle and the gone are cut in time and hold up nobody; requests are counted once (R11.2).
 //! - `stock`: upstream, relay and stock curl and wget as processes, release after release (R1.1, R2.1, R3.1, R4.1).
+//! - `trees`: several trees in one relay and one store (R1.1, R1.3).
+//! - `upstreams`: manifests that are none, upstreams that lie, stall or are down; several URLs (R1.2, R1.6).
 //!
 //! What the tests stand on, each with tests of its own
 //! - `origin`: an ActiveUpdate server that serves, counts at the socket, lies, stalls and breaks off (R1.5, R2).
@@ -69,10 +69,9 @@ mod reload;
 mod restart;
 mod scopes;
 mod serve;
+mod served;
 mod site;
 mod slow_clients;
+mod stock;
 mod trees;
 mod upstreams;
-mod served;
-mod slow_clients;
-mod stock;
