@@ -88,6 +88,7 @@ async fn answer(worker: &Worker, request: Request<Incoming>, agent: SocketAddr) 
         Err(failure) => Err(failure),
     };
     let (response, outcome) = served.unwrap_or_else(|failed| {
+        record.failed(&failed);
         if let Failure::Serve(ServeError::Store(error)) = &failed {
             error!(path = request.uri.path(), %error, "the store could not be read");
         }

@@ -26,6 +26,8 @@ pub struct Record {
     /// `None` until there is an answer.
     status: Option<StatusCode>,
     outcome: Outcome,
+    /// Why the request got no representation.
+    reason: Option<String>,
     expected_bytes: u64,
     sent_bytes: u64,
     broken: bool,
@@ -54,6 +56,7 @@ impl Record {
             }),
             status: None,
             outcome: Outcome::GivenUp,
+            reason: None,
             expected_bytes: 0,
             sent_bytes: 0,
             broken: false,
@@ -65,6 +68,11 @@ impl Record {
         self.status = Some(status);
         self.outcome = outcome;
         self.expected_bytes = if self.method == Method::HEAD { 0 } else { body_bytes };
+    }
+
+    /// Notes why the request gets no representation: what the agent is told, and what lies behind it.
+    pub fn failed(&mut self, reason: &dyn std::fmt::Display) {
+        self.reason = Some(reason.to_string());
     }
 
     /// Notes bytes that were handed to the connection.
@@ -108,6 +116,7 @@ impl Drop for Record {
             range = self.range.as_deref(),
             status,
             outcome = outcome.name(),
+            reason = self.reason.as_deref(),
             bytes = self.sent_bytes,
             ms,
         );

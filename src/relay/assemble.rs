@@ -2,7 +2,8 @@
 //!
 //! signatures -> entries, taken over from older generations where they may be -> folder and journal -> packages and
 //! increments. Never makes anything visible: that is `refresh`'s last step. Invariant: a file that the upstream does not
-//! have is an error, unless it is a signature or an increment; then the candidate says so, and no older generation does.
+//! have is an error, unless it is a signature, an increment or a guess; then the candidate says so, and no older generation
+//! does.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -119,8 +120,8 @@ async fn signatures(tree: &Arc<Tree>, head: &Head, manifest: &Manifest) -> Resul
     Ok(signatures)
 }
 
-/// Fetches packages and increments, or asks for their heads alone, as the prefetch rule says. Gives the increments that
-/// the upstream does not have.
+/// Fetches packages and increments, or asks for their heads alone, as the prefetch rule says. Gives the increments and
+/// guesses that the upstream does not have.
 async fn fetch_payloads(
     tree: &Arc<Tree>,
     generation: &Arc<Generation>,
@@ -138,6 +139,10 @@ async fn fetch_payloads(
         match (fetched, entry.identity().role) {
             (Err(error), Role::Increment) if matches!(*error, FillError::NotFound) => {
                 warn!(tree = %tree.name, path = %entry.path(), "the upstream has no such increment: it is withheld");
+                Ok(Some(entry.path().clone()))
+            }
+            (Err(error), Role::Guess) if error.is_lasting() => {
+                warn!(tree = %tree.name, path = %entry.path(), %error, "an unknown line seems to name a file, which cannot be had");
                 Ok(Some(entry.path().clone()))
             }
             (Err(error), _) if matches!(*error, FillError::NotFound) => {

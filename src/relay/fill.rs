@@ -81,7 +81,7 @@ pub enum FillError {
 
 impl FillError {
     /// Whether asking again at once would bring the same error, and cost the upstream a request.
-    fn is_lasting(&self) -> bool {
+    pub(super) fn is_lasting(&self) -> bool {
         match self {
             Self::NotFound => true,
             Self::Upstream(error) => !error.is_passing(),

@@ -43,6 +43,25 @@ fn a_missing_package_refuses_the_generation_and_is_named_r1_5() {
 }
 
 #[test]
+fn what_an_unknown_line_seems_to_name_need_not_be_there_r6_3() {
+    let site = Site::with(5, &[4]);
+    let known = site::manifest(5, &[4]);
+    let unknown = "[Else]\r\nGone=other/gone.bin,7\r\nShort=other/short.bin,7\r\nThere=other/there.bin,7\r\n";
+    site.put("other/short.bin", b"short");
+    site.put("other/there.bin", b"7 bytes");
+    site.put("server.ini", format!("{known}{unknown}").as_bytes());
+    let origin = Origin::start(site.dir());
+    let relay = Running::refreshed(once(&origin));
+    assert_eq!(relay.generation(), 1);
+    assert!(get(&relay, "server.ini").whole(200).ends_with(unknown.as_bytes()));
+    assert_eq!(get(&relay, "other/there.bin").whole(200), b"7 bytes");
+    for missing in ["other/gone.bin", "other/short.bin"] {
+        assert_eq!(get(&relay, missing).head.status, 404, "{missing}");
+    }
+    relay.stop();
+}
+
+#[test]
 fn a_missing_increment_is_withheld_and_the_rest_is_byte_for_byte_r1_5_r6_4() {
     let site = Site::with(5, &[4, 3, 2]);
     site.remove(&site::increment(3, 5));

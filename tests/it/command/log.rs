@@ -55,6 +55,9 @@ fn text_lines_hold_who_what_and_how_it_went_and_cannot_be_forged_r11_2() {
     ] {
         assert!(line.contains(field), "{field} in: {line}");
     }
+    fetch(relay.agents[0], "/activeupdate/nobody/names.it", &[]);
+    let line = relay.wait_line("names.it");
+    assert!(line.contains("outcome=\"not-found\" reason=\"not found\""), "why it was not served: {line}");
     let text = relay.stop().stderr;
     for line in text.lines().skip(before) {
         assert!(!line.contains(is_raw), "{line:?}");
