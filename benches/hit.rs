@@ -21,7 +21,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use forebay::app::{Relay, RelayHandle};
+use forebay::app::Relay;
+use forebay::app::handle::RelayHandle;
 use forebay::base::path::TreePath;
 use forebay::config::settings::{AccessLog, Listen, Settings};
 use forebay::manifest::catalogue::Class;

@@ -4,61 +4,40 @@
 //! admin). Stop: the workers drain, then fills and refreshes end, then the index is closed; each step has a deadline.
 //! Invariant: nothing listens before the whole of the settings was found usable.
 
+pub mod control;
+pub mod handle;
+mod wiring;
+
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
-use std::sync::{Arc, RwLock};
-use std::thread::JoinHandle;
-use std::time::Duration;
+use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
-use tokio::runtime::{Handle, Runtime};
-use tokio::sync::{Notify, Semaphore, oneshot};
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
-use tracing::{info, warn};
+use tracing::warn;
 
 use crate::admin;
-use crate::base::clock::SystemClock;
-use crate::base::tally::Tally;
-use crate::config::restart_needed;
-use crate::config::settings::{self, Listen, Settings, TreeSettings};
-use crate::http::connection::{self, Worker};
-use crate::net::listen::{ListenError, Listener, listen};
-use crate::net::worker::{self, Stop};
-use crate::policy::decide::Policy;
-use crate::relay::live::Live;
+use crate::app::control::Control;
+use crate::app::handle::{Parts, RelayHandle};
+use crate::app::wiring::{bind, compile, resources, start_workers, upstream};
+use crate::config::settings::{self, Settings};
+use crate::net::listen::ListenError;
+use crate::net::worker::Stop;
 use crate::relay::refresh::{self, MANIFEST};
-use crate::relay::shelf::Shelf;
+use crate::relay::resources::Resources;
 use crate::relay::sweep;
-use crate::relay::tree::{Resources, Tree};
+use crate::relay::tree::Tree;
 use crate::store::{Store, StoreError, disk};
 use crate::upstream::client::{Client, ClientError, client};
-use crate::upstream::{Deadlines, Origin, Upstream};
 
 /// Where a running relay says in its data folder how it can be reached.
 pub const RUNNING: &str = "running.json";
 
-/// How long tasks may take to end once they were told to.
-const TASKS_END: Duration = Duration::from_secs(5);
-
-/// Threads of the control runtime: fills, refreshes and the admin listener wait more than they work.
-const CONTROL_THREADS: usize = 2;
-
 /// The relay, to be started.
 #[derive(Debug)]
 pub struct Relay;
-
-/// A running relay. Dropping it stops the relay at once.
-#[derive(Debug)]
-pub struct RelayHandle {
-    parts: Option<Parts>,
-    running: Running,
-}
 
 /// What a relay says of itself in [`RUNNING`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,10 +49,6 @@ pub struct Running {
     /// The addresses of its admin listener.
     pub admin: Vec<SocketAddr>,
 }
-
-/// Ends a relay from elsewhere than its handle.
-#[derive(Clone, Debug)]
-pub struct Stopper(Stop);
 
 /// Why a relay does not start.
 #[derive(Debug, Error)]
@@ -100,49 +75,6 @@ pub enum StartError {
     /// The system.
     #[error("{0}: {1}")]
     System(&'static str, io::Error),
-}
-
-/// Everything that must be ended.
-#[derive(Debug)]
-struct Parts {
-    control: Control,
-    workers: Vec<JoinHandle<()>>,
-    stop: Stop,
-    drain: Duration,
-    resources: Arc<Resources>,
-    live: Arc<ArcSwap<Live>>,
-    /// What it was started with: the keys that need a restart stay at these.
-    started: Settings,
-    running_file: PathBuf,
-}
-
-/// The control runtime. Dropped, it does not wait: a start that fails may be dropped within another runtime's task.
-#[derive(Debug)]
-struct Control(Option<Runtime>);
-
-impl Control {
-    fn start() -> Result<Self, StartError> {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(CONTROL_THREADS)
-            .thread_name("control")
-            .enable_all()
-            .build();
-        runtime
-            .map(|runtime| Self(Some(runtime)))
-            .map_err(|error| StartError::System("control runtime", error))
-    }
-
-    fn runtime(&self) -> &Runtime {
-        self.0.as_ref().expect("the runtime is there until it is dropped")
-    }
-}
-
-impl Drop for Control {
-    fn drop(&mut self) {
-        if let Some(runtime) = self.0.take() {
-            runtime.shutdown_background();
-        }
-    }
 }
 
 impl Relay {
@@ -198,130 +130,6 @@ impl Relay {
     }
 }
 
-impl RelayHandle {
-    /// How it can be reached.
-    pub fn running(&self) -> &Running {
-        &self.running
-    }
-
-    /// Ends the relay from elsewhere.
-    pub fn stopper(&self) -> Stopper {
-        Stopper(self.parts.as_ref().map(|parts| parts.stop.clone()).unwrap_or_default())
-    }
-
-    /// The relay's trees.
-    pub fn trees(&self) -> Vec<Arc<Tree>> {
-        let live = self.parts.as_ref().map(|parts| parts.live.load_full());
-        live.iter().flat_map(|live| live.trees.iter().map(|(_, tree)| tree.clone())).collect()
-    }
-
-    /// Its data folder.
-    pub fn data(&self) -> PathBuf {
-        self.parts.as_ref().map(|parts| parts.resources.store.root().to_owned()).unwrap_or_default()
-    }
-
-    /// The relay's counts.
-    pub fn tally(&self) -> Option<Arc<Tally>> {
-        self.parts.as_ref().map(|parts| parts.resources.tally.clone())
-    }
-
-    /// Takes new settings without dropping a connection. Gives the keys whose change needs a restart: those stay as
-    /// they were, all others count from the next request on.
-    pub fn reload(&mut self, settings: Settings) -> Result<Vec<&'static str>, StartError> {
-        let Some(parts) = &mut self.parts else { return Ok(Vec::new()) };
-        let settings = placed(settings);
-        let client = client(settings.upstream.connect, settings.upstream.ca_file.as_deref())?;
-        let kept = restart_needed(&parts.started, &settings);
-        let trees: Vec<_> = parts.live.load().trees.iter().map(|(_, tree)| tree.clone()).collect();
-        for tree in &trees {
-            if let Some(new) = settings.trees.iter().find(|new| new.name == tree.name) {
-                let upstream = upstream(new, &settings, &client, &parts.resources);
-                tree.reload(TreeSettings { path: tree.settings().path.clone(), ..new.clone() }, upstream);
-            }
-        }
-        parts.resources.fill_attempts.store(settings.fill.attempts, Ordering::Relaxed);
-        parts.resources.prefetch_at_once.store(settings.fill.prefetch_at_once, Ordering::Relaxed);
-        parts.live.store(Arc::new(compile(&settings, trees)));
-        parts.drain = settings.limits.drain;
-        Ok(kept)
-    }
-
-    /// Stops the relay: no new connections, those under way have the drain's deadline to end.
-    pub async fn shutdown(mut self) {
-        let Some(parts) = self.parts.take() else { return };
-        let (done, ended) = oneshot::channel();
-        std::thread::spawn(move || {
-            parts.end();
-            // The caller may have gone.
-            let _ = done.send(());
-        });
-        // The sender goes only when the thread is over.
-        let _ = ended.await;
-    }
-}
-
-impl Drop for RelayHandle {
-    fn drop(&mut self) {
-        if let Some(parts) = self.parts.take() {
-            parts.stop.now.cancel();
-            // A runtime cannot be dropped from within another one's task.
-            let ended = std::thread::spawn(move || parts.end()).join();
-            if ended.is_err() {
-                warn!("the relay did not end in order");
-            }
-        }
-    }
-}
-
-impl Stopper {
-    /// Ends all transfers at once.
-    pub fn now(&self) {
-        self.0.now.cancel();
-    }
-}
-
-impl Parts {
-    fn end(mut self) {
-        self.stop.drain.cancel();
-        let (now, drain) = (self.stop.now.clone(), self.drain);
-        let drained = CancellationToken::new();
-        let deadline = {
-            let drained = drained.clone();
-            self.control.runtime().spawn(async move {
-                if tokio::time::timeout(drain, drained.cancelled()).await.is_err() {
-                    warn!(secs = drain.as_secs(), "transfers are cut: the drain's deadline is over");
-                    now.cancel();
-                }
-            })
-        };
-        for worker in self.workers {
-            if worker.join().is_err() {
-                warn!("a data worker died");
-            }
-        }
-        drained.cancel();
-        deadline.abort();
-        self.resources.stop.cancel();
-        self.resources.tasks.close();
-        let tasks = self.resources.tasks.clone();
-        if self
-            .control
-            .runtime()
-            .block_on(async { tokio::time::timeout(TASKS_END, tasks.wait()).await })
-            .is_err()
-        {
-            warn!("fills or refreshes did not end in time");
-        }
-        if let Some(runtime) = self.control.0.take() {
-            runtime.shutdown_timeout(TASKS_END);
-        }
-        self.resources.store.close();
-        // That it is gone already is as good.
-        let _ = std::fs::remove_file(&self.running_file);
-        info!("stopped");
-    }
-}
-
 /// Folders as they are from wherever one looks: relative ones count from where the relay was started.
 fn placed(mut settings: Settings) -> Settings {
     // Where the working folder is gone, they stay as they are and show so in the first error.
@@ -335,22 +143,6 @@ fn placed(mut settings: Settings) -> Settings {
         }
     }
     settings
-}
-
-fn resources(settings: &Settings, store: Arc<Store>, runtime: Handle) -> Arc<Resources> {
-    Arc::new(Resources {
-        store,
-        tally: Arc::new(Tally::default()),
-        clock: Arc::new(SystemClock::default()),
-        runtime,
-        tasks: TaskTracker::new(),
-        stop: CancellationToken::new(),
-        fill_slots: Semaphore::new(settings.fill.at_once),
-        fill_attempts: AtomicU32::new(settings.fill.attempts),
-        prefetch_at_once: AtomicUsize::new(settings.fill.prefetch_at_once),
-        naming: RwLock::new(()),
-        sweep_wanted: Notify::new(),
-    })
 }
 
 fn open_trees(
@@ -383,69 +175,4 @@ fn check_directory(path: &Path) -> Result<(), String> {
     opened
         .map(|_| ())
         .map_err(|error| format!("the directory is no tree: {MANIFEST} in it cannot be read: {error}"))
-}
-
-fn upstream(tree: &TreeSettings, settings: &Settings, client: &Client, resources: &Resources) -> Upstream {
-    let origins = match &tree.upstream {
-        settings::Upstream::Urls(urls) => {
-            urls.iter().map(|url| Origin::Url(url.clone(), Box::new(client.clone()))).collect()
-        }
-        settings::Upstream::Directory(path) => vec![Origin::Directory(path.clone())],
-    };
-    let deadlines = Deadlines { first_byte: settings.fill.first_byte, silence: settings.fill.silence };
-    Upstream::new(origins, deadlines, resources.tally.clone())
-}
-
-fn compile(settings: &Settings, trees: Vec<Arc<Tree>>) -> Live {
-    let ranges = settings.agents.ranges.iter().map(|range| (range.from, range.scope));
-    Live {
-        trees: trees.into_iter().map(|tree| (tree.settings().path.as_str().into(), tree)).collect(),
-        policy: Policy::new(ranges, settings.agents.unknown),
-        limits: settings.limits,
-        log: settings.log,
-    }
-}
-
-/// Binds all addresses, or none. A default address that this machine does not have is a warning: IPv6 may be disabled.
-fn bind(addresses: &Listen, count: usize) -> Result<Vec<Listener>, ListenError> {
-    match addresses {
-        Listen::Configured(addresses) => addresses.iter().map(|address| listen(*address, count)).collect(),
-        Listen::Default(addresses) => {
-            let mut listeners = Vec::new();
-            let mut missing = None;
-            for address in addresses {
-                match listen(*address, count) {
-                    Ok(listener) => listeners.push(listener),
-                    Err(error @ ListenError::Unavailable(_)) => {
-                        warn!(%error, "a default address is left out");
-                        missing = Some(error);
-                    }
-                    Err(error) => return Err(error),
-                }
-            }
-            missing.filter(|_| listeners.is_empty()).map_or(Ok(listeners), Err)
-        }
-    }
-}
-
-/// Starts the workers; each has its socket of every listener.
-fn start_workers(
-    count: usize,
-    mut listeners: Vec<Listener>,
-    settings: &Settings,
-    live: &Arc<ArcSwap<Live>>,
-    resources: &Arc<Resources>,
-    stop: &Stop,
-) -> io::Result<Vec<JoinHandle<()>>> {
-    let connections = Arc::new(Semaphore::new(settings.limits.connections_max));
-    let start = |index| {
-        let sockets = listeners.iter_mut().filter_map(|listener| listener.sockets.pop()).collect();
-        let (live, tally, clock) = (live.clone(), resources.tally.clone(), resources.clock.clone());
-        let make = move || {
-            let worker = Rc::new(Worker { live, tally, clock, shelf: Shelf::default() });
-            move |stream, peer, drain| connection::serve(worker.clone(), stream, peer, drain)
-        };
-        worker::start(format!("data-{index}"), sockets, connections.clone(), stop.clone(), make)
-    };
-    (0..count).map(start).collect()
 }

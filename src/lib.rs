@@ -21,7 +21,7 @@
 //! | layer | folder | what it holds |
 //! |---|---|---|
 //! | commands | `main.rs`, `cli/` | what can be typed, a file for each command |
-//! | wiring | `app.rs` | the only place that wires parts and owns tasks: [`app::Relay::start`] |
+//! | wiring | `app.rs`, `app/` | the only place that wires parts and owns tasks: [`app::Relay::start`] |
 //! | drivers | `http/` | what agents speak; where a URL is handled: `http/route.rs`; the status of an error: `http/respond.rs` |
 //! | | `admin/` | health, metrics, status, refresh, for administrators and their programs |
 //! | | `fixture/` | writes trees for tests; shares no code with the parser |

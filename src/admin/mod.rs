@@ -21,7 +21,7 @@ use tracing::error;
 
 use crate::base::tally::Tally;
 use crate::relay::live::Live;
-use crate::relay::tree::Resources;
+use crate::relay::resources::Resources;
 
 /// What the handlers share.
 #[derive(Clone, Debug)]

@@ -12,7 +12,8 @@ use indicatif::MultiProgress;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info, warn};
 
-use crate::app::{Relay, RelayHandle};
+use crate::app::Relay;
+use crate::app::handle::RelayHandle;
 use crate::cli::logging::Logging;
 use crate::cli::output::print;
 use crate::cli::progress::{Lines, Work};

@@ -16,8 +16,8 @@ use hyper::body::{Frame, SizeHint};
 use crate::base::limits::BODY_CHUNK_BYTES;
 use crate::base::range::ByteRange;
 use crate::http::record::Record;
+use crate::relay::content::Content;
 use crate::relay::follow::Follower;
-use crate::relay::serve::Content;
 use crate::store::blobs::{read_cached, read_exact};
 
 /// An answer's body.

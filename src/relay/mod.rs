@@ -9,6 +9,7 @@
 //! stored or can be fetched from the current upstream.
 
 pub mod assemble;
+pub mod content;
 pub mod entry;
 pub mod fill;
 pub mod follow;
@@ -16,6 +17,7 @@ pub mod generation;
 pub mod live;
 pub mod pins;
 pub mod refresh;
+pub mod resources;
 mod run;
 pub mod serve;
 pub mod shelf;

@@ -15,6 +15,7 @@ use tracing::warn;
 use crate::base::limits::SMALL_BLOB_BYTES_MAX;
 use crate::base::tally::Outcome;
 use crate::policy::decide::Permit;
+use crate::relay::content::Content;
 use crate::relay::entry::{Entry, Stamp, State};
 use crate::relay::fill::FillError;
 use crate::relay::follow::Follower;
@@ -22,7 +23,7 @@ use crate::relay::shelf::Shelf;
 use crate::relay::snapshot::Published;
 use crate::relay::tree::Tree;
 use crate::store::Store;
-use crate::store::blobs::{BlobName, OpenBlob, read_exact};
+use crate::store::blobs::{BlobName, read_exact};
 
 /// What an agent may have, before its bytes are opened.
 #[derive(Debug)]
@@ -42,17 +43,6 @@ pub struct Representation {
 enum Body {
     Bytes(Bytes),
     Entry(Arc<Tree>, Arc<Entry>),
-}
-
-/// Bytes, opened.
-#[derive(Clone, Debug)]
-pub enum Content {
-    /// In memory.
-    Bytes(Bytes),
-    /// In the store.
-    Blob(OpenBlob),
-    /// On their way.
-    Fill(Follower),
 }
 
 /// Why there are no bytes.

@@ -10,7 +10,7 @@ use lru::LruCache;
 
 use crate::base::blob::BlobId;
 use crate::base::limits::{OPEN_BLOBS_MAX, SMALL_BLOBS_BYTES};
-use crate::relay::serve::Content;
+use crate::relay::content::Content;
 use crate::store::blobs::{BlobName, OpenBlob};
 
 /// A worker's shelf; the least recently used goes first.

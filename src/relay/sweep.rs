@@ -5,7 +5,8 @@ use std::sync::{Arc, PoisonError};
 
 use tracing::{info, warn};
 
-use crate::relay::tree::{Resources, Tree};
+use crate::relay::resources::Resources;
+use crate::relay::tree::Tree;
 
 /// Sweeps whenever it is asked to, until the relay stops.
 pub async fn run(resources: Arc<Resources>, trees: Vec<Arc<Tree>>) {

@@ -2,19 +2,14 @@
 
 use std::collections::{HashMap, HashSet};
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use tokio::runtime::Handle;
-use tokio::sync::{Notify, Semaphore, watch};
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
+use tokio::sync::{Notify, watch};
 use tracing::{error, info, warn};
 
 use crate::base::blob::BlobId;
-use crate::base::clock::Clock;
-use crate::base::tally::Tally;
 use crate::base::tree::TreeName;
 use crate::base::validator::Validator;
 use crate::config::settings::TreeSettings;
@@ -24,50 +19,12 @@ use crate::relay::entry::{Entry, Identity, State};
 use crate::relay::generation::{Files, Generation, restore};
 use crate::relay::pins::Pins;
 use crate::relay::refresh::Progress;
+use crate::relay::resources::Resources;
 use crate::relay::snapshot::{Published, Snapshot};
 use crate::store::blobs::BlobName;
 use crate::store::generations::{Held, Record, Stored};
 use crate::store::{Store, StoreError};
 use crate::upstream::Upstream;
-
-/// What all trees share.
-#[derive(Debug)]
-pub struct Resources {
-    /// The store.
-    pub store: Arc<Store>,
-    /// The relay's counts.
-    pub tally: Arc<Tally>,
-    /// Time.
-    pub clock: Arc<dyn Clock>,
-    /// The control runtime: fills and refreshes run here, never on a data worker.
-    pub runtime: Handle,
-    /// The tasks on it that must end before the store is closed.
-    pub tasks: TaskTracker,
-    /// Tells those tasks to end.
-    pub stop: CancellationToken,
-    /// Fills that may run at once.
-    pub fill_slots: Semaphore,
-    /// How often a fill asks again before it fails.
-    pub fill_attempts: AtomicU32,
-    /// Files that a refresh fetches at once.
-    pub prefetch_at_once: AtomicUsize,
-    /// Held for reading from a blob's commit until a journal names it, for writing while unnamed blobs are removed.
-    pub naming: RwLock<()>,
-    /// Wakes the sweep: a generation was dropped.
-    pub sweep_wanted: Notify,
-}
-
-impl Resources {
-    /// How often a fill asks again before it fails.
-    pub fn fill_attempts(&self) -> u32 {
-        self.fill_attempts.load(Ordering::Relaxed)
-    }
-
-    /// Files that a refresh fetches at once.
-    pub fn prefetch_at_once(&self) -> usize {
-        self.prefetch_at_once.load(Ordering::Relaxed).max(1)
-    }
-}
 
 /// A tree.
 #[derive(Debug)]

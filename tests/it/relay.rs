@@ -5,7 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use forebay::app::{Relay, RelayHandle};
+use forebay::app::Relay;
+use forebay::app::handle::RelayHandle;
 use forebay::config::settings::{Listen, Settings};
 use forebay::relay::refresh::{Last, Progress};
 use forebay::relay::tree::Tree;

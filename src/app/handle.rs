@@ -1,0 +1,176 @@
+//! A running relay as its owner holds it: asked, reloaded, stopped.
+//!
+//! Stop: the workers drain, then fills and refreshes end, then the index is closed; each step has a deadline.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::app::control::Control;
+use crate::app::wiring::{compile, upstream};
+use crate::app::{Running, StartError, placed};
+use crate::base::tally::Tally;
+use crate::config::restart_needed;
+use crate::config::settings::{Settings, TreeSettings};
+use crate::net::worker::Stop;
+use crate::relay::live::Live;
+use crate::relay::resources::Resources;
+use crate::relay::tree::Tree;
+use crate::upstream::client::client;
+
+/// How long tasks may take to end once they were told to.
+const TASKS_END: Duration = Duration::from_secs(5);
+
+/// A running relay. Dropping it stops the relay at once.
+#[derive(Debug)]
+pub struct RelayHandle {
+    pub(super) parts: Option<Parts>,
+    pub(super) running: Running,
+}
+
+/// Ends a relay from elsewhere than its handle.
+#[derive(Clone, Debug)]
+pub struct Stopper(Stop);
+
+/// Everything that must be ended.
+#[derive(Debug)]
+pub(super) struct Parts {
+    pub(super) control: Control,
+    pub(super) workers: Vec<JoinHandle<()>>,
+    pub(super) stop: Stop,
+    pub(super) drain: Duration,
+    pub(super) resources: Arc<Resources>,
+    pub(super) live: Arc<ArcSwap<Live>>,
+    /// What it was started with: the keys that need a restart stay at these.
+    pub(super) started: Settings,
+    pub(super) running_file: PathBuf,
+}
+
+impl RelayHandle {
+    /// How it can be reached.
+    pub fn running(&self) -> &Running {
+        &self.running
+    }
+
+    /// Ends the relay from elsewhere.
+    pub fn stopper(&self) -> Stopper {
+        Stopper(self.parts.as_ref().map(|parts| parts.stop.clone()).unwrap_or_default())
+    }
+
+    /// The relay's trees.
+    pub fn trees(&self) -> Vec<Arc<Tree>> {
+        let live = self.parts.as_ref().map(|parts| parts.live.load_full());
+        live.iter().flat_map(|live| live.trees.iter().map(|(_, tree)| tree.clone())).collect()
+    }
+
+    /// Its data folder.
+    pub fn data(&self) -> PathBuf {
+        self.parts.as_ref().map(|parts| parts.resources.store.root().to_owned()).unwrap_or_default()
+    }
+
+    /// The relay's counts.
+    pub fn tally(&self) -> Option<Arc<Tally>> {
+        self.parts.as_ref().map(|parts| parts.resources.tally.clone())
+    }
+
+    /// Takes new settings without dropping a connection. Gives the keys whose change needs a restart: those stay as
+    /// they were, all others count from the next request on.
+    pub fn reload(&mut self, settings: Settings) -> Result<Vec<&'static str>, StartError> {
+        let Some(parts) = &mut self.parts else { return Ok(Vec::new()) };
+        let settings = placed(settings);
+        let client = client(settings.upstream.connect, settings.upstream.ca_file.as_deref())?;
+        let kept = restart_needed(&parts.started, &settings);
+        let trees: Vec<_> = parts.live.load().trees.iter().map(|(_, tree)| tree.clone()).collect();
+        for tree in &trees {
+            if let Some(new) = settings.trees.iter().find(|new| new.name == tree.name) {
+                let upstream = upstream(new, &settings, &client, &parts.resources);
+                tree.reload(TreeSettings { path: tree.settings().path.clone(), ..new.clone() }, upstream);
+            }
+        }
+        parts.resources.fill_attempts.store(settings.fill.attempts, Ordering::Relaxed);
+        parts.resources.prefetch_at_once.store(settings.fill.prefetch_at_once, Ordering::Relaxed);
+        parts.live.store(Arc::new(compile(&settings, trees)));
+        parts.drain = settings.limits.drain;
+        Ok(kept)
+    }
+
+    /// Stops the relay: no new connections, those under way have the drain's deadline to end.
+    pub async fn shutdown(mut self) {
+        let Some(parts) = self.parts.take() else { return };
+        let (done, ended) = oneshot::channel();
+        std::thread::spawn(move || {
+            parts.end();
+            // The caller may have gone.
+            let _ = done.send(());
+        });
+        // The sender goes only when the thread is over.
+        let _ = ended.await;
+    }
+}
+
+impl Drop for RelayHandle {
+    fn drop(&mut self) {
+        if let Some(parts) = self.parts.take() {
+            parts.stop.now.cancel();
+            // A runtime cannot be dropped from within another one's task.
+            let ended = std::thread::spawn(move || parts.end()).join();
+            if ended.is_err() {
+                warn!("the relay did not end in order");
+            }
+        }
+    }
+}
+
+impl Stopper {
+    /// Ends all transfers at once.
+    pub fn now(&self) {
+        self.0.now.cancel();
+    }
+}
+
+impl Parts {
+    fn end(self) {
+        self.stop.drain.cancel();
+        let (now, drain) = (self.stop.now.clone(), self.drain);
+        let drained = CancellationToken::new();
+        let deadline = {
+            let drained = drained.clone();
+            self.control.runtime().spawn(async move {
+                if tokio::time::timeout(drain, drained.cancelled()).await.is_err() {
+                    warn!(secs = drain.as_secs(), "transfers are cut: the drain's deadline is over");
+                    now.cancel();
+                }
+            })
+        };
+        for worker in self.workers {
+            if worker.join().is_err() {
+                warn!("a data worker died");
+            }
+        }
+        drained.cancel();
+        deadline.abort();
+        self.resources.stop.cancel();
+        self.resources.tasks.close();
+        let tasks = self.resources.tasks.clone();
+        if self
+            .control
+            .runtime()
+            .block_on(async { tokio::time::timeout(TASKS_END, tasks.wait()).await })
+            .is_err()
+        {
+            warn!("fills or refreshes did not end in time");
+        }
+        self.control.end(TASKS_END);
+        self.resources.store.close();
+        // That it is gone already is as good.
+        let _ = std::fs::remove_file(&self.running_file);
+        info!("stopped");
+    }
+}

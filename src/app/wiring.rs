@@ -1,0 +1,116 @@
+//! Parts made from settings, and put together.
+
+use std::io;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicU32, AtomicUsize};
+use std::sync::{Arc, RwLock};
+use std::thread::JoinHandle;
+
+use arc_swap::ArcSwap;
+use tokio::runtime::Handle;
+use tokio::sync::{Notify, Semaphore};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::warn;
+
+use crate::base::clock::SystemClock;
+use crate::base::tally::Tally;
+use crate::config::settings::{self, Listen, Settings, TreeSettings};
+use crate::http::connection::{self, Worker};
+use crate::net::listen::{ListenError, Listener, listen};
+use crate::net::worker::{self, Stop};
+use crate::policy::decide::Policy;
+use crate::relay::live::Live;
+use crate::relay::resources::Resources;
+use crate::relay::shelf::Shelf;
+use crate::relay::tree::Tree;
+use crate::store::Store;
+use crate::upstream::client::Client;
+use crate::upstream::{Deadlines, Origin, Upstream};
+
+/// What all trees of a relay share.
+pub(super) fn resources(settings: &Settings, store: Arc<Store>, runtime: Handle) -> Arc<Resources> {
+    Arc::new(Resources {
+        store,
+        tally: Arc::new(Tally::default()),
+        clock: Arc::new(SystemClock::default()),
+        runtime,
+        tasks: TaskTracker::new(),
+        stop: CancellationToken::new(),
+        fill_slots: Semaphore::new(settings.fill.at_once),
+        fill_attempts: AtomicU32::new(settings.fill.attempts),
+        prefetch_at_once: AtomicUsize::new(settings.fill.prefetch_at_once),
+        naming: RwLock::new(()),
+        sweep_wanted: Notify::new(),
+    })
+}
+
+pub(super) fn upstream(
+    tree: &TreeSettings,
+    settings: &Settings,
+    client: &Client,
+    resources: &Resources,
+) -> Upstream {
+    let origins = match &tree.upstream {
+        settings::Upstream::Urls(urls) => {
+            urls.iter().map(|url| Origin::Url(url.clone(), Box::new(client.clone()))).collect()
+        }
+        settings::Upstream::Directory(path) => vec![Origin::Directory(path.clone())],
+    };
+    let deadlines = Deadlines { first_byte: settings.fill.first_byte, silence: settings.fill.silence };
+    Upstream::new(origins, deadlines, resources.tally.clone())
+}
+
+pub(super) fn compile(settings: &Settings, trees: Vec<Arc<Tree>>) -> Live {
+    let ranges = settings.agents.ranges.iter().map(|range| (range.from, range.scope));
+    Live {
+        trees: trees.into_iter().map(|tree| (tree.settings().path.as_str().into(), tree)).collect(),
+        policy: Policy::new(ranges, settings.agents.unknown),
+        limits: settings.limits,
+        log: settings.log,
+    }
+}
+
+/// Binds all addresses, or none. A default address that this machine does not have is a warning: IPv6 may be disabled.
+pub(super) fn bind(addresses: &Listen, count: usize) -> Result<Vec<Listener>, ListenError> {
+    match addresses {
+        Listen::Configured(addresses) => addresses.iter().map(|address| listen(*address, count)).collect(),
+        Listen::Default(addresses) => {
+            let mut listeners = Vec::new();
+            let mut missing = None;
+            for address in addresses {
+                match listen(*address, count) {
+                    Ok(listener) => listeners.push(listener),
+                    Err(error @ ListenError::Unavailable(_)) => {
+                        warn!(%error, "a default address is left out");
+                        missing = Some(error);
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+            missing.filter(|_| listeners.is_empty()).map_or(Ok(listeners), Err)
+        }
+    }
+}
+
+/// Starts the workers; each has its socket of every listener.
+pub(super) fn start_workers(
+    count: usize,
+    mut listeners: Vec<Listener>,
+    settings: &Settings,
+    live: &Arc<ArcSwap<Live>>,
+    resources: &Arc<Resources>,
+    stop: &Stop,
+) -> io::Result<Vec<JoinHandle<()>>> {
+    let connections = Arc::new(Semaphore::new(settings.limits.connections_max));
+    let start = |index| {
+        let sockets = listeners.iter_mut().filter_map(|listener| listener.sockets.pop()).collect();
+        let (live, tally, clock) = (live.clone(), resources.tally.clone(), resources.clock.clone());
+        let make = move || {
+            let worker = Rc::new(Worker { live, tally, clock, shelf: Shelf::default() });
+            move |stream, peer, drain| connection::serve(worker.clone(), stream, peer, drain)
+        };
+        worker::start(format!("data-{index}"), sockets, connections.clone(), stop.clone(), make)
+    };
+    (0..count).map(start).collect()
+}

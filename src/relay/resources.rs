@@ -1,0 +1,52 @@
+//! What all trees of a relay share: the store, the runtime, the clock, and the bounds of fetching.
+
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, RwLock};
+
+use tokio::runtime::Handle;
+use tokio::sync::{Notify, Semaphore};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::base::clock::Clock;
+use crate::base::tally::Tally;
+use crate::store::Store;
+
+/// What all trees share.
+#[derive(Debug)]
+pub struct Resources {
+    /// The store.
+    pub store: Arc<Store>,
+    /// The relay's counts.
+    pub tally: Arc<Tally>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// The control runtime: fills and refreshes run here, never on a data worker.
+    pub runtime: Handle,
+    /// The tasks on it that must end before the store is closed.
+    pub tasks: TaskTracker,
+    /// Tells those tasks to end.
+    pub stop: CancellationToken,
+    /// Fills that may run at once.
+    pub fill_slots: Semaphore,
+    /// How often a fill asks again before it fails.
+    pub fill_attempts: AtomicU32,
+    /// Files that a refresh fetches at once.
+    pub prefetch_at_once: AtomicUsize,
+    /// Held for reading from a blob's commit until a journal names it, for writing while unnamed blobs are removed.
+    pub naming: RwLock<()>,
+    /// Wakes the sweep: a generation was dropped.
+    pub sweep_wanted: Notify,
+}
+
+impl Resources {
+    /// How often a fill asks again before it fails.
+    pub fn fill_attempts(&self) -> u32 {
+        self.fill_attempts.load(Ordering::Relaxed)
+    }
+
+    /// Files that a refresh fetches at once.
+    pub fn prefetch_at_once(&self) -> usize {
+        self.prefetch_at_once.load(Ordering::Relaxed).max(1)
+    }
+}
