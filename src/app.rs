@@ -22,8 +22,10 @@ use crate::admin;
 use crate::app::control::Control;
 use crate::app::handle::{Parts, RelayHandle};
 use crate::app::wiring::{bind, compile, resources, start_workers, upstream};
-use crate::config::settings::{self, Settings};
-use crate::net::listen::ListenError;
+use crate::config::settings::{self, Listen, Settings};
+use crate::net::certificate::CertificateError;
+use crate::net::listen::{ListenError, Listener, Transport};
+use crate::net::tls::Tls;
 use crate::net::worker::Stop;
 use crate::relay::refresh::{self, MANIFEST};
 use crate::relay::resources::Resources;
@@ -46,6 +48,9 @@ pub struct Running {
     pub pid: u32,
     /// The addresses that agents reach it at.
     pub listen: Vec<SocketAddr>,
+    /// The addresses that agents reach it at with TLS.
+    #[serde(default)]
+    pub tls: Vec<SocketAddr>,
     /// The addresses of its admin listener.
     pub admin: Vec<SocketAddr>,
 }
@@ -59,6 +64,9 @@ pub enum StartError {
     /// A listener.
     #[error(transparent)]
     Listen(#[from] ListenError),
+    /// A certificate.
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
     /// The upstreams' client.
     #[error(transparent)]
     Client(#[from] ClientError),
@@ -89,7 +97,12 @@ impl Relay {
         // A relay that was killed left it behind: nobody is to be sent there.
         disk::remove_if_there(&running_file).map_err(writing)?;
         let listeners = bind(&settings.listen, workers)?;
+        let tls_listeners = bind(&Listen::Configured(settings.tls.listen.clone()), workers)?;
         let admin_listeners = bind(&settings.admin, 1)?;
+        let tls = match &settings.tls.certificates[..] {
+            [] => None,
+            files => Some(Arc::new(Tls::new(files)?)),
+        };
         let control = Control::start()?;
         let runtime = control.runtime().handle().clone();
         let resources = resources(&settings, store, runtime.clone());
@@ -98,19 +111,27 @@ impl Relay {
         let live = Arc::new(ArcSwap::from_pointee(compile(&settings, trees.clone())));
         let running = Running {
             pid: std::process::id(),
-            listen: listeners.iter().map(|listener| listener.address).collect(),
-            admin: admin_listeners.iter().map(|listener| listener.address).collect(),
+            listen: addresses(&listeners),
+            tls: addresses(&tls_listeners),
+            admin: addresses(&admin_listeners),
         };
         let text = serde_json::to_vec_pretty(&running).unwrap_or_default();
         disk::write_whole(&running_file, &text).map_err(writing)?;
         let stop = Stop::default();
-        let threads = start_workers(workers, listeners, &settings, &live, &resources, &stop)
+        let listeners = listeners.into_iter().map(|listener| (listener, Transport::Clear));
+        let tls_listeners = tls_listeners.into_iter().map(|listener| (listener, Transport::Tls));
+        let listeners = listeners.chain(tls_listeners).collect();
+        let threads = start_workers(workers, listeners, tls.as_ref(), &settings, &live, &resources, &stop)
             .inspect_err(|_| stop.now.cancel())
             .map_err(|error| StartError::System("data workers", error))?;
         for tree in &trees {
             resources.tasks.spawn_on(refresh::run(tree.clone()), &runtime);
         }
         resources.tasks.spawn_on(sweep::run(resources.clone(), trees), &runtime);
+        if let Some(tls) = &tls {
+            let (watch, stopping) = (tls.clone().watch(), resources.stop.clone());
+            resources.tasks.spawn_on(async move { stopping.run_until_cancelled(watch).await }, &runtime);
+        }
         let state = admin::State::new(live.clone(), resources.clone(), running.clone());
         for listener in admin_listeners.into_iter().flat_map(|listener| listener.sockets) {
             resources.tasks.spawn_on(admin::serve(listener, state.clone()), &runtime);
@@ -123,6 +144,7 @@ impl Relay {
             drain,
             resources,
             live,
+            tls,
             started: settings,
             running_file,
         };
@@ -142,7 +164,15 @@ fn placed(mut settings: Settings) -> Settings {
             place(folder);
         }
     }
+    for certificate in &mut settings.tls.certificates {
+        place(&mut certificate.chain);
+        place(&mut certificate.key);
+    }
     settings
+}
+
+fn addresses(listeners: &[Listener]) -> Vec<SocketAddr> {
+    listeners.iter().map(|listener| listener.address).collect()
 }
 
 fn open_trees(

@@ -19,6 +19,7 @@ use crate::app::{Running, StartError, placed};
 use crate::base::tally::Tally;
 use crate::config::restart_needed;
 use crate::config::settings::{Settings, TreeSettings};
+use crate::net::tls::Tls;
 use crate::net::worker::Stop;
 use crate::relay::live::Live;
 use crate::relay::resources::Resources;
@@ -48,6 +49,7 @@ pub(super) struct Parts {
     pub(super) drain: Duration,
     pub(super) resources: Arc<Resources>,
     pub(super) live: Arc<ArcSwap<Live>>,
+    pub(super) tls: Option<Arc<Tls>>,
     /// What it was started with: the keys that need a restart stay at these.
     pub(super) started: Settings,
     pub(super) running_file: PathBuf,
@@ -86,6 +88,8 @@ impl RelayHandle {
         let Some(parts) = &mut self.parts else { return Ok(Vec::new()) };
         let settings = placed(settings);
         let client = client(settings.upstream.connect, settings.upstream.ca_file.as_deref())?;
+        let fresh = parts.tls.as_ref().filter(|_| !settings.tls.certificates.is_empty());
+        let fresh = fresh.map(|tls| tls.read(&settings.tls.certificates)).transpose()?;
         let kept = restart_needed(&parts.started, &settings);
         let trees: Vec<_> = parts.live.load().trees.iter().map(|(_, tree)| tree.clone()).collect();
         for tree in &trees {
@@ -93,6 +97,9 @@ impl RelayHandle {
                 let upstream = upstream(new, &settings, &client, &parts.resources);
                 tree.reload(TreeSettings { path: tree.settings().path.clone(), ..new.clone() }, upstream);
             }
+        }
+        if let (Some(tls), Some(fresh)) = (&parts.tls, fresh) {
+            tls.show(fresh);
         }
         parts.resources.fill_attempts.store(settings.fill.attempts, Ordering::Relaxed);
         parts.resources.prefetch_at_once.store(settings.fill.prefetch_at_once, Ordering::Relaxed);

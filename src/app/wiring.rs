@@ -17,7 +17,8 @@ use crate::base::clock::SystemClock;
 use crate::base::tally::Tally;
 use crate::config::settings::{self, Listen, Settings, TreeSettings};
 use crate::http::connection::{self, Worker};
-use crate::net::listen::{ListenError, Listener, listen};
+use crate::net::listen::{ListenError, Listener, Transport, listen};
+use crate::net::tls::Tls;
 use crate::net::worker::{self, Stop};
 use crate::policy::decide::Policy;
 use crate::relay::live::Live;
@@ -96,7 +97,8 @@ pub(super) fn bind(addresses: &Listen, count: usize) -> Result<Vec<Listener>, Li
 /// Starts the workers; each has its socket of every listener.
 pub(super) fn start_workers(
     count: usize,
-    mut listeners: Vec<Listener>,
+    mut listeners: Vec<(Listener, Transport)>,
+    tls: Option<&Arc<Tls>>,
     settings: &Settings,
     live: &Arc<ArcSwap<Live>>,
     resources: &Arc<Resources>,
@@ -104,11 +106,15 @@ pub(super) fn start_workers(
 ) -> io::Result<Vec<JoinHandle<()>>> {
     let connections = Arc::new(Semaphore::new(settings.limits.connections_max));
     let start = |index| {
-        let sockets = listeners.iter_mut().filter_map(|listener| listener.sockets.pop()).collect();
+        let sockets = listeners
+            .iter_mut()
+            .filter_map(|(listener, transport)| Some((listener.sockets.pop()?, *transport)))
+            .collect();
+        let tls = tls.cloned();
         let (live, tally, clock) = (live.clone(), resources.tally.clone(), resources.clock.clone());
         let make = move || {
-            let worker = Rc::new(Worker { live, tally, clock, shelf: Shelf::default() });
-            move |stream, peer, drain| connection::serve(worker.clone(), stream, peer, drain)
+            let worker = Rc::new(Worker { live, tally, clock, tls, shelf: Shelf::default() });
+            move |accepted, drain| connection::serve(worker.clone(), accepted, drain)
         };
         worker::start(format!("data-{index}"), sockets, connections.clone(), stop.clone(), make)
     };

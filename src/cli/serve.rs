@@ -139,6 +139,7 @@ fn greet(relay: &RelayHandle, command: &Serve) {
     let base = relay.trees().first().map(|tree| tree.settings().path.as_str().to_owned()).unwrap_or_default();
     let mut lines = vec![format!("forebay {} is running", env!("CARGO_PKG_VERSION"))];
     lines.extend(running.listen.iter().map(|address| format!("  agents          http://{address}{base}")));
+    lines.extend(running.tls.iter().map(|address| format!("  agents, TLS     https://{address}{base}")));
     lines.extend(running.admin.iter().map(|address| format!("  administrators  http://{address}/metrics")));
     lines.push(format!("  data            {}", relay.data().display()));
     if let Some(file) = &command.config {

@@ -4,7 +4,6 @@
 //! settings made here count only where nothing was noted.
 
 use std::collections::HashSet;
-use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use ipnet::IpNet;
@@ -12,13 +11,14 @@ use url::Url;
 
 use crate::base::tree::TreeName;
 use crate::config::error::{ConfigError, ConfigErrors, shown};
+use crate::config::listen::{listen, tls};
 use crate::config::reader::Section;
 use crate::config::settings::{
-    AccessLog, AgentRange, AgentSettings, FillSettings, LimitSettings, Listen, LogFormat, LogLevel,
-    LogSettings, Prefetch, Settings, TreeSettings, Upstream, UpstreamSettings,
+    AccessLog, AgentRange, AgentSettings, FillSettings, LimitSettings, LogFormat, LogLevel, LogSettings,
+    Prefetch, Settings, TreeSettings, Upstream, UpstreamSettings,
 };
 use crate::config::table::row;
-use crate::config::value::{PublicBase, TreeBase, file_path, prefix, socket_address, upstream_url};
+use crate::config::value::{PublicBase, TreeBase, file_path, prefix, upstream_url};
 use crate::manifest::catalogue::{Class, Pattern, Rule};
 use crate::policy::decide::Unknown;
 use crate::policy::scope::Scope;
@@ -51,7 +51,12 @@ pub(super) fn settings(mut root: Section<'_>) -> Settings {
         ..default
     };
     let mut admin = root.section("admin");
-    settings.admin = listen(&mut admin, settings.admin, &mut settings.listen.addresses().to_vec());
+    let mut taken = settings.listen.addresses().to_vec();
+    settings.admin = listen(&mut admin, settings.admin, &mut taken);
+    if !admin.has("listen") {
+        taken.extend(settings.admin.addresses());
+    }
+    settings.tls = tls(root.section("tls"), &mut taken);
     settings.log = log(root.section("log"));
     settings.trees = trees(&mut root);
     settings.agents = agents(root.section("agents"));
@@ -59,34 +64,6 @@ pub(super) fn settings(mut root: Section<'_>) -> Settings {
     settings.fill = fill(root.section("fill"));
     settings.upstream = upstream(root.section("upstream"));
     settings
-}
-
-/// Reads addresses to listen on, none of which may take the port of another or of one in `taken`.
-fn listen(section: &mut Section<'_>, default: Listen, taken: &mut Vec<SocketAddr>) -> Listen {
-    let configured = section.texts("listen", LISTEN_MAX, |text| {
-        let address = socket_address(text)?;
-        if let Some(other) = taken.iter().find(|other| clash(address, **other)) {
-            return Err(format!("it takes the port of {other}"));
-        }
-        taken.push(address);
-        Ok(address)
-    });
-    if !section.has("listen")
-        && let Some(both) =
-            default.addresses().iter().find(|own| taken.iter().any(|other| clash(**own, *other)))
-    {
-        section.refuse("listen", format!("the default {both} takes a port that another listener has"));
-    }
-    configured.map_or(default, Listen::Configured)
-}
-
-/// Whether two sockets cannot both be had: the same port on the same address, or on all of a family.
-fn clash(one: SocketAddr, other: SocketAddr) -> bool {
-    let all = |address: IpAddr| address.is_unspecified();
-    one.port() != 0
-        && one.port() == other.port()
-        && one.is_ipv4() == other.is_ipv4()
-        && (one == other || all(one.ip()) || all(other.ip()))
 }
 
 fn log(mut section: Section<'_>) -> LogSettings {
@@ -336,9 +313,6 @@ const UNKNOWNS: &[(&str, Unknown)] = &[
     ("patterns-engines-drivers", Unknown::Scope(Scope::PatternsEnginesDrivers)),
     ("all", Unknown::Scope(Scope::All)),
 ];
-
-/// Each address is a socket for every worker.
-const LISTEN_MAX: usize = 64;
 
 /// Product lines of one relay; each has its own refresh and generations.
 const TREES_MAX: usize = 64;

@@ -9,6 +9,7 @@
 
 mod check;
 pub mod error;
+mod listen;
 mod reader;
 pub mod settings;
 pub mod table;
@@ -16,6 +17,8 @@ pub mod value;
 
 #[cfg(test)]
 mod tests;
+
+use std::net::SocketAddr;
 
 use crate::config::error::ConfigErrors;
 use crate::config::reader::Document;
@@ -36,11 +39,12 @@ pub fn parse(text: &str) -> Result<Settings, ConfigErrors> {
 /// folder's lock, the trees' stores and the slots for connections and fills are made once, at the start. A `listen` written out with the default
 /// addresses is no difference.
 pub fn restart_needed(old: &Settings, new: &Settings) -> Vec<&'static str> {
-    let addresses = |listen: &Listen| {
-        let mut sorted = listen.addresses().to_vec();
+    let sorted = |addresses: &[SocketAddr]| {
+        let mut sorted = addresses.to_vec();
         sorted.sort_unstable();
         sorted
     };
+    let addresses = |listen: &Listen| sorted(listen.addresses());
     let trees = |settings: &Settings| {
         let mut sorted: Vec<_> =
             settings.trees.iter().map(|tree| (tree.name.clone(), tree.path.clone())).collect();
@@ -52,6 +56,7 @@ pub fn restart_needed(old: &Settings, new: &Settings) -> Vec<&'static str> {
         ("workers", old.workers != new.workers),
         ("listen", addresses(&old.listen) != addresses(&new.listen)),
         ("admin.listen", addresses(&old.admin) != addresses(&new.admin)),
+        ("tls.listen", sorted(&old.tls.listen) != sorted(&new.tls.listen)),
         ("log.format", old.log.format != new.log.format),
         ("tree", trees(old) != trees(new)),
         ("limits.connections_max", old.limits.connections_max != new.limits.connections_max),

@@ -30,6 +30,8 @@ pub struct Settings {
     /// `[admin] listen`: where administrators and metrics connect. Default port 8081 on loopback: it has no
     /// login yet.
     pub admin: Listen,
+    /// `[tls]`
+    pub tls: TlsSettings,
     /// `[log]`
     pub log: LogSettings,
     /// `[[tree]]`, at least one; names and paths are unique, and no path begins with another.
@@ -51,6 +53,24 @@ pub enum Listen {
     Default(Vec<SocketAddr>),
     /// As the administrator wants it.
     Configured(Vec<SocketAddr>),
+}
+
+/// `[tls]`: where agents connect with TLS. Default nowhere: there is no certificate yet.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TlsSettings {
+    /// The addresses; empty where there is no certificate.
+    pub listen: Vec<SocketAddr>,
+    /// `[[tls.certificate]]`; the first is shown to who asks for no name, or for one that none has.
+    pub certificates: Vec<CertificateFiles>,
+}
+
+/// `[[tls.certificate]]`: files in PEM; relative ones count from where the relay was started.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateFiles {
+    /// The certificate, then those between it and its authority. Its names say for whom it is shown.
+    pub chain: PathBuf,
+    /// The certificate's private key.
+    pub key: PathBuf,
 }
 
 /// `[log]`
@@ -227,6 +247,7 @@ impl Settings {
                 SocketAddr::from((Ipv4Addr::LOCALHOST, 8081)),
                 SocketAddr::from((Ipv6Addr::LOCALHOST, 8081)),
             ]),
+            tls: TlsSettings::default(),
             log: LogSettings::default(),
             trees,
             agents: AgentSettings::default(),

@@ -148,6 +148,24 @@ pub const TABLE: &[Row] = &[
         reason: "it has no login yet, so this machine alone may connect",
     },
     Row {
+        key: "tls.listen",
+        default: Preset::Otherwise("none"),
+        allowed: Allowed::Text(ADDRESSES),
+        reason: "where agents connect with TLS; needs a certificate",
+    },
+    Row {
+        key: "tls.certificate.chain",
+        default: Preset::Required,
+        allowed: Allowed::Text("the path of a PEM file"),
+        reason: "a certificate and those that lead to its authority; its names choose it, the first one is for all others",
+    },
+    Row {
+        key: "tls.certificate.key",
+        default: Preset::Required,
+        allowed: Allowed::Text("the path of a PEM file"),
+        reason: "the certificate's private key; both files are read again when they change",
+    },
+    Row {
         key: "log.format",
         default: Preset::Toml("\"text\""),
         allowed: Allowed::Words(&["text", "json"]),

@@ -1,6 +1,7 @@
 //! One agent's connection: hyper over a socket, with its deadlines, from accept to close.
 
 use std::convert::Infallible;
+use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -11,7 +12,9 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error};
 
@@ -23,7 +26,11 @@ use crate::http::mirror;
 use crate::http::record::Record;
 use crate::http::respond::{Failure, failure};
 use crate::http::route::route;
+use crate::net::ahead::Ahead;
+use crate::net::listen::Transport;
 use crate::net::stall::Stall;
+use crate::net::tls::Tls;
+use crate::net::worker::Accepted;
 use crate::relay::live::Live;
 use crate::relay::serve::ServeError;
 use crate::relay::shelf::Shelf;
@@ -37,19 +44,71 @@ pub struct Worker {
     pub tally: Arc<Tally>,
     /// Time.
     pub clock: Arc<dyn Clock>,
+    /// The TLS side, where a listener has one.
+    pub tls: Option<Arc<Tls>>,
     /// What the worker has at hand.
     pub shelf: Shelf,
 }
 
 /// Serves a connection until either side closes it; once `drain` is cancelled, until the request under way is answered.
-pub async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: SocketAddr, drain: CancellationToken) {
+pub async fn serve(worker: Rc<Worker>, accepted: Accepted, drain: CancellationToken) {
     let _open = worker.tally.connections_now.hold();
     worker.tally.connections.one();
-    let agent = normalised_peer(peer);
+    let agent = normalised_peer(accepted.peer);
     // Answers are written whole; waiting for more would only delay them.
-    let _ = stream.set_nodelay(true);
+    let _ = accepted.stream.set_nodelay(true);
     let limits = worker.live.load().limits;
-    let io = TokioIo::new(Stall::new(stream, limits.stall_timeout));
+    let stream = Ahead::new(Stall::new(accepted.stream, limits.stall_timeout));
+    match (accepted.transport, &worker.tls) {
+        (Transport::Tls, Some(tls)) => {
+            let shaken =
+                tokio::time::timeout(limits.head_timeout, shake_hands(&worker.tally, stream, tls.acceptor()));
+            let shaken = drain.run_until_cancelled(shaken).await;
+            match shaken {
+                Some(Ok(Ok(Some(stream)))) => speak(&worker, stream, agent, drain).await,
+                Some(Ok(Err(error))) => debug!(%agent, %error, "a TLS handshake failed"),
+                Some(Err(_)) => debug!(%agent, "a TLS handshake took too long"),
+                Some(Ok(Ok(None))) | None => {}
+            }
+        }
+        (Transport::Tls, None) => error!("a TLS listener without certificates"),
+        (Transport::Clear, _) => speak(&worker, stream, agent, drain).await,
+    }
+}
+
+type Raw = Ahead<Stall<TcpStream>>;
+
+/// Makes a TLS stream. Who begins with a request instead, in clear text, is told so: `None`.
+async fn shake_hands(
+    tally: &Tally,
+    mut stream: Raw,
+    acceptor: TlsAcceptor,
+) -> io::Result<Option<tokio_rustls::server::TlsStream<Raw>>> {
+    if stream.look().await? == 0 {
+        return Ok(None);
+    }
+    if !stream.seen().first().is_some_and(u8::is_ascii_uppercase) {
+        return acceptor.accept(stream).await.map(Some);
+    }
+    tally.request(Outcome::BadRequest);
+    stream.write_all(CLEAR_TEXT).await?;
+    stream.shutdown().await?;
+    // What is left unread at the close would have the answer thrown away: it is read to its end or to the deadline.
+    let mut scrap = [0; 2048];
+    while stream.read(&mut scrap).await? > 0 {}
+    Ok(None)
+}
+
+/// Answers to who speaks plain HTTP to a TLS listener.
+const CLEAR_TEXT: &[u8] =
+    b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 48\r\n\
+    Cache-Control: no-store\r\nConnection: close\r\n\r\nthis port speaks TLS: ask with https, not http.\n";
+
+async fn speak<S>(worker: &Rc<Worker>, stream: S, agent: SocketAddr, drain: CancellationToken)
+where
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    let limits = worker.live.load().limits;
     let service = service_fn(|request| {
         let worker = worker.clone();
         async move { Ok::<_, Infallible>(answer(&worker, request, agent).await) }
@@ -59,7 +118,7 @@ pub async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: SocketAddr, drai
             .timer(TokioTimer::new())
             .header_read_timeout(limits.head_timeout)
             .max_buf_size(limits.head_bytes_max)
-            .serve_connection(io, service)
+            .serve_connection(TokioIo::new(stream), service)
     );
     let served = tokio::select! {
         served = connection.as_mut() => served,

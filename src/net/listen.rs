@@ -10,6 +10,15 @@ use thiserror::Error;
 /// Connections that the kernel keeps until they are accepted; it lowers this to `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
 
+/// What lies between a socket and what is spoken on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// Nothing.
+    Clear,
+    /// TLS.
+    Tls,
+}
+
 /// The sockets of one address, one for each worker.
 #[derive(Debug)]
 pub struct Listener {

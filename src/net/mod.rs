@@ -1,7 +1,10 @@
-//! Sockets: listening, the data workers that accept, and streams that may not stall.
+//! Sockets: listening, the data workers that accept, TLS, and streams that may not stall.
 //!
-//! Never knows what is spoken on a connection. Invariant: connections are bounded in number, and each ends.
+//! Never knows what a request is. Invariant: connections are bounded in number, and each ends.
 
+pub mod ahead;
+pub mod certificate;
 pub mod listen;
 pub mod stall;
+pub mod tls;
 pub mod worker;

@@ -16,6 +16,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, warn};
 
+use crate::net::listen::Transport;
+
 /// How long accepting rests when the system has no room for another connection.
 const REST: Duration = Duration::from_millis(50);
 
@@ -28,17 +30,28 @@ pub struct Stop {
     pub now: CancellationToken,
 }
 
+/// A connection as it was accepted.
+#[derive(Debug)]
+pub struct Accepted {
+    /// Its socket.
+    pub stream: TcpStream,
+    /// The other side of the socket.
+    pub peer: SocketAddr,
+    /// What its listener is for.
+    pub transport: Transport,
+}
+
 /// Starts a worker on its own thread. `serve` is made on that thread, once, and runs each connection.
 pub fn start<M, S, F>(
     name: String,
-    listeners: Vec<TcpListener>,
+    listeners: Vec<(TcpListener, Transport)>,
     connections: Arc<Semaphore>,
     stop: Stop,
     make: M,
 ) -> io::Result<JoinHandle<()>>
 where
     M: FnOnce() -> S + Send + 'static,
-    S: Fn(TcpStream, SocketAddr, CancellationToken) -> F + Clone + 'static,
+    S: Fn(Accepted, CancellationToken) -> F + Clone + 'static,
     F: Future<Output = ()> + 'static,
 {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -51,9 +64,13 @@ where
     })
 }
 
-async fn run<S, F>(listeners: Vec<TcpListener>, connections: Arc<Semaphore>, stop: Stop, serve: S)
-where
-    S: Fn(TcpStream, SocketAddr, CancellationToken) -> F + Clone + 'static,
+async fn run<S, F>(
+    listeners: Vec<(TcpListener, Transport)>,
+    connections: Arc<Semaphore>,
+    stop: Stop,
+    serve: S,
+) where
+    S: Fn(Accepted, CancellationToken) -> F + Clone + 'static,
     F: Future<Output = ()> + 'static,
 {
     let open = TaskTracker::new();
@@ -85,14 +102,14 @@ where
 }
 
 async fn accept<S, F>(
-    listener: TcpListener,
+    (listener, transport): (TcpListener, Transport),
     connections: Arc<Semaphore>,
     drain: &CancellationToken,
     open: TaskTracker,
     serve: S,
 ) -> io::Result<()>
 where
-    S: Fn(TcpStream, SocketAddr, CancellationToken) -> F + 'static,
+    S: Fn(Accepted, CancellationToken) -> F + 'static,
     F: Future<Output = ()> + 'static,
 {
     let listener = tokio::net::TcpListener::from_std(listener)?;
@@ -100,7 +117,7 @@ where
         match listener.accept().await {
             Ok((stream, peer)) => {
                 let Ok(slot) = connections.clone().acquire_owned().await else { return Ok(()) };
-                let served = serve(stream, peer, drain.clone());
+                let served = serve(Accepted { stream, peer, transport }, drain.clone());
                 open.spawn_local(async move {
                     served.await;
                     drop(slot);

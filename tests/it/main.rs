@@ -29,6 +29,7 @@
 //! - `serve`: every file of the tree over both families; the store serves after a restart without the upstream (R1.1, R1.6).
 //! - `slow_clients`: the slow, the idle and the gone are cut in time and hold up nobody; requests are counted once (R11.2).
 //! - `stock`: upstream, relay and stock curl and wget as processes, release after release (R1.1, R2.1, R3.1, R4.1).
+//! - `tls`: certificates by name, reloaded; TLS 1.2 and 1.3; handshakes that fail, stall or are none (R4.1).
 //! - `trees`: several trees in one relay and one store (R1.1, R1.3).
 //! - `upstreams`: manifests that are none, upstreams that lie, stall or are down; several URLs (R1.2, R1.6).
 //!
@@ -36,6 +37,7 @@
 //! - `origin`: an ActiveUpdate server that serves, counts at the socket, lies, stalls and breaks off (R1.5, R2).
 //! - `raw`: an HTTP client that sends exact bytes and tells a short body from a reset, and from a whole one (R2.3, R3).
 //! - `relay`: a relay inside the test's process, on real sockets.
+//! - `authority`: a certificate authority of the test's own, and clients that trust it.
 //! - `site`: a small upstream tree, written release by release.
 //! - `process`: the binary and stock tools as processes: their lines, signals and ends (R11).
 //! - `served`: a relay as a process, with its settings file and its data.
@@ -44,6 +46,7 @@
 #![cfg(test)]
 
 mod admin;
+mod authority;
 mod command;
 mod conditional;
 mod data_folder;
@@ -73,5 +76,6 @@ mod served;
 mod site;
 mod slow_clients;
 mod stock;
+mod tls;
 mod trees;
 mod upstreams;

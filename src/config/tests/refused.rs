@@ -146,6 +146,22 @@ fn addresses_that_are_none_or_clash_are_refused() {
         "listen = \"[::]:8081\"",
         "admin.listen: the default [::1]:8081 takes a port that another listener has",
     );
+    top_says(
+        "tls.listen = \"[::]:8443\"",
+        "tls.certificate: missing; allowed: at least one table [[tls.certificate]]",
+    );
+    let certificate = "chain = \"c\"\nkey = \"k\"";
+    says(&format!("{TREE}[[tls.certificate]]\n{certificate}\n"), 3, "tls.listen: missing");
+    section_says(
+        "[tls]",
+        &format!("listen = \"[::]:8080\"\n[[tls.certificate]]\n{certificate}"),
+        "it takes the port of [::]:8080",
+    );
+    section_says(
+        "[tls]",
+        &format!("listen = \"127.0.0.1:8081\"\n[[tls.certificate]]\n{certificate}"),
+        "it takes the port of 127.0.0.1:8081",
+    );
     parse(&format!("listen = [\"0.0.0.0:80\", \"[::]:80\", \"127.0.0.1:0\", \"127.0.0.1:0\"]\n{TREE}"))
         .unwrap();
 }

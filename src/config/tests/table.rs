@@ -23,6 +23,9 @@ fn example(row: &Row) -> String {
             "agents.unknown" => "\"patterns\"",
             "agents.range.from" => "\"10.0.0.0/8\"",
             "agents.range.scope" => "\"patterns-engines-drivers\"",
+            "tls.listen" => "[\"[::]:8443\", \"0.0.0.0:8443\"]",
+            "tls.certificate.chain" => "\"/etc/forebay/relay.pem\"",
+            "tls.certificate.key" => "\"/etc/forebay/relay.key\"",
             "upstream.ca_file" => "\"/etc/ssl/site.pem\"",
             other => panic!("{other} has no example"),
         }
@@ -46,7 +49,9 @@ fn file<'a>(values: impl IntoIterator<Item = (&'a str, String)>) -> String {
     for (table, keys) in tables {
         match table {
             "" => {}
-            "tree" | "tree.catalogue" | "agents.range" => writeln!(text, "[[{table}]]").unwrap(),
+            "tree" | "tree.catalogue" | "agents.range" | "tls.certificate" => {
+                writeln!(text, "[[{table}]]").unwrap();
+            }
             _ => writeln!(text, "[{table}]").unwrap(),
         }
         text += &keys;
@@ -75,6 +80,9 @@ fn the_table_tells_each_key_its_default_and_its_words() {
             key if key.starts_with("tree.catalogue") => &["tree.upstream", "tree.catalogue.class"],
             "agents.range.from" => &["tree.upstream", "agents.range.scope"],
             "agents.range.scope" => &["tree.upstream", "agents.range.from"],
+            "tls.listen" => &["tree.upstream", "tls.certificate.chain", "tls.certificate.key"],
+            "tls.certificate.chain" => &["tree.upstream", "tls.listen", "tls.certificate.key"],
+            "tls.certificate.key" => &["tree.upstream", "tls.listen", "tls.certificate.chain"],
             _ => &["tree.upstream"],
         };
         keys.extend(beside.iter().map(|key| (*key, example(row(key)))));
@@ -174,6 +182,7 @@ proptest! {
             match key {
                 "tree.upstream" => true,
                 "tree.catalogue.class" | "tree.catalogue.label" => there("tree.catalogue."),
+                key if key.starts_with("tls.") => there("tls."),
                 "agents.range.from" | "agents.range.scope" => there("agents.range."),
                 _ => false,
             }

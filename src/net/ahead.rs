@@ -1,0 +1,109 @@
+//! A stream whose first bytes can be looked at before anybody reads them.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+
+/// Bytes that one look reads at most: what clients say first fits, and what follows is soon handed over.
+const LOOK_BYTES: usize = 2048;
+
+/// A stream with what was read ahead of its reader. Invariant: its reader gets every byte that was not skipped, in order.
+#[derive(Debug)]
+pub struct Ahead<S> {
+    stream: S,
+    bytes: Vec<u8>,
+}
+
+impl<S> Ahead<S> {
+    /// Nothing is read yet.
+    pub fn new(stream: S) -> Self {
+        Self { stream, bytes: Vec::new() }
+    }
+
+    /// What was read ahead and not skipped.
+    pub fn seen(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl<S: AsyncRead + Unpin> Ahead<S> {
+    /// Reads more ahead, up to 2,048 bytes; gives how many, 0 at the stream's end.
+    pub async fn look(&mut self) -> io::Result<usize> {
+        let mut more = [0; LOOK_BYTES];
+        let count = self.stream.read(&mut more).await?;
+        self.bytes.extend_from_slice(&more[..count]);
+        Ok(count)
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Ahead<S> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.bytes.is_empty() {
+            return Pin::new(&mut this.stream).poll_read(cx, buffer);
+        }
+        let count = this.bytes.len().min(buffer.remaining());
+        buffer.put_slice(&this.bytes[..count]);
+        this.bytes.drain(..count);
+        if this.bytes.is_empty() {
+            this.bytes = Vec::new();
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Ahead<S> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncWriteExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_was_looked_at_is_read_first_and_nothing_is_lost() {
+        let (mut far, near) = tokio::io::duplex(64);
+        let mut stream = Ahead::new(near);
+        far.write_all(b"abc").await.unwrap();
+        assert_eq!(stream.look().await.unwrap(), 3);
+        far.write_all(b"def").await.unwrap();
+        assert_eq!(stream.look().await.unwrap(), 3);
+        assert_eq!(stream.seen(), b"abcdef");
+        far.write_all(b"gh").await.unwrap();
+        drop(far);
+        let mut all = Vec::new();
+        stream.read_to_end(&mut all).await.unwrap();
+        assert_eq!(all, b"abcdefgh");
+        assert_eq!(stream.look().await.unwrap(), 0);
+    }
+}
