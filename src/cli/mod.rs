@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 done, 1 it failed (the reason on standard error), 2 the command line is wrong (clap's).
 
+pub mod certs;
 pub mod check;
 pub mod client;
 pub mod fixture;
@@ -38,6 +39,8 @@ enum Verb {
     /// Check something without running the relay.
     #[command(subcommand)]
     Check(check::Check),
+    /// Make an authority and a server certificate, to try TLS with.
+    Certs(certs::Certs),
     /// Write a tree in ActiveUpdate's grammar for tests, or publish the next release into one.
     Fixture(fixture::Fixture),
 }
@@ -76,6 +79,7 @@ pub fn run() -> ExitCode {
         Verb::Refresh(command) => command.run(),
         Verb::Status(command) => command.run(),
         Verb::Check(command) => command.run(),
+        Verb::Certs(command) => command.run(),
         Verb::Fixture(command) => command.run(),
     };
     match done {

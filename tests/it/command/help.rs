@@ -9,7 +9,7 @@ fn typed(line: &str) -> Ended {
 
 #[test]
 fn help_of_every_command_says_what_it_does_in_lines_that_fit_a_terminal() {
-    let commands = ["", "serve", "refresh", "status", "check", "check config", "fixture"];
+    let commands = ["", "serve", "refresh", "status", "check", "check config", "certs", "fixture"];
     for command in commands {
         let help = typed(&format!("{command} --help")).succeeded().stdout;
         assert!(help.contains(&format!("Usage: forebay {command}").trim_end().to_owned()), "{help}");

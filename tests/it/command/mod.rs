@@ -1,6 +1,7 @@
 //! The program as the person meets it who types its commands and reads its log.
 
 mod ask;
+mod certs;
 mod errors;
 mod help;
 mod listen;
