@@ -68,6 +68,7 @@ pub(super) fn compile(settings: &Settings, trees: Vec<Arc<Tree>>) -> Live {
         trees: trees.into_iter().map(|tree| (tree.settings().path.as_str().into(), tree)).collect(),
         policy: Policy::new(ranges, settings.agents.unknown),
         limits: settings.limits,
+        http2: settings.http2,
         log: settings.log,
     }
 }

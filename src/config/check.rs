@@ -14,8 +14,8 @@ use crate::config::error::{ConfigError, ConfigErrors, shown};
 use crate::config::listen::{listen, tls};
 use crate::config::reader::Section;
 use crate::config::settings::{
-    AccessLog, AgentRange, AgentSettings, FillSettings, LimitSettings, LogFormat, LogLevel, LogSettings,
-    Prefetch, Settings, TreeSettings, Upstream, UpstreamSettings,
+    AccessLog, AgentRange, AgentSettings, FillSettings, Http2Settings, LimitSettings, LogFormat, LogLevel,
+    LogSettings, Prefetch, Settings, TreeSettings, Upstream, UpstreamSettings,
 };
 use crate::config::table::row;
 use crate::config::value::{PublicBase, TreeBase, file_path, prefix, upstream_url};
@@ -61,6 +61,7 @@ pub(super) fn settings(mut root: Section<'_>) -> Settings {
     settings.trees = trees(&mut root);
     settings.agents = agents(root.section("agents"));
     settings.limits = limits(root.section("limits"));
+    settings.http2 = http2(root.section("http2"));
     settings.fill = fill(root.section("fill"));
     settings.upstream = upstream(root.section("upstream"));
     settings
@@ -221,6 +222,16 @@ fn limits(mut section: Section<'_>) -> LimitSettings {
         section.refuse("path_bytes_max", format!("over head_bytes_max, {}", limits.head_bytes_max));
     }
     limits
+}
+
+fn http2(mut section: Section<'_>) -> Http2Settings {
+    let default = Http2Settings::default();
+    Http2Settings {
+        streams_max: section.number("streams_max").unwrap_or(default.streams_max),
+        resets_max: section.number("resets_max").unwrap_or(default.resets_max),
+        ping: section.seconds("ping_secs").unwrap_or(default.ping),
+        send_buffer_bytes: section.bytes("send_buffer_bytes").unwrap_or(default.send_buffer_bytes),
+    }
 }
 
 fn fill(mut section: Section<'_>) -> FillSettings {

@@ -40,6 +40,8 @@ pub struct Settings {
     pub agents: AgentSettings,
     /// `[limits]`
     pub limits: LimitSettings,
+    /// `[http2]`
+    pub http2: Http2Settings,
     /// `[fill]`
     pub fill: FillSettings,
     /// `[upstream]`
@@ -206,6 +208,22 @@ pub struct LimitSettings {
     pub drain: Duration,
 }
 
+/// `[http2]`: what one HTTP/2 connection may take up; `[limits]` count for it too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Http2Settings {
+    /// Requests at a time. Default 100: no less is advised (RFC 9113 section 6.5.2), and one fills a line.
+    pub streams_max: u32,
+    /// Requests taken back before the relay began them, and streams ended for the client's faults; more end the
+    /// connection. Default 20: clients give up now and then, a flood is an attack (CVE-2023-44487).
+    pub resets_max: usize,
+    /// From one sign of life that is asked for to the next, and for it to come. Default 20: a peer that is gone is
+    /// noticed within a minute.
+    pub ping: Duration,
+    /// Bytes of an answer that wait for the client, for each request. Default 64 KiB: a line is kept full, and a
+    /// hundred requests hold little.
+    pub send_buffer_bytes: usize,
+}
+
 /// `[fill]`: how packages are fetched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FillSettings {
@@ -252,6 +270,7 @@ impl Settings {
             trees,
             agents: AgentSettings::default(),
             limits: LimitSettings::default(),
+            http2: Http2Settings::default(),
             fill: FillSettings::default(),
             upstream: UpstreamSettings::default(),
         }
@@ -315,6 +334,12 @@ impl Default for LimitSettings {
             connections_max: 20_000,
             drain: Duration::from_secs(30),
         }
+    }
+}
+
+impl Default for Http2Settings {
+    fn default() -> Self {
+        Self { streams_max: 100, resets_max: 20, ping: Duration::from_secs(20), send_buffer_bytes: 64 << 10 }
     }
 }
 

@@ -321,6 +321,30 @@ pub const TABLE: &[Row] = &[
         reason: "for transfers to end after SIGTERM; service managers kill after 90",
     },
     Row {
+        key: "http2.streams_max",
+        default: Preset::Toml("100"),
+        allowed: Allowed::Number(1, 1000),
+        reason: "requests at a time on one connection; no less is advised",
+    },
+    Row {
+        key: "http2.resets_max",
+        default: Preset::Toml("20"),
+        allowed: Allowed::Number(1, 10_000),
+        reason: "requests that a client takes back before they are begun, or gets wrong; more end its connection",
+    },
+    Row {
+        key: "http2.ping_secs",
+        default: Preset::Toml("20"),
+        allowed: Allowed::Number(1, 600),
+        reason: "a client that is gone is noticed within twice that",
+    },
+    Row {
+        key: "http2.send_buffer_bytes",
+        default: Preset::Toml("\"64 KiB\""),
+        allowed: Allowed::Bytes(16 << 10, 1 << 20),
+        reason: "what waits of each answer; it keeps a line full, and a hundred requests hold little",
+    },
+    Row {
         key: "fill.first_byte_secs",
         default: Preset::Toml("30"),
         allowed: Allowed::Number(1, 600),

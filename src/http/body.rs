@@ -16,6 +16,7 @@ use hyper::body::{Frame, SizeHint};
 use crate::base::limits::BODY_CHUNK_BYTES;
 use crate::base::range::ByteRange;
 use crate::http::record::Record;
+use crate::http::streams::{Stream, Turn};
 use crate::relay::content::Content;
 use crate::relay::follow::Follower;
 use crate::store::blobs::{read_cached, read_exact};
@@ -28,6 +29,7 @@ pub struct Body {
     reading: Option<Reading>,
     left: u64,
     record: Option<Record>,
+    stream: Option<Stream>,
 }
 
 /// What a body is made of, in order.
@@ -77,6 +79,14 @@ impl Body {
     #[must_use]
     pub fn recorded(mut self, record: Record) -> Self {
         self.record = Some(record);
+        self
+    }
+
+    /// Has an HTTP/2 connection told how the body gets on.
+    #[must_use]
+    pub fn streamed(mut self, mut stream: Stream) -> Self {
+        stream.moved(Turn::Client);
+        self.stream = Some(stream);
         self
     }
 
@@ -177,8 +187,12 @@ impl hyper::body::Body for Body {
     type Error = io::Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-        let piece = ready!(self.poll_piece(cx));
+        let piece = self.poll_piece(cx);
         let this = &mut *self;
+        if let Some(stream) = &mut this.stream {
+            stream.moved(if piece.is_pending() { Turn::Relay } else { Turn::Client });
+        }
+        let piece = ready!(piece);
         match &piece {
             Some(Ok(bytes)) => {
                 this.left -= bytes.len() as u64;

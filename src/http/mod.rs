@@ -1,4 +1,4 @@
-//! What agents speak: HTTP/1.0 and 1.1 over hyper (R3).
+//! What agents speak: HTTP/1.0, 1.1 and 2 over hyper (R3).
 //!
 //! A request's way: [`connection`] reads it -> [`route`] says what it is for (one match) -> [`mirror`] asks the policy,
 //! finds the entry and gets its representation -> [`conditional`] and [`ranges`] say which part of it -> [`body`] gives
@@ -13,3 +13,4 @@ pub mod ranges;
 pub mod record;
 pub mod respond;
 pub mod route;
+pub mod streams;

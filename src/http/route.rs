@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use hyper::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
+use hyper::header::{CONTENT_LENGTH, HOST, HeaderValue, TRANSFER_ENCODING};
 use hyper::http::request::Parts;
 use hyper::http::uri::Authority;
 use hyper::{Method, Uri, Version};
@@ -35,7 +35,7 @@ pub fn route(request: &Parts, live: &Live) -> Result<Route, Failure> {
     if !matches!(request.method, Method::GET | Method::HEAD) {
         return Err(Failure::Method);
     }
-    check_target(&request.uri)?;
+    check_target(&request.uri, request.version)?;
     let path = path(&request.uri, live.limits.path_bytes_max)?;
     let Some((tree, rest)) = live.tree(&path) else { return Err(Failure::NotFound) };
     match rest {
@@ -60,12 +60,21 @@ fn check_framing(request: &Parts) -> Result<(), Failure> {
 /// One valid `Host`; HTTP/1.0 may leave it out (RFC 9112 section 3.2, which hyper leaves to its user). Nothing is served by
 /// it, but what two servers on the way could read in two ways is refused.
 fn check_host(request: &Parts) -> Result<(), Failure> {
+    let named = request.uri.authority().filter(|_| request.version == Version::HTTP_2);
     let mut hosts = request.headers.get_all(HOST).iter();
     match (hosts.next(), hosts.next()) {
+        (host, None) if named.is_some() => check_authority(named, host),
         (None, _) if request.version == Version::HTTP_10 => Ok(()),
         (Some(host), None) if host.is_empty() || is_host(host.as_bytes()) => Ok(()),
         _ => Err(Failure::Host),
     }
+}
+
+/// In HTTP/2 `:authority` stands for `Host`; where both are, they are the same (RFC 9113 section 8.3.1).
+fn check_authority(named: Option<&Authority>, host: Option<&HeaderValue>) -> Result<(), Failure> {
+    let Some(named) = named else { return Err(Failure::Host) };
+    let same = host.is_none_or(|host| host.as_bytes().eq_ignore_ascii_case(named.as_str().as_bytes()));
+    if same && is_host(named.as_str().as_bytes()) { Ok(()) } else { Err(Failure::Host) }
 }
 
 /// `uri-host [":" port]`: an authority without user information.
@@ -80,8 +89,10 @@ fn is_host(value: &[u8]) -> bool {
 }
 
 /// Only a path names something here: the relay answers for no other server (R4.6), and `*` is for OPTIONS.
-fn check_target(uri: &Uri) -> Result<(), Failure> {
-    match uri.scheme() {
+fn check_target(uri: &Uri, version: Version) -> Result<(), Failure> {
+    match uri.scheme_str() {
+        // Every request of HTTP/2 names its scheme.
+        Some("http" | "https") if version == Version::HTTP_2 && uri.path().starts_with('/') => Ok(()),
         Some(_) => Err(Failure::OtherServer),
         None if uri.path().starts_with('/') => Ok(()),
         None => Err(Failure::Target),

@@ -23,7 +23,7 @@ use crate::net::certificate::{Certificate, CertificateError, Stamp, Wildcards};
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// What is spoken under TLS, the most wanted first (ALPN, RFC 7301).
-const PROTOCOLS: [&[u8]; 1] = [b"http/1.1"];
+const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
 
 /// The TLS side of a relay's listeners.
 #[derive(Debug)]

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::config::settings::{LimitSettings, LogSettings};
+use crate::config::settings::{Http2Settings, LimitSettings, LogSettings};
 use crate::policy::decide::Policy;
 use crate::relay::tree::Tree;
 
@@ -15,6 +15,8 @@ pub struct Live {
     pub policy: Policy,
     /// The bounds of requests and connections.
     pub limits: LimitSettings,
+    /// The bounds of HTTP/2 connections.
+    pub http2: Http2Settings,
     /// What is logged.
     pub log: LogSettings,
 }

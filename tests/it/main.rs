@@ -14,6 +14,7 @@
 //!   `deadlines`: silence, agents that leave; `lies`: wrong lengths, statuses, pages; `origins`: several, never mixed; `readers`: late,
 //!   slow, HTTP/1.0; `store`: lost blobs, a full disk; `model`: random faults and readers (`FOREBAY_SEEDS` says how many).
 //! - `framing`: ambiguous requests are refused, and what hides behind them is never read; heads have bounds (R3.3, R4.6).
+//! - `http2`: by ALPN and by prior knowledge: answers as over HTTP/1, a hundred at once, resets, idle clients (R1.1, R2.3, R3.1).
 //! - `layers`: a file imports lower layers only; what knows does no I/O; sled stays in its folders; lib.rs names each folder.
 //! - `missing`: packages, increments and signatures that the upstream does not have, and that appear later (R1.5).
 //! - `paths`: nothing outside the tree has a path, and each bad path has its status.
@@ -55,6 +56,7 @@ mod disk_errors;
 mod embedded;
 mod fill;
 mod framing;
+mod http2;
 mod layers;
 mod missing;
 mod origin;

@@ -1,0 +1,116 @@
+//! The requests under way on one HTTP/2 connection, and for how long nothing may happen to them.
+//!
+//! Invariant: a connection without requests ends after the head's deadline, one whose client takes nothing after the stall's;
+//! while the relay is the one to act, the deadlines of its fills count and none here.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::timeout;
+
+/// The streams of one connection.
+#[derive(Debug, Default)]
+pub struct Streams {
+    open: Cell<usize>,
+    /// How many of them wait for the relay.
+    ours: Cell<usize>,
+    moved: Notify,
+}
+
+/// One request, from its head to the end of its answer's body.
+#[derive(Debug)]
+pub struct Stream {
+    streams: Rc<Streams>,
+    turn: Turn,
+}
+
+/// Who is to act on a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// The relay: it makes the answer.
+    Relay,
+    /// The client: it makes room for more.
+    Client,
+}
+
+/// Why a connection should end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Quiet {
+    /// Nothing was asked for.
+    Idle,
+    /// What was asked for is not taken.
+    Stalled,
+}
+
+impl Streams {
+    /// Begins a request; it is the relay's turn.
+    pub fn begin(self: &Rc<Self>) -> Stream {
+        self.open.set(self.open.get() + 1);
+        self.ours.set(self.ours.get() + 1);
+        self.moved.notify_one();
+        Stream { streams: self.clone(), turn: Turn::Relay }
+    }
+
+    /// Waits until nothing was asked for, or nothing was taken, for so long.
+    pub async fn quiet(&self, idle: Duration, stall: Duration) -> Quiet {
+        loop {
+            let (deadline, quiet) = match (self.open.get(), self.ours.get()) {
+                (0, _) => (idle, Quiet::Idle),
+                (_, 0) => (stall, Quiet::Stalled),
+                _ => {
+                    self.moved.notified().await;
+                    continue;
+                }
+            };
+            if timeout(deadline, self.moved.notified()).await.is_err() {
+                return quiet;
+            }
+        }
+    }
+}
+
+impl Stream {
+    /// Notes that something moved, and whose turn it is.
+    pub fn moved(&mut self, turn: Turn) {
+        let ours = &self.streams.ours;
+        match (self.turn, turn) {
+            (Turn::Relay, Turn::Client) => ours.set(ours.get() - 1),
+            (Turn::Client, Turn::Relay) => ours.set(ours.get() + 1),
+            _ => {}
+        }
+        self.turn = turn;
+        self.streams.moved.notify_one();
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.moved(Turn::Client);
+        self.streams.open.set(self.streams.open.get() - 1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn only_who_is_to_act_is_waited_for() {
+        let (idle, stall) = (Duration::from_secs(15), Duration::from_mins(1));
+        let streams = Rc::new(Streams::default());
+        assert_eq!(streams.quiet(idle, stall).await, Quiet::Idle);
+        let mut stream = streams.begin();
+        let hour = Duration::from_hours(1);
+        assert!(timeout(hour, streams.quiet(idle, stall)).await.is_err(), "the relay is to act");
+        stream.moved(Turn::Client);
+        assert_eq!(streams.quiet(idle, stall).await, Quiet::Stalled);
+        let other = streams.begin();
+        assert!(timeout(hour, streams.quiet(idle, stall)).await.is_err());
+        drop(other);
+        assert_eq!(streams.quiet(idle, stall).await, Quiet::Stalled);
+        drop(stream);
+        assert_eq!(streams.quiet(idle, stall).await, Quiet::Idle);
+    }
+}
