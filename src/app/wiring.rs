@@ -67,6 +67,7 @@ pub(super) fn compile(settings: &Settings, trees: Vec<Arc<Tree>>) -> Live {
     Live {
         trees: trees.into_iter().map(|tree| (tree.settings().path.as_str().into(), tree)).collect(),
         policy: Policy::new(ranges, settings.agents.unknown),
+        trusted_proxies: settings.trusted_proxies.clone(),
         limits: settings.limits,
         http2: settings.http2,
         log: settings.log,

@@ -56,6 +56,7 @@ pub(super) fn settings(mut root: Section<'_>) -> Settings {
     if !admin.has("listen") {
         taken.extend(settings.admin.addresses());
     }
+    settings.trusted_proxies = root.texts("trusted_proxies", PROXIES_MAX, prefix).unwrap_or_default();
     settings.tls = tls(root.section("tls"), &mut taken);
     settings.log = log(root.section("log"));
     settings.trees = trees(&mut root);
@@ -324,6 +325,9 @@ const UNKNOWNS: &[(&str, Unknown)] = &[
     ("patterns-engines-drivers", Unknown::Scope(Scope::PatternsEnginesDrivers)),
     ("all", Unknown::Scope(Scope::All)),
 ];
+
+/// Balancers before one relay; each new connection is held against them.
+const PROXIES_MAX: usize = 64;
 
 /// Product lines of one relay; each has its own refresh and generations.
 const TREES_MAX: usize = 64;

@@ -30,6 +30,9 @@ pub struct Settings {
     /// `[admin] listen`: where administrators and metrics connect. Default port 8081 on loopback: it has no
     /// login yet.
     pub admin: Listen,
+    /// Proxies and balancers that say in front of each connection for whom they speak (PROXY protocol). Default none: an
+    /// address that anybody may claim is no address.
+    pub trusted_proxies: Vec<IpNet>,
     /// `[tls]`
     pub tls: TlsSettings,
     /// `[log]`
@@ -265,6 +268,7 @@ impl Settings {
                 SocketAddr::from((Ipv4Addr::LOCALHOST, 8081)),
                 SocketAddr::from((Ipv6Addr::LOCALHOST, 8081)),
             ]),
+            trusted_proxies: Vec::new(),
             tls: TlsSettings::default(),
             log: LogSettings::default(),
             trees,

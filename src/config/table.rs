@@ -142,6 +142,14 @@ pub const TABLE: &[Row] = &[
         reason: "both families, and a port that needs no rights",
     },
     Row {
+        key: "trusted_proxies",
+        default: Preset::Otherwise("none"),
+        allowed: Allowed::Text(
+            "an IPv4 or IPv6 prefix such as \"10.0.0.5\" or \"2001:db8::/64\", or a list of 1 to 64",
+        ),
+        reason: "balancers that must send the PROXY protocol (1 or 2); the address in it is the agent's",
+    },
+    Row {
         key: "admin.listen",
         default: Preset::Toml("[\"127.0.0.1:8081\", \"[::1]:8081\"]"),
         allowed: Allowed::Text(ADDRESSES),

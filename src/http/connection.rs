@@ -32,6 +32,7 @@ use crate::http::route::route;
 use crate::http::streams::{Quiet, Streams};
 use crate::net::ahead::Ahead;
 use crate::net::listen::Transport;
+use crate::net::proxy_header;
 use crate::net::stall::Stall;
 use crate::net::tls::Tls;
 use crate::net::worker::Accepted;
@@ -63,6 +64,18 @@ pub async fn serve(worker: Rc<Worker>, accepted: Accepted, drain: CancellationTo
     let _ = accepted.stream.set_nodelay(true);
     let limits = worker.live.load().limits;
     let mut stream = Ahead::new(Stall::new(accepted.stream, limits.stall_timeout));
+    let trusted = worker.live.load().trusted_proxies.iter().any(|proxy| proxy.contains(&agent.ip()));
+    let agent = if trusted {
+        let named = tokio::time::timeout(limits.head_timeout, named_by_proxy(&worker.tally, &mut stream));
+        match drain.run_until_cancelled(named).await {
+            Some(Ok(Ok(client))) => client.map_or(agent, normalised_peer),
+            Some(Ok(Err(error))) => return debug!(proxy = %agent, %error, "a proxy's connection is ended"),
+            Some(Err(_)) => return debug!(proxy = %agent, "a proxy sent no whole header in time"),
+            None => return,
+        }
+    } else {
+        agent
+    };
     match (accepted.transport, &worker.tls) {
         (Transport::Tls, Some(tls)) => {
             let shaken =
@@ -94,13 +107,31 @@ pub async fn serve(worker: Rc<Worker>, accepted: Accepted, drain: CancellationTo
 
 type Raw = Ahead<Stall<TcpStream>>;
 
+/// Reads the header that a trusted proxy sends first, and no byte beyond it.
+async fn named_by_proxy(tally: &Tally, stream: &mut Raw) -> io::Result<Option<SocketAddr>> {
+    loop {
+        match proxy_header::read(stream.seen()) {
+            Ok(Some(header)) => {
+                stream.skip(header.len);
+                return Ok(header.client);
+            }
+            Ok(None) if stream.look().await? > 0 => {}
+            Ok(None) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Err(error) => {
+                tally.request(Outcome::BadRequest);
+                return Err(io::Error::new(io::ErrorKind::InvalidData, error));
+            }
+        }
+    }
+}
+
 /// Makes a TLS stream. Who begins with a request instead, in clear text, is told so: `None`.
 async fn shake_hands(
     tally: &Tally,
     mut stream: Raw,
     acceptor: TlsAcceptor,
 ) -> io::Result<Option<tokio_rustls::server::TlsStream<Raw>>> {
-    if stream.look().await? == 0 {
+    if stream.seen().is_empty() && stream.look().await? == 0 {
         return Ok(None);
     }
     if !stream.seen().first().is_some_and(u8::is_ascii_uppercase) {

@@ -26,6 +26,11 @@ impl<S> Ahead<S> {
     pub fn seen(&self) -> &[u8] {
         &self.bytes
     }
+
+    /// Drops the first `count` of those bytes: nobody is to read them.
+    pub fn skip(&mut self, count: usize) {
+        self.bytes.drain(..count.min(self.bytes.len()));
+    }
 }
 
 impl<S: AsyncRead + Unpin> Ahead<S> {

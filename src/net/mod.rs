@@ -5,6 +5,7 @@
 pub mod ahead;
 pub mod certificate;
 pub mod listen;
+pub mod proxy_header;
 pub mod stall;
 pub mod tls;
 pub mod worker;

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use ipnet::IpNet;
+
 use crate::config::settings::{Http2Settings, LimitSettings, LogSettings};
 use crate::policy::decide::Policy;
 use crate::relay::tree::Tree;
@@ -13,6 +15,8 @@ pub struct Live {
     pub trees: Vec<(Box<str>, Arc<Tree>)>,
     /// Who may have what.
     pub policy: Policy,
+    /// Who says for whom a connection is.
+    pub trusted_proxies: Vec<IpNet>,
     /// The bounds of requests and connections.
     pub limits: LimitSettings,
     /// The bounds of HTTP/2 connections.

@@ -20,6 +20,7 @@
 //! - `paths`: nothing outside the tree has a path, and each bad path has its status.
 //! - `persistence`: HTTP/1.0 and 1.1, keep-alive, pipelining, HEAD, what heads say (R1.1).
 //! - `prefetch`: all, used, none; what is asked after before it is shown (R1.4, R1.5).
+//! - `proxies`: the PROXY protocol from trusted proxies, and from anybody else (R4.1, R6.1).
 //! - `ranges`: ranges are slices of the file, in memory, on the disk, in a view and while it is filled (R3.1).
 //! - `readme`: its settings table is the program's, and the program accepts its configurations (R11.3).
 //! - `recovery`: random lives of a data folder, cut at a random place of a journal: a prefix of what was acknowledged.
@@ -64,6 +65,7 @@ mod paths;
 mod persistence;
 mod prefetch;
 mod process;
+mod proxies;
 mod ranges;
 mod raw;
 mod readme;

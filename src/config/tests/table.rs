@@ -23,6 +23,7 @@ fn example(row: &Row) -> String {
             "agents.unknown" => "\"patterns\"",
             "agents.range.from" => "\"10.0.0.0/8\"",
             "agents.range.scope" => "\"patterns-engines-drivers\"",
+            "trusted_proxies" => "[\"10.0.0.5\", \"2001:db8::/64\"]",
             "tls.listen" => "[\"[::]:8443\", \"0.0.0.0:8443\"]",
             "tls.certificate.chain" => "\"/etc/forebay/relay.pem\"",
             "tls.certificate.key" => "\"/etc/forebay/relay.key\"",
