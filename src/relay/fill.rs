@@ -108,7 +108,9 @@ impl Fill {
 
     /// Tells readers that bytes are there.
     pub(super) fn note_written(&self, range: ByteRange) {
-        self.progress.send_modify(|progress| progress.written.insert(range));
+        if !range.is_empty() {
+            self.progress.send_modify(|progress| progress.written.insert(range));
+        }
     }
 
     /// A view of how far it is that can wait for more.
@@ -191,8 +193,16 @@ impl Tree {
         let mut run = Run::new(self.clone(), entry.clone()).await?;
         // Nobody reads the file before bytes are written, and it is set but once.
         let _ = fill.file.set(run.staged()?.file().clone());
-        let fetched = run.attempts(fill).await?;
-        run.commit(fetched).await
+        match run.attempts(fill).await {
+            Ok(fetched) => run.commit(fetched).await,
+            Err(error) => {
+                // What a passing error left may be gone on with; a full disk wants its room back.
+                if !matches!(&error, FillError::Upstream(passing) if passing.is_passing()) {
+                    run.discard().await;
+                }
+                Err(error)
+            }
+        }
     }
 
     /// The entry's state is set before the fill is taken away, so that nobody starts a second one in between.

@@ -182,6 +182,11 @@ impl Upstream {
         }
     }
 
+    /// Which origin has this URL or folder.
+    pub fn origin_named(&self, name: &str) -> Option<usize> {
+        (0..self.origins()).find(|origin| self.origin_name(*origin) == name)
+    }
+
     /// The directory that this upstream is, if it is one.
     pub fn directory(&self) -> Option<&PathBuf> {
         match &self.origins[..] {

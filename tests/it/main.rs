@@ -12,7 +12,7 @@
 //! - `embedded`: the relay as a library, within tasks of another program (design.md, Layers).
 //! - `fill`: one fetch for all readers (R1.5, R2). `stampede`: 500 agents, each byte once; `resume`: resets, closes, changed files;
 //!   `deadlines`: silence, agents that leave; `lies`: wrong lengths, statuses, pages; `origins`: several, never mixed; `readers`: late,
-//!   slow, HTTP/1.0; `store`: lost blobs, a full disk; `model`: random faults and readers (`FOREBAY_SEEDS` says how many).
+//!   slow, HTTP/1.0; `store`: lost blobs, a full disk; `unfinished`: stops and SIGKILL; `model`: random faults and readers (`FOREBAY_SEEDS` says how many).
 //! - `framing`: ambiguous requests are refused, and what hides behind them is never read; heads have bounds (R3.3, R4.6).
 //! - `layers`: a file imports lower layers only; what knows does no I/O; sled stays in its folders; lib.rs names each folder.
 //! - `missing`: packages, increments and signatures that the upstream does not have, and that appear later (R1.5).
