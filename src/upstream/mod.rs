@@ -187,14 +187,6 @@ impl Upstream {
         (0..self.origins()).find(|origin| self.origin_name(*origin) == name)
     }
 
-    /// The directory that this upstream is, if it is one.
-    pub fn directory(&self) -> Option<&PathBuf> {
-        match &self.origins[..] {
-            [Origin::Directory(path)] => Some(path),
-            _ => None,
-        }
-    }
-
     /// Asks one origin, counted from 0 in their order; beyond the last it goes on with the first.
     pub async fn fetch(&self, origin: usize, request: Request<'_>) -> Result<Answer, UpstreamError> {
         self.tally.upstream_requests.one();
