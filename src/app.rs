@@ -123,6 +123,7 @@ impl Relay {
             drain,
             resources,
             live,
+            asking: (settings.fill, settings.upstream.clone()),
             started: settings,
             running_file,
         };

@@ -14,11 +14,11 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::app::control::Control;
-use crate::app::wiring::{compile, upstream};
+use crate::app::wiring::{compile, millis, upstream};
 use crate::app::{Running, StartError, placed};
 use crate::base::tally::Tally;
 use crate::config::restart_needed;
-use crate::config::settings::{Settings, TreeSettings};
+use crate::config::settings::{FillSettings, Settings, TreeSettings, UpstreamSettings};
 use crate::net::worker::Stop;
 use crate::relay::live::Live;
 use crate::relay::resources::Resources;
@@ -50,6 +50,8 @@ pub(super) struct Parts {
     pub(super) live: Arc<ArcSwap<Live>>,
     /// What it was started with: the keys that need a restart stay at these.
     pub(super) started: Settings,
+    /// How upstreams are asked now.
+    pub(super) asking: (FillSettings, UpstreamSettings),
     pub(super) running_file: PathBuf,
 }
 
@@ -90,14 +92,17 @@ impl RelayHandle {
         let trees: Vec<_> = parts.live.load().trees.iter().map(|(_, tree)| tree.clone()).collect();
         for tree in &trees {
             if let Some(new) = settings.trees.iter().find(|new| new.name == tree.name) {
-                let upstream = upstream(new, &settings, &client, &parts.resources);
+                let same = tree.settings().upstream == new.upstream && parts.asks_alike(&settings);
+                let upstream = (!same).then(|| upstream(new, &settings, &client, &parts.resources));
                 tree.reload(TreeSettings { path: tree.settings().path.clone(), ..new.clone() }, upstream);
             }
         }
         parts.resources.fill_attempts.store(settings.fill.attempts, Ordering::Relaxed);
+        parts.resources.fill_wait_ms.store(millis(settings.fill.wait), Ordering::Relaxed);
         parts.resources.prefetch_at_once.store(settings.fill.prefetch_at_once, Ordering::Relaxed);
         parts.live.store(Arc::new(compile(&settings, trees)));
         parts.drain = settings.limits.drain;
+        parts.asking = (settings.fill, settings.upstream);
         Ok(kept)
     }
 
@@ -136,6 +141,13 @@ impl Stopper {
 }
 
 impl Parts {
+    /// Whether other settings have upstreams asked as they are now.
+    fn asks_alike(&self, settings: &Settings) -> bool {
+        let (fill, upstream) = &self.asking;
+        (fill.first_byte, fill.silence) == (settings.fill.first_byte, settings.fill.silence)
+            && *upstream == settings.upstream
+    }
+
     fn end(self) {
         self.stop.drain.cancel();
         let (now, drain) = (self.stop.now.clone(), self.drain);

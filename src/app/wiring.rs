@@ -2,13 +2,14 @@
 
 use std::io;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicU32, AtomicUsize};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize};
 use std::sync::{Arc, RwLock};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::runtime::Handle;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
@@ -39,9 +40,11 @@ pub(super) fn resources(settings: &Settings, store: Arc<Store>, runtime: Handle)
         stop: CancellationToken::new(),
         fill_slots: Semaphore::new(settings.fill.at_once),
         fill_attempts: AtomicU32::new(settings.fill.attempts),
+        fill_wait_ms: AtomicU64::new(millis(settings.fill.wait)),
         prefetch_at_once: AtomicUsize::new(settings.fill.prefetch_at_once),
         naming: RwLock::new(()),
         sweep_wanted: Notify::new(),
+        swept: watch::Sender::new(0),
     })
 }
 
@@ -71,6 +74,11 @@ pub(super) fn compile(settings: &Settings, trees: Vec<Arc<Tree>>) -> Live {
     }
 }
 
+/// Whole milliseconds, as atomics hold them.
+pub(super) fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// Binds all addresses, or none. A default address that this machine does not have is a warning: IPv6 may be disabled.
 pub(super) fn bind(addresses: &Listen, count: usize) -> Result<Vec<Listener>, ListenError> {
     match addresses {
@@ -93,6 +101,13 @@ pub(super) fn bind(addresses: &Listen, count: usize) -> Result<Vec<Listener>, Li
     }
 }
 
+/// Lets a worker's open blobs go when they were removed, also while nobody asks it for anything.
+async fn tend(worker: Rc<Worker>, mut swept: watch::Receiver<u64>) {
+    while swept.changed().await.is_ok() {
+        worker.shelf.let_removed_go();
+    }
+}
+
 /// Starts the workers; each has its socket of every listener.
 pub(super) fn start_workers(
     count: usize,
@@ -106,8 +121,10 @@ pub(super) fn start_workers(
     let start = |index| {
         let sockets = listeners.iter_mut().filter_map(|listener| listener.sockets.pop()).collect();
         let (live, tally, clock) = (live.clone(), resources.tally.clone(), resources.clock.clone());
+        let swept = resources.swept.subscribe();
         let make = move || {
             let worker = Rc::new(Worker { live, tally, clock, shelf: Shelf::default() });
+            tokio::task::spawn_local(tend(worker.clone(), swept));
             move |stream, peer, drain| connection::serve(worker.clone(), stream, peer, drain)
         };
         worker::start(format!("data-{index}"), sockets, connections.clone(), stop.clone(), make)

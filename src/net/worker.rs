@@ -44,7 +44,8 @@ where
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     std::thread::Builder::new().name(name).spawn(move || {
         let local = LocalSet::new();
-        local.block_on(&runtime, run(listeners, connections, stop, make()));
+        // Made within the set, so that it may spawn tasks of the worker.
+        local.block_on(&runtime, async move { run(listeners, connections, stop, make()).await });
         // Reads from the disk that are under way need not be waited for.
         drop(local);
         runtime.shutdown_background();

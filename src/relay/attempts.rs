@@ -33,7 +33,7 @@ const PAUSE_MAX: Duration = Duration::from_secs(10);
 const PROGRESS_BYTES: u64 = 64 << 10;
 
 /// A fill's way from its first attempt to its commit.
-pub(super) struct Run {
+pub(super) struct Attempts {
     tree: Arc<Tree>,
     entry: Arc<Entry>,
     /// Taken while a blocking thread writes to it.
@@ -70,7 +70,7 @@ impl From<UpstreamError> for Lost {
     }
 }
 
-impl Run {
+impl Attempts {
     /// Makes the staged file; nothing is asked yet.
     pub(super) async fn new(tree: Arc<Tree>, entry: Arc<Entry>) -> Result<Self, FillError> {
         let (store, prior) = (tree.resources.store.clone(), entry.prior().cloned());
@@ -102,7 +102,7 @@ impl Run {
     }
 
     /// Asks origins until all bytes are staged, or none is left to ask.
-    pub(super) async fn attempts(&mut self, fill: &Fill) -> Result<Fetched, FillError> {
+    pub(super) async fn fetch(&mut self, fill: &Fill) -> Result<Fetched, FillError> {
         let upstream = self.tree.upstream();
         let attempts_max = self.tree.resources.fill_attempts();
         let mut errors: Vec<Option<UpstreamError>> = (0..upstream.origins()).map(|_| None).collect();
@@ -153,10 +153,14 @@ impl Run {
         let staged = self.staged().map_err(Lost::Fill)?.len();
         let (vouched, prior) = (self.vouched.take(), self.prior.clone());
         let name = upstream.origin_name(origin);
+        let preferred = self.tree.preferred_origin() % upstream.origins();
         let tag = vouched.as_ref().filter(|vouched| vouched.origin == name && staged > 0);
         let part = match (tag.and_then(|vouched| vouched.validator.strong()), &prior) {
             (Some(tag), _) => Part::From(staged, tag),
-            (_, Some(prior)) if self.validator.is_none() => Part::UnlessStill(&prior.validator),
+            // The origin that gave the manifest gave what was held before; another's tag may stand for other bytes.
+            (_, Some(prior)) if self.validator.is_none() && origin == preferred => {
+                Part::UnlessStill(&prior.validator)
+            }
             _ => Part::Whole,
         };
         let request = Request { path: entry.path().as_str(), part };
