@@ -81,8 +81,7 @@ impl Relay {
     /// Starts a relay: it listens when this returns. Blocks while the data folder is opened.
     pub fn start(settings: Settings) -> Result<RelayHandle, StartError> {
         let settings = placed(settings);
-        let workers =
-            settings.workers.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, Into::into));
+        let workers = worker_count(&settings);
         let store = Arc::new(Store::open(&settings.data)?);
         let running_file = settings.data.join(RUNNING);
         let writing = |error| StartError::System("writing running.json", error);
@@ -129,6 +128,11 @@ impl Relay {
         };
         Ok(RelayHandle { parts: Some(parts), running })
     }
+}
+
+/// How many data workers these settings start: one for each core unless they say how many.
+pub fn worker_count(settings: &Settings) -> usize {
+    settings.workers.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, Into::into))
 }
 
 /// Folders as they are from wherever one looks: relative ones count from where the relay was started.

@@ -10,6 +10,7 @@ pub mod output;
 pub mod progress;
 pub mod refresh;
 pub mod serve;
+pub mod service;
 pub mod settings;
 pub mod status;
 

@@ -12,11 +12,12 @@ use indicatif::MultiProgress;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info, warn};
 
-use crate::app::Relay;
 use crate::app::handle::RelayHandle;
+use crate::app::{Relay, worker_count};
 use crate::cli::logging::Logging;
 use crate::cli::output::print;
 use crate::cli::progress::{Lines, Work};
+use crate::cli::service::files;
 use crate::cli::{Failed, settings};
 use crate::config::settings::{Listen, Settings};
 use crate::relay::tree::Tree;
@@ -51,6 +52,7 @@ impl Serve {
         let settings = self.settings()?;
         let bars = Arc::new(MultiProgress::new());
         let logging = Logging::start(&settings.log, &bars);
+        files::raise_limit(settings.limits.connections_max, worker_count(&settings));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         // Signals are caught before anything is to be lost by them.
         let mut signals = runtime.block_on(async { Signals::catch() })?;

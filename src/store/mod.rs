@@ -23,11 +23,13 @@ pub mod unfinished;
 
 use std::fs::File;
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::FlockOperation;
 use thiserror::Error;
+use tracing::warn;
 
 use crate::base::blob::BlobId;
 use crate::store::blobs::{BlobName, OpenBlob};
@@ -110,6 +112,7 @@ impl Store {
             return Err(StoreError::NotFolder { path: root.to_owned() });
         }
         disk::create_private_folder(root).map_err(StoreError::io("make folder", root))?;
+        warn_if_open_to_others(root);
         refuse_foreign(root)?;
         let lock = lock(root)?;
         check_format(root)?;
@@ -193,6 +196,21 @@ impl Store {
 impl Drop for Store {
     fn drop(&mut self) {
         self.close();
+    }
+}
+
+/// A folder that was there keeps the rights that somebody gave it, but not in silence: whoever may write there may change
+/// what agents get, and whoever may read has what only some agents may.
+fn warn_if_open_to_others(root: &Path) {
+    let mode = std::fs::metadata(root).map(|folder| folder.permissions().mode() & 0o7777);
+    if let Ok(mode) = mode
+        && mode & 0o077 != 0
+    {
+        warn!(
+            folder = %root.display(),
+            mode = %format_args!("{mode:04o}"),
+            "the data folder is open to others than its owner: 'chmod 0700' makes it private"
+        );
     }
 }
 

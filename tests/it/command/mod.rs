@@ -7,4 +7,5 @@ mod listen;
 mod log;
 mod long;
 mod reload;
+mod service;
 mod signals;
