@@ -6,6 +6,7 @@
 
 pub mod control;
 pub mod handle;
+mod watch;
 mod wiring;
 
 use std::io;
@@ -24,6 +25,7 @@ use crate::app::handle::{Parts, RelayHandle};
 use crate::app::wiring::{bind, compile, resources, start_workers, upstream};
 use crate::config::settings::{self, Settings};
 use crate::net::listen::ListenError;
+use crate::net::pulse::pulse;
 use crate::net::worker::Stop;
 use crate::relay::refresh::{self, MANIFEST};
 use crate::relay::resources::Resources;
@@ -103,7 +105,8 @@ impl Relay {
         let text = serde_json::to_vec_pretty(&running).unwrap_or_default();
         disk::write_whole(&running_file, &text).map_err(writing)?;
         let stop = Stop::default();
-        let threads = start_workers(workers, listeners, &settings, &live, &resources, &stop)
+        let (pulse, answerers) = (0..workers).map(|index| pulse(format!("data-{index}"))).unzip();
+        let threads = start_workers(answerers, listeners, &settings, &live, &resources, &stop)
             .inspect_err(|_| stop.now.cancel())
             .map_err(|error| StartError::System("data workers", error))?;
         for tree in &trees {
@@ -118,6 +121,7 @@ impl Relay {
         let parts = Parts {
             control,
             workers: threads,
+            pulse,
             stop,
             drain,
             resources,

@@ -14,11 +14,13 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::app::control::Control;
+use crate::app::watch::watch;
 use crate::app::wiring::{compile, millis, upstream};
 use crate::app::{Running, StartError, placed};
 use crate::base::tally::Tally;
 use crate::config::restart_needed;
 use crate::config::settings::{FillSettings, Settings, TreeSettings, UpstreamSettings};
+use crate::net::pulse::Asker;
 use crate::net::worker::Stop;
 use crate::relay::live::Live;
 use crate::relay::resources::Resources;
@@ -44,6 +46,7 @@ pub struct Stopper(Stop);
 pub(super) struct Parts {
     pub(super) control: Control,
     pub(super) workers: Vec<JoinHandle<()>>,
+    pub(super) pulse: Vec<Asker>,
     pub(super) stop: Stop,
     pub(super) drain: Duration,
     pub(super) resources: Arc<Resources>,
@@ -80,6 +83,15 @@ impl RelayHandle {
     /// The relay's counts.
     pub fn tally(&self) -> Option<Arc<Tally>> {
         self.parts.as_ref().map(|parts| parts.resources.tally.clone())
+    }
+
+    /// Tells each time that so much has passed that all data workers and the control runtime answered within it, and not
+    /// when one did not; until the relay has ended. `tell` is called on the control runtime, and is to be quick.
+    pub fn watch(&self, every: Duration, tell: impl Fn() + Send + 'static) {
+        let Some(parts) = &self.parts else { return };
+        let (stop, end) = (parts.stop.clone(), parts.resources.stop.clone());
+        let watching = watch(parts.pulse.clone(), every, stop, end, tell);
+        parts.resources.tasks.spawn_on(watching, parts.control.runtime().handle());
     }
 
     /// Takes new settings without dropping a connection. Gives the keys whose change needs a restart: those stay as

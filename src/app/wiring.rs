@@ -19,6 +19,7 @@ use crate::base::tally::Tally;
 use crate::config::settings::{self, Listen, Settings, TreeSettings};
 use crate::http::connection::{self, Worker};
 use crate::net::listen::{ListenError, Listener, listen};
+use crate::net::pulse::Answerer;
 use crate::net::worker::{self, Stop};
 use crate::policy::decide::Policy;
 use crate::relay::live::Live;
@@ -108,9 +109,9 @@ async fn tend(worker: Rc<Worker>, mut swept: watch::Receiver<u64>) {
     }
 }
 
-/// Starts the workers; each has its socket of every listener.
+/// Starts a worker for each answering end; each has its socket of every listener.
 pub(super) fn start_workers(
-    count: usize,
+    answerers: Vec<Answerer>,
     mut listeners: Vec<Listener>,
     settings: &Settings,
     live: &Arc<ArcSwap<Live>>,
@@ -118,7 +119,7 @@ pub(super) fn start_workers(
     stop: &Stop,
 ) -> io::Result<Vec<JoinHandle<()>>> {
     let connections = Arc::new(Semaphore::new(settings.limits.connections_max));
-    let start = |index| {
+    let start = |(index, answerer)| {
         let sockets = listeners.iter_mut().filter_map(|listener| listener.sockets.pop()).collect();
         let (live, tally, clock) = (live.clone(), resources.tally.clone(), resources.clock.clone());
         let swept = resources.swept.subscribe();
@@ -127,7 +128,7 @@ pub(super) fn start_workers(
             tokio::task::spawn_local(tend(worker.clone(), swept));
             move |stream, peer, drain| connection::serve(worker.clone(), stream, peer, drain)
         };
-        worker::start(format!("data-{index}"), sockets, connections.clone(), stop.clone(), make)
+        worker::start(format!("data-{index}"), sockets, connections.clone(), stop.clone(), answerer, make)
     };
-    (0..count).map(start).collect()
+    answerers.into_iter().enumerate().map(start).collect()
 }

@@ -3,5 +3,6 @@
 //! Never knows what is spoken on a connection. Invariant: connections are bounded in number, and each ends.
 
 pub mod listen;
+pub mod pulse;
 pub mod stall;
 pub mod worker;

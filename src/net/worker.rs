@@ -16,6 +16,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, warn};
 
+use crate::net::pulse::Answerer;
+
 /// How long accepting rests when the system has no room for another connection.
 const REST: Duration = Duration::from_millis(50);
 
@@ -34,6 +36,7 @@ pub fn start<M, S, F>(
     listeners: Vec<TcpListener>,
     connections: Arc<Semaphore>,
     stop: Stop,
+    answerer: Answerer,
     make: M,
 ) -> io::Result<JoinHandle<()>>
 where
@@ -44,8 +47,11 @@ where
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     std::thread::Builder::new().name(name).spawn(move || {
         let local = LocalSet::new();
-        // Made within the set, so that it may spawn tasks of the worker.
-        local.block_on(&runtime, async move { run(listeners, connections, stop, make()).await });
+        // Made within the set, so that it may spawn tasks of the worker; they end with the thread.
+        local.block_on(&runtime, async move {
+            tokio::task::spawn_local(answerer.answer());
+            run(listeners, connections, stop, make()).await;
+        });
         // Reads from the disk that are under way need not be waited for.
         drop(local);
         runtime.shutdown_background();

@@ -6,6 +6,7 @@ mod help;
 mod listen;
 mod log;
 mod long;
+mod notices;
 mod reload;
 mod service;
 mod signals;
