@@ -22,8 +22,9 @@ use tracing::warn;
 use crate::admin;
 use crate::app::control::Control;
 use crate::app::handle::{Parts, RelayHandle};
-use crate::app::wiring::{bind, compile, resources, start_workers, upstream};
+use crate::app::wiring::{compile, listen_on, resources, start_workers, upstream};
 use crate::config::settings::{self, Settings};
+use crate::net::inherited::Inherited;
 use crate::net::listen::ListenError;
 use crate::net::pulse::pulse;
 use crate::net::worker::Stop;
@@ -82,6 +83,11 @@ pub enum StartError {
 impl Relay {
     /// Starts a relay: it listens when this returns. Blocks while the data folder is opened.
     pub fn start(settings: Settings) -> Result<RelayHandle, StartError> {
+        Self::start_on(settings, &Inherited::default())
+    }
+
+    /// The same, on sockets that the relay is given in place of the settings' addresses.
+    pub fn start_on(settings: Settings, inherited: &Inherited) -> Result<RelayHandle, StartError> {
         let settings = placed(settings);
         let workers = worker_count(&settings);
         let store = Arc::new(Store::open(&settings.data)?);
@@ -89,8 +95,8 @@ impl Relay {
         let writing = |error| StartError::System("writing running.json", error);
         // A relay that was killed left it behind: nobody is to be sent there.
         disk::remove_if_there(&running_file).map_err(writing)?;
-        let listeners = bind(&settings.listen, workers)?;
-        let admin_listeners = bind(&settings.admin, 1)?;
+        let listeners = listen_on(&inherited.agents, &settings.listen, workers)?;
+        let admin_listeners = listen_on(&inherited.admin, &settings.admin, 1)?;
         let control = Control::start()?;
         let runtime = control.runtime().handle().clone();
         let resources = resources(&settings, store, runtime.clone());

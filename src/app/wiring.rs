@@ -18,6 +18,7 @@ use crate::base::clock::SystemClock;
 use crate::base::tally::Tally;
 use crate::config::settings::{self, Listen, Settings, TreeSettings};
 use crate::http::connection::{self, Worker};
+use crate::net::inherited::Given;
 use crate::net::listen::{ListenError, Listener, listen};
 use crate::net::pulse::Answerer;
 use crate::net::worker::{self, Stop};
@@ -80,8 +81,20 @@ pub(super) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// The sockets that were given, shared by the workers; else those of the settings' addresses.
+pub(super) fn listen_on(
+    given: &[Given],
+    addresses: &Listen,
+    count: usize,
+) -> Result<Vec<Listener>, ListenError> {
+    if given.is_empty() {
+        return bind(addresses, count);
+    }
+    given.iter().map(|socket| socket.share(count)).collect()
+}
+
 /// Binds all addresses, or none. A default address that this machine does not have is a warning: IPv6 may be disabled.
-pub(super) fn bind(addresses: &Listen, count: usize) -> Result<Vec<Listener>, ListenError> {
+fn bind(addresses: &Listen, count: usize) -> Result<Vec<Listener>, ListenError> {
     match addresses {
         Listen::Configured(addresses) => addresses.iter().map(|address| listen(*address, count)).collect(),
         Listen::Default(addresses) => {

@@ -17,8 +17,8 @@ use crate::app::{Relay, worker_count};
 use crate::cli::logging::Logging;
 use crate::cli::output::print;
 use crate::cli::progress::{Lines, Work};
-use crate::cli::service::files;
 use crate::cli::service::notify::Notifier;
+use crate::cli::service::{files, sockets};
 use crate::cli::{Failed, settings};
 use crate::config::settings::{Listen, Settings};
 use crate::relay::tree::Tree;
@@ -50,6 +50,7 @@ pub struct Serve {
 impl Serve {
     /// Runs until a signal.
     pub fn run(self) -> Result<(), Failed> {
+        let inherited = sockets::inherited()?;
         let settings = self.settings()?;
         let bars = Arc::new(MultiProgress::new());
         let logging = Logging::start(&settings.log, &bars);
@@ -57,7 +58,9 @@ impl Serve {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         // Signals are caught before anything is to be lost by them.
         let mut signals = runtime.block_on(async { Signals::catch() })?;
-        let relay = Relay::start(settings)?;
+        let relay = Relay::start_on(settings, &inherited)?;
+        // The workers have their own handles: with these the sockets would stay open while the relay stops.
+        drop(inherited);
         greet(&relay, &self);
         // Ready is who listens, not who has a generation: a first one takes hours over a thin line, or for as long as the
         // upstream is down, and the manager would end a relay that does what it should. `/readyz` and the status line say it.

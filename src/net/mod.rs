@@ -2,6 +2,7 @@
 //!
 //! Never knows what is spoken on a connection. Invariant: connections are bounded in number, and each ends.
 
+pub mod inherited;
 pub mod listen;
 pub mod pulse;
 pub mod stall;

@@ -1,5 +1,6 @@
 //! The program as the person meets it who types its commands and reads its log.
 
+mod activation;
 mod ask;
 mod errors;
 mod help;
