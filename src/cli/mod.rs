@@ -39,6 +39,9 @@ enum Verb {
     /// Check something without running the relay.
     #[command(subcommand)]
     Check(check::Check),
+    /// Print units for systemd, which run the relay as a service.
+    #[command(subcommand)]
+    Service(service::unit::Service),
     /// Write a tree in ActiveUpdate's grammar for tests, or publish the next release into one.
     Fixture(fixture::Fixture),
 }
@@ -77,6 +80,7 @@ pub fn run() -> ExitCode {
         Verb::Refresh(command) => command.run(),
         Verb::Status(command) => command.run(),
         Verb::Check(command) => command.run(),
+        Verb::Service(command) => command.run(),
         Verb::Fixture(command) => command.run(),
     };
     match done {

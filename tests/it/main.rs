@@ -5,7 +5,7 @@
 //! - `command`: the program as who types it meets it, a file each: `help`; `errors` (bad input, by name); `listen` (what is
 //!   printed, default addresses, IPv6 disabled; R4.1); `ask` (status, refresh); `signals` (drain, cut, kill); `reload` (R11.3);
 //!   `log` (text, JSON, no forged lines; R11.2); `long` (progress, fixture); `notices` (to a service manager),
-//!   `activation` (sockets passed by it), `service` (limits, rights; R11.4).
+//!   `activation` (sockets passed by it), `service` (limits, rights), `units` (for systemd; R11.4).
 //! - `conditional`: preconditions in their order; entity tags stay with the state they name, and move with it (R3.1, R1.7).
 //! - `data_folder`: folders that a relay cannot use, and what it says of them (R11.4).
 //! - `directory`: a directory as the upstream: renames, changes in place, a folder that vanishes (R1.2).

@@ -3,3 +3,4 @@
 pub mod files;
 pub mod notify;
 pub mod sockets;
+pub mod unit;

@@ -11,3 +11,4 @@ mod notices;
 mod reload;
 mod service;
 mod signals;
+mod units;
