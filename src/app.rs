@@ -6,6 +6,7 @@
 
 pub mod control;
 pub mod handle;
+mod watch;
 mod wiring;
 
 use std::io;
@@ -21,10 +22,12 @@ use tracing::warn;
 use crate::admin;
 use crate::app::control::Control;
 use crate::app::handle::{Parts, RelayHandle};
-use crate::app::wiring::{bind, compile, resources, start_workers, upstream};
+use crate::app::wiring::{bind, compile, listen_on, resources, start_workers, upstream};
 use crate::config::settings::{self, Listen, Settings};
 use crate::net::certificate::CertificateError;
+use crate::net::inherited::Inherited;
 use crate::net::listen::{ListenError, Listener, Transport};
+use crate::net::pulse::pulse;
 use crate::net::tls::Tls;
 use crate::net::worker::Stop;
 use crate::relay::refresh::{self, MANIFEST};
@@ -88,17 +91,21 @@ pub enum StartError {
 impl Relay {
     /// Starts a relay: it listens when this returns. Blocks while the data folder is opened.
     pub fn start(settings: Settings) -> Result<RelayHandle, StartError> {
+        Self::start_on(settings, &Inherited::default())
+    }
+
+    /// The same, on sockets that the relay is given in place of the settings' addresses.
+    pub fn start_on(settings: Settings, inherited: &Inherited) -> Result<RelayHandle, StartError> {
         let settings = placed(settings);
-        let workers =
-            settings.workers.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, Into::into));
+        let workers = worker_count(&settings);
         let store = Arc::new(Store::open(&settings.data)?);
         let running_file = settings.data.join(RUNNING);
         let writing = |error| StartError::System("writing running.json", error);
         // A relay that was killed left it behind: nobody is to be sent there.
         disk::remove_if_there(&running_file).map_err(writing)?;
-        let listeners = bind(&settings.listen, workers)?;
+        let listeners = listen_on(&inherited.agents, &settings.listen, workers)?;
+        let admin_listeners = listen_on(&inherited.admin, &settings.admin, 1)?;
         let tls_listeners = bind(&Listen::Configured(settings.tls.listen.clone()), workers)?;
-        let admin_listeners = bind(&settings.admin, 1)?;
         let tls = match &settings.tls.certificates[..] {
             [] => None,
             files => Some(Arc::new(Tls::new(files)?)),
@@ -121,7 +128,8 @@ impl Relay {
         let listeners = listeners.into_iter().map(|listener| (listener, Transport::Clear));
         let tls_listeners = tls_listeners.into_iter().map(|listener| (listener, Transport::Tls));
         let listeners = listeners.chain(tls_listeners).collect();
-        let threads = start_workers(workers, listeners, tls.as_ref(), &settings, &live, &resources, &stop)
+        let (pulse, answerers) = (0..workers).map(|index| pulse(format!("data-{index}"))).unzip();
+        let threads = start_workers(answerers, listeners, tls.as_ref(), &settings, &live, &resources, &stop)
             .inspect_err(|_| stop.now.cancel())
             .map_err(|error| StartError::System("data workers", error))?;
         for tree in &trees {
@@ -140,16 +148,23 @@ impl Relay {
         let parts = Parts {
             control,
             workers: threads,
+            pulse,
             stop,
             drain,
             resources,
             live,
             tls,
+            asking: (settings.fill, settings.upstream.clone()),
             started: settings,
             running_file,
         };
         Ok(RelayHandle { parts: Some(parts), running })
     }
+}
+
+/// How many data workers these settings start: one for each core unless they say how many.
+pub fn worker_count(settings: &Settings) -> usize {
+    settings.workers.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, Into::into))
 }
 
 /// Folders as they are from wherever one looks: relative ones count from where the relay was started.

@@ -6,6 +6,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::json;
+use tracing::info;
 
 use crate::admin::State;
 use crate::admin::respond::Problem;
@@ -41,6 +42,7 @@ pub async fn ask(
         let progress = tree.progress().borrow().clone();
         // One that is under way may have read the manifest before it changed: the next one counts.
         let until = progress.ended + 1 + u64::from(progress.running);
+        info!(tree = %tree.name, "an administrator asks for a refresh");
         tree.refresh_wanted();
         trees.push(json!({ "name": tree.name, "until_ended": until }));
     }

@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::extract;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::admin::State;
 use crate::base::tally::{Outcome, Tally};
@@ -51,7 +51,7 @@ pub struct GenerationStatus {
 }
 
 /// The relay's counts since its start.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize)]
 pub struct Counts {
     sent_bytes: u64,
     upstream_bytes: u64,

@@ -14,11 +14,13 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::app::control::Control;
-use crate::app::wiring::{compile, upstream};
+use crate::app::watch::watch;
+use crate::app::wiring::{compile, millis, upstream};
 use crate::app::{Running, StartError, placed};
 use crate::base::tally::Tally;
 use crate::config::restart_needed;
-use crate::config::settings::{Settings, TreeSettings};
+use crate::config::settings::{FillSettings, Settings, TreeSettings, UpstreamSettings};
+use crate::net::pulse::Asker;
 use crate::net::tls::Tls;
 use crate::net::worker::Stop;
 use crate::relay::live::Live;
@@ -45,6 +47,7 @@ pub struct Stopper(Stop);
 pub(super) struct Parts {
     pub(super) control: Control,
     pub(super) workers: Vec<JoinHandle<()>>,
+    pub(super) pulse: Vec<Asker>,
     pub(super) stop: Stop,
     pub(super) drain: Duration,
     pub(super) resources: Arc<Resources>,
@@ -52,6 +55,8 @@ pub(super) struct Parts {
     pub(super) tls: Option<Arc<Tls>>,
     /// What it was started with: the keys that need a restart stay at these.
     pub(super) started: Settings,
+    /// How upstreams are asked now.
+    pub(super) asking: (FillSettings, UpstreamSettings),
     pub(super) running_file: PathBuf,
 }
 
@@ -82,6 +87,15 @@ impl RelayHandle {
         self.parts.as_ref().map(|parts| parts.resources.tally.clone())
     }
 
+    /// Tells each time that so much has passed that all data workers and the control runtime answered within it, and not
+    /// when one did not; until the relay has ended. `tell` is called on the control runtime, and is to be quick.
+    pub fn watch(&self, every: Duration, tell: impl Fn() + Send + 'static) {
+        let Some(parts) = &self.parts else { return };
+        let (stop, end) = (parts.stop.clone(), parts.resources.stop.clone());
+        let watching = watch(parts.pulse.clone(), every, stop, end, tell);
+        parts.resources.tasks.spawn_on(watching, parts.control.runtime().handle());
+    }
+
     /// Takes new settings without dropping a connection. Gives the keys whose change needs a restart: those stay as
     /// they were, all others count from the next request on.
     pub fn reload(&mut self, settings: Settings) -> Result<Vec<&'static str>, StartError> {
@@ -94,7 +108,8 @@ impl RelayHandle {
         let trees: Vec<_> = parts.live.load().trees.iter().map(|(_, tree)| tree.clone()).collect();
         for tree in &trees {
             if let Some(new) = settings.trees.iter().find(|new| new.name == tree.name) {
-                let upstream = upstream(new, &settings, &client, &parts.resources);
+                let same = tree.settings().upstream == new.upstream && parts.asks_alike(&settings);
+                let upstream = (!same).then(|| upstream(new, &settings, &client, &parts.resources));
                 tree.reload(TreeSettings { path: tree.settings().path.clone(), ..new.clone() }, upstream);
             }
         }
@@ -102,9 +117,11 @@ impl RelayHandle {
             tls.show(fresh);
         }
         parts.resources.fill_attempts.store(settings.fill.attempts, Ordering::Relaxed);
+        parts.resources.fill_wait_ms.store(millis(settings.fill.wait), Ordering::Relaxed);
         parts.resources.prefetch_at_once.store(settings.fill.prefetch_at_once, Ordering::Relaxed);
         parts.live.store(Arc::new(compile(&settings, trees)));
         parts.drain = settings.limits.drain;
+        parts.asking = (settings.fill, settings.upstream);
         Ok(kept)
     }
 
@@ -143,6 +160,13 @@ impl Stopper {
 }
 
 impl Parts {
+    /// Whether other settings have upstreams asked as they are now.
+    fn asks_alike(&self, settings: &Settings) -> bool {
+        let (fill, upstream) = &self.asking;
+        (fill.first_byte, fill.silence) == (settings.fill.first_byte, settings.fill.silence)
+            && *upstream == settings.upstream
+    }
+
     fn end(self) {
         self.stop.drain.cancel();
         let (now, drain) = (self.stop.now.clone(), self.drain);

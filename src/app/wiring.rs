@@ -2,13 +2,14 @@
 
 use std::io;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicU32, AtomicUsize};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize};
 use std::sync::{Arc, RwLock};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::runtime::Handle;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
@@ -17,7 +18,9 @@ use crate::base::clock::SystemClock;
 use crate::base::tally::Tally;
 use crate::config::settings::{self, Listen, Settings, TreeSettings};
 use crate::http::connection::{self, Worker};
+use crate::net::inherited::Given;
 use crate::net::listen::{ListenError, Listener, Transport, listen};
+use crate::net::pulse::Answerer;
 use crate::net::tls::Tls;
 use crate::net::worker::{self, Stop};
 use crate::policy::decide::Policy;
@@ -40,9 +43,11 @@ pub(super) fn resources(settings: &Settings, store: Arc<Store>, runtime: Handle)
         stop: CancellationToken::new(),
         fill_slots: Semaphore::new(settings.fill.at_once),
         fill_attempts: AtomicU32::new(settings.fill.attempts),
+        fill_wait_ms: AtomicU64::new(millis(settings.fill.wait)),
         prefetch_at_once: AtomicUsize::new(settings.fill.prefetch_at_once),
         naming: RwLock::new(()),
         sweep_wanted: Notify::new(),
+        swept: watch::Sender::new(0),
     })
 }
 
@@ -74,6 +79,23 @@ pub(super) fn compile(settings: &Settings, trees: Vec<Arc<Tree>>) -> Live {
     }
 }
 
+/// Whole milliseconds, as atomics hold them.
+pub(super) fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The sockets that were given, shared by the workers; else those of the settings' addresses.
+pub(super) fn listen_on(
+    given: &[Given],
+    addresses: &Listen,
+    count: usize,
+) -> Result<Vec<Listener>, ListenError> {
+    if given.is_empty() {
+        return bind(addresses, count);
+    }
+    given.iter().map(|socket| socket.share(count)).collect()
+}
+
 /// Binds all addresses, or none. A default address that this machine does not have is a warning: IPv6 may be disabled.
 pub(super) fn bind(addresses: &Listen, count: usize) -> Result<Vec<Listener>, ListenError> {
     match addresses {
@@ -96,9 +118,16 @@ pub(super) fn bind(addresses: &Listen, count: usize) -> Result<Vec<Listener>, Li
     }
 }
 
-/// Starts the workers; each has its socket of every listener.
+/// Lets a worker's open blobs go when they were removed, also while nobody asks it for anything.
+async fn tend(worker: Rc<Worker>, mut swept: watch::Receiver<u64>) {
+    while swept.changed().await.is_ok() {
+        worker.shelf.let_removed_go();
+    }
+}
+
+/// Starts a worker for each answering end; each has its socket of every listener.
 pub(super) fn start_workers(
-    count: usize,
+    answerers: Vec<Answerer>,
     mut listeners: Vec<(Listener, Transport)>,
     tls: Option<&Arc<Tls>>,
     settings: &Settings,
@@ -107,18 +136,20 @@ pub(super) fn start_workers(
     stop: &Stop,
 ) -> io::Result<Vec<JoinHandle<()>>> {
     let connections = Arc::new(Semaphore::new(settings.limits.connections_max));
-    let start = |index| {
+    let start = |(index, answerer)| {
         let sockets = listeners
             .iter_mut()
             .filter_map(|(listener, transport)| Some((listener.sockets.pop()?, *transport)))
             .collect();
         let tls = tls.cloned();
         let (live, tally, clock) = (live.clone(), resources.tally.clone(), resources.clock.clone());
+        let swept = resources.swept.subscribe();
         let make = move || {
             let worker = Rc::new(Worker { live, tally, clock, tls, shelf: Shelf::default() });
+            tokio::task::spawn_local(tend(worker.clone(), swept));
             move |accepted, drain| connection::serve(worker.clone(), accepted, drain)
         };
-        worker::start(format!("data-{index}"), sockets, connections.clone(), stop.clone(), make)
+        worker::start(format!("data-{index}"), sockets, connections.clone(), stop.clone(), answerer, make)
     };
-    (0..count).map(start).collect()
+    answerers.into_iter().enumerate().map(start).collect()
 }

@@ -11,6 +11,7 @@ pub mod output;
 pub mod progress;
 pub mod refresh;
 pub mod serve;
+pub mod service;
 pub mod settings;
 pub mod status;
 
@@ -41,6 +42,9 @@ enum Verb {
     Check(check::Check),
     /// Make an authority and a server certificate, to try TLS with.
     Certs(certs::Certs),
+    /// Print units for systemd, which run the relay as a service.
+    #[command(subcommand)]
+    Service(service::unit::Service),
     /// Write a tree in ActiveUpdate's grammar for tests, or publish the next release into one.
     Fixture(fixture::Fixture),
 }
@@ -80,6 +84,7 @@ pub fn run() -> ExitCode {
         Verb::Status(command) => command.run(),
         Verb::Check(command) => command.run(),
         Verb::Certs(command) => command.run(),
+        Verb::Service(command) => command.run(),
         Verb::Fixture(command) => command.run(),
     };
     match done {

@@ -12,17 +12,19 @@ use indicatif::MultiProgress;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info, warn};
 
-use crate::app::Relay;
 use crate::app::handle::RelayHandle;
+use crate::app::{Relay, worker_count};
 use crate::cli::logging::Logging;
 use crate::cli::output::print;
 use crate::cli::progress::{Lines, Work};
+use crate::cli::service::notify::Notifier;
+use crate::cli::service::{files, sockets};
 use crate::cli::{Failed, settings};
 use crate::config::settings::{Listen, Settings};
 use crate::relay::tree::Tree;
 
-/// Between two looks at how many lines of the log were lost.
-const COUNT_LOST_EVERY: Duration = Duration::from_secs(5);
+/// Between two looks at how many lines of the log were lost, and at what the service manager shows of the trees.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 /// Runs the relay.
 #[derive(Debug, Args)]
@@ -48,17 +50,29 @@ pub struct Serve {
 impl Serve {
     /// Runs until a signal.
     pub fn run(self) -> Result<(), Failed> {
+        let inherited = sockets::inherited()?;
         let settings = self.settings()?;
         let bars = Arc::new(MultiProgress::new());
         let logging = Logging::start(&settings.log, &bars);
+        files::raise_limit(settings.limits.connections_max, worker_count(&settings));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         // Signals are caught before anything is to be lost by them.
         let mut signals = runtime.block_on(async { Signals::catch() })?;
-        let relay = Relay::start(settings)?;
+        let relay = Relay::start_on(settings, &inherited)?;
+        // The workers have their own handles: with these the sockets would stay open while the relay stops.
+        drop(inherited);
         greet(&relay, &self);
+        // Ready is who listens, not who has a generation: a first one takes hours over a thin line, or for as long as the
+        // upstream is down, and the manager would end a relay that does what it should. `/readyz` and the status line say it.
+        let notifier = Arc::new(Notifier::from_environment());
+        notifier.ready(&served(&relay.trees()));
+        if let Some(watchdog) = notifier.watchdog() {
+            let notifier = notifier.clone();
+            relay.watch(watchdog / 2, move || notifier.alive());
+        }
         runtime.block_on(async {
             let shown = tokio::spawn(show_refreshes(relay.trees(), bars));
-            let ended = self.until_signal(relay, &logging, &mut signals).await;
+            let ended = self.until_signal(relay, &logging, &notifier, &mut signals).await;
             shown.abort();
             ended
         })
@@ -85,19 +99,33 @@ impl Serve {
         &self,
         mut relay: RelayHandle,
         logging: &Logging,
+        notifier: &Notifier,
         signals: &mut Signals,
     ) -> Result<(), Failed> {
         let tally = relay.tally().unwrap_or_default();
-        let mut look = tokio::time::interval(COUNT_LOST_EVERY);
+        let mut status = String::new();
+        let mut look = tokio::time::interval(LOOK_EVERY);
         loop {
             tokio::select! {
                 caught = signals.next() => match caught {
-                    Caught::Reload => self.reload(&mut relay, logging),
+                    Caught::Reload => {
+                        notifier.reloading();
+                        self.reload(&mut relay, logging);
+                        notifier.ready(&served(&relay.trees()));
+                    }
                     Caught::Stop => break,
                 },
-                _ = look.tick() => logging.count_lost(&tally),
+                _ = look.tick() => {
+                    logging.count_lost(&tally);
+                    let now = served(&relay.trees());
+                    if now != status {
+                        notifier.status(&now);
+                        status = now;
+                    }
+                }
             }
         }
+        notifier.stopping();
         info!("stopping: transfers under way may end; a second signal cuts them");
         let stopper = relay.stopper();
         let mut ending = std::pin::pin!(relay.shutdown());
@@ -131,6 +159,15 @@ impl Serve {
             Err(Failed(reason)) => error!(%reason, "the settings are wrong: those before stay in force"),
         }
     }
+}
+
+/// A line on what is served.
+fn served(trees: &[Arc<Tree>]) -> String {
+    let tree = |tree: &Arc<Tree>| match tree.snapshot() {
+        Some(snapshot) => format!("{}: generation {}", tree.name, snapshot.current().generation.number()),
+        None => format!("{}: no generation yet", tree.name),
+    };
+    trees.iter().map(tree).collect::<Vec<_>>().join("; ")
 }
 
 /// Says what was started, and what to try.

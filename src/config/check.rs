@@ -242,6 +242,7 @@ fn fill(mut section: Section<'_>) -> FillSettings {
         first_byte: section.seconds("first_byte_secs").unwrap_or(default.first_byte),
         silence: section.seconds("silence_secs").unwrap_or(default.silence),
         attempts: section.number("attempts").unwrap_or(default.attempts),
+        wait: section.seconds("wait_secs").unwrap_or(default.wait),
         at_once,
         // A lower `at_once` alone lowers the default of this too.
         prefetch_at_once: section.number("prefetch_at_once").unwrap_or(default.prefetch_at_once.min(at_once)),

@@ -238,10 +238,13 @@ pub struct FillSettings {
     /// Tries in a row that bring under 64 KiB each, the first counted. Default 6: with growing pauses, a few
     /// minutes.
     pub attempts: u32,
+    /// How long an agent waits for the first byte of a file that is being fetched, before it is told to come back; the
+    /// fetch goes on. Default 60: agents give up after 120.
+    pub wait: Duration,
     /// Fills at a time. Default 32: enough to fill a line with small files, no burden for an upstream.
     pub at_once: usize,
     /// How many of those may be prefetch; not over `at_once`. Default 4, or
-    /// `at_once` where that is less: agents that wait come first.
+    /// `at_once` where that is less: it leaves room for agents that wait.
     pub prefetch_at_once: usize,
 }
 
@@ -353,6 +356,7 @@ impl Default for FillSettings {
             first_byte: Duration::from_secs(30),
             silence: Duration::from_secs(30),
             attempts: 6,
+            wait: Duration::from_mins(1),
             at_once: 32,
             prefetch_at_once: 4,
         }

@@ -371,6 +371,12 @@ pub const TABLE: &[Row] = &[
         reason: "tries without a byte gained: with growing pauses, a few minutes",
     },
     Row {
+        key: "fill.wait_secs",
+        default: Preset::Toml("60"),
+        allowed: Allowed::Number(1, 600),
+        reason: "an agent is told to come back before it gives up (120); the fetch goes on",
+    },
+    Row {
         key: "fill.at_once",
         default: Preset::Toml("32"),
         allowed: Allowed::Number(1, 1024),
@@ -380,7 +386,7 @@ pub const TABLE: &[Row] = &[
         key: "fill.prefetch_at_once",
         default: Preset::Toml("4"),
         allowed: Allowed::Number(1, 1024),
-        reason: "agents that wait come first; not over `at_once`, which lowers the default too",
+        reason: "leaves room for agents that wait; not over `at_once`, which lowers the default too",
     },
     Row {
         key: "upstream.connect_secs",

@@ -70,7 +70,7 @@ async fn manifest(
     if request.method == Method::GET {
         tree.pins.set(agent.ip(), current.generation.number(), now_secs(tree));
     }
-    let representation = serve::manifest(permit, current);
+    let representation = serve::manifest(permit, current)?;
     let (mut response, outcome) = answer(request, tree, representation, MANIFEST_TYPE, live, shelf).await?;
     let headers = response.headers_mut();
     headers.insert(header::CACHE_CONTROL, FOR_THIS_MOMENT);
@@ -96,9 +96,9 @@ async fn file(
     if snapshot.is_none() {
         return Err(Failure::NotReady);
     }
-    let entry = &listed.ok_or(Failure::NotFound)?.entry;
-    let representation = serve::file(permit, tree, entry).await?;
-    let of_a_generation = entry.identity().generation.is_some();
+    let listed = listed.ok_or(Failure::NotFound)?;
+    let representation = serve::file(permit, tree, listed).await?;
+    let of_a_generation = listed.entry.identity().generation.is_some();
     let (mut response, outcome) = answer(request, tree, representation, PACKAGE_TYPE, live, shelf).await?;
     let kept = if of_a_generation { FOR_THIS_MOMENT } else { FOR_THIS_AGENT };
     response.headers_mut().insert(header::CACHE_CONTROL, kept);

@@ -102,7 +102,8 @@ impl Drop for Record {
             outcome => outcome,
         };
         self.tally.request(outcome);
-        if self.access == AccessLog::Off {
+        // A refusal is told whatever else is (R11.2).
+        if self.access == AccessLog::Off && outcome != Outcome::Refused {
             return;
         }
         let took = self.clock.monotonic().saturating_sub(self.started);

@@ -75,7 +75,8 @@ impl Failure {
             Self::OtherServer => StatusCode::MISDIRECTED_REQUEST,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
             Self::NotFound | Self::Serve(ServeError::Absent) => StatusCode::NOT_FOUND,
-            Self::Refused(_) => StatusCode::FORBIDDEN,
+            Self::Refused(_) | Self::Serve(ServeError::Permit) => StatusCode::FORBIDDEN,
+            Self::Serve(ServeError::Late) => StatusCode::GATEWAY_TIMEOUT,
             Self::Precondition => StatusCode::PRECONDITION_FAILED,
             Self::Range(_) => StatusCode::RANGE_NOT_SATISFIABLE,
             Self::NotReady | Self::Serve(ServeError::Moved) => StatusCode::SERVICE_UNAVAILABLE,
@@ -133,7 +134,7 @@ pub fn failure(failure: &Failure) -> Response<Body> {
         }
         _ => {}
     }
-    if status == StatusCode::SERVICE_UNAVAILABLE {
+    if matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT) {
         headers.insert(RETRY_AFTER, RETRY_SECS);
     }
     if matches!(failure, Failure::RequestBody | Failure::Host | Failure::Method) {

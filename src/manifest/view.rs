@@ -294,6 +294,23 @@ mod tests {
         path.bytes().fold(7u8, |hash, byte| hash.wrapping_mul(31).wrapping_add(byte)) < chance
     }
 
+    #[test]
+    fn views_of_the_fuzz_corpus_name_what_is_seen() {
+        let corpus = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/corpus/manifest");
+        let mut read = 0;
+        for file in std::fs::read_dir(corpus).unwrap() {
+            let bytes = std::fs::read(file.unwrap().path()).unwrap();
+            let Ok(manifest) = Manifest::read(bytes.into(), &Catalogue::builtin()) else { continue };
+            read += 1;
+            for (most, chance) in
+                Class::ALL.into_iter().flat_map(|most| [(most, 0), (most, 128), (most, 255)])
+            {
+                view_names_what_is_seen(&manifest, most, |path| gone(path, chance));
+            }
+        }
+        assert!(read > 1, "{read} of the corpus are manifests");
+    }
+
     proptest! {
         #[test]
         fn a_manifest_lists_what_was_planned(plan in plan()) {

@@ -40,6 +40,9 @@ pub enum ListenError {
     /// Ports below 1024 need a privilege.
     #[error("cannot listen on {0}: the port needs the privilege to bind ports below 1024")]
     Privileged(SocketAddr),
+    /// A socket that the relay was given.
+    #[error("a socket that was passed to the relay cannot be used: {0}")]
+    Given(String),
     /// Anything else.
     #[error("cannot listen on {0}: {1}")]
     Other(SocketAddr, io::Error),

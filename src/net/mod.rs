@@ -4,8 +4,10 @@
 
 pub mod ahead;
 pub mod certificate;
+pub mod inherited;
 pub mod listen;
 pub mod proxy_header;
+pub mod pulse;
 pub mod stall;
 pub mod tls;
 pub mod worker;

@@ -17,6 +17,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{error, warn};
 
 use crate::net::listen::Transport;
+use crate::net::pulse::Answerer;
 
 /// How long accepting rests when the system has no room for another connection.
 const REST: Duration = Duration::from_millis(50);
@@ -47,6 +48,7 @@ pub fn start<M, S, F>(
     listeners: Vec<(TcpListener, Transport)>,
     connections: Arc<Semaphore>,
     stop: Stop,
+    answerer: Answerer,
     make: M,
 ) -> io::Result<JoinHandle<()>>
 where
@@ -57,7 +59,11 @@ where
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     std::thread::Builder::new().name(name).spawn(move || {
         let local = LocalSet::new();
-        local.block_on(&runtime, run(listeners, connections, stop, make()));
+        // Made within the set, so that it may spawn tasks of the worker; they end with the thread.
+        local.block_on(&runtime, async move {
+            tokio::task::spawn_local(answerer.answer());
+            run(listeners, connections, stop, make()).await;
+        });
         // Reads from the disk that are under way need not be waited for.
         drop(local);
         runtime.shutdown_background();

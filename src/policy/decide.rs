@@ -37,12 +37,14 @@ pub enum Ask {
 #[derive(Debug)]
 pub struct Permit {
     scope: Scope,
+    ask: Ask,
 }
 
 impl Permit {
-    /// Spends the permit; gives the scope whose view of the manifest it permits.
-    pub fn spend(self) -> Scope {
-        self.scope
+    /// Spends the permit on what it was given for; gives the scope that allowed it. `None` where it was given for
+    /// something else.
+    pub fn spend(self, ask: Ask) -> Option<Scope> {
+        (self.ask == ask).then_some(self.scope)
     }
 }
 
@@ -78,7 +80,7 @@ impl Policy {
             Ask::Component(class) => scope.sees(class),
             Ask::Unlisted => scope == Scope::All,
         };
-        if sees { Ok(Permit { scope }) } else { Err(Refusal::OutsideScope(scope)) }
+        if sees { Ok(Permit { scope, ask }) } else { Err(Refusal::OutsideScope(scope)) }
     }
 
     fn scope(&self, address: IpAddr) -> Result<Scope, Refusal> {
@@ -108,7 +110,8 @@ mod tests {
     }
 
     fn scope(policy: &Policy, address: &str) -> Result<Scope, Refusal> {
-        policy.decide(address.parse().unwrap(), Ask::Manifest).map(Permit::spend)
+        let permit = policy.decide(address.parse().unwrap(), Ask::Manifest)?;
+        Ok(permit.spend(Ask::Manifest).unwrap())
     }
 
     #[test]

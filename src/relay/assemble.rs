@@ -7,6 +7,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use tracing::warn;
@@ -23,6 +24,9 @@ use crate::relay::refresh::RefreshError;
 use crate::relay::tree::{Tree, shared};
 use crate::store::generations::{Head, Held, Record};
 use crate::upstream::{Answer, Head as OriginHead, Part, Request, Upstream, UpstreamError};
+
+/// The pause before a head is asked for again; it doubles.
+const PROBE_PAUSE: Duration = Duration::from_millis(200);
 
 /// Fetches what a manifest names and gives the generation, ready to be published.
 pub(super) async fn assemble(
@@ -92,7 +96,9 @@ async fn signatures(tree: &Arc<Tree>, head: &Head, manifest: &Manifest) -> Resul
     let begun = tree.work().pending.clone();
     let prior = |path: &TreePath| {
         let pending = begun.as_ref().and_then(|begun| begun.listed(path));
-        let before = older.iter().rev().filter_map(|generation| generation.listed(path));
+        // Another origin may give the same tag to other bytes.
+        let same = older.iter().rev().filter(|generation| generation.head().origin == head.origin);
+        let before = same.filter_map(|generation| generation.listed(path));
         pending.into_iter().chain(before).find_map(|listed| prior_of(&listed.entry))
     };
     // New entries even for a manifest that was tried before: its signatures may have come after it.
@@ -187,12 +193,27 @@ async fn fetch(tree: &Arc<Tree>, entry: &Arc<Entry>) -> Result<(), Arc<FillError
     }
 }
 
+/// The head of an entry, asked for again where the error may pass, as a fill does.
+async fn patient_head(tree: &Arc<Tree>, entry: &Arc<Entry>) -> Result<Validator, Arc<FillError>> {
+    let mut tries = 1..tree.resources.fill_attempts();
+    let mut pause = PROBE_PAUSE;
+    loop {
+        match ask_head(tree, entry).await {
+            Err(error) if !error.is_lasting() && tries.next().is_some() => {
+                tokio::time::sleep(pause.mul_f64(rand::random_range(0.5..=1.0))).await;
+                pause *= 2;
+            }
+            asked => return asked,
+        }
+    }
+}
+
 /// Asks for the head of an entry that is not held: that it is there, how long it is, and what its state is.
 async fn probe(tree: &Arc<Tree>, entry: &Arc<Entry>) -> Result<(), Arc<FillError>> {
     if entry.held().is_some() {
         return Ok(());
     }
-    let validator = ask_head(tree, entry).await?;
+    let validator = patient_head(tree, entry).await?;
     // What a fill has seen meanwhile is newer.
     let filling = entry.filling();
     if !matches!(*filling, Filling::Running(_)) {

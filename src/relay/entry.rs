@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime};
 use arc_swap::{ArcSwap, Guard};
 use hyper::header::HeaderValue;
 
+use crate::base::blob::BlobId;
 use crate::base::path::TreePath;
 use crate::base::tree::{GenerationNumber, TreeName};
 use crate::base::validator::Validator;
@@ -163,6 +164,14 @@ impl Entry {
             State::Seen(stamp) | State::Held(_, stamp) => Some(stamp.clone()),
             State::Listed | State::Absent => None,
         }
+    }
+
+    /// What names it in the staging folder; nothing for a signature, which is not worth going on with.
+    pub fn staging_key(&self) -> Option<BlobId> {
+        let Identity { tree, path, role, version, size, .. } = &self.identity;
+        let size = (*size)?.to_string();
+        let parts = [tree.as_str(), path.as_str(), role.name(), version, &size];
+        Some(BlobId::of(parts.join("\n").as_bytes()))
     }
 
     /// How many bytes it has, if that is known.

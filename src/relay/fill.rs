@@ -16,8 +16,8 @@ use tracing::{debug, warn};
 
 use crate::base::intervals::Intervals;
 use crate::base::range::ByteRange;
+use crate::relay::attempts::Attempts;
 use crate::relay::entry::{Entry, Filling};
-use crate::relay::run::Run;
 use crate::relay::tree::Tree;
 use crate::store::blobs::BlobName;
 use crate::store::staging::CommitError;
@@ -108,7 +108,9 @@ impl Fill {
 
     /// Tells readers that bytes are there.
     pub(super) fn note_written(&self, range: ByteRange) {
-        self.progress.send_modify(|progress| progress.written.insert(range));
+        if !range.is_empty() {
+            self.progress.send_modify(|progress| progress.written.insert(range));
+        }
     }
 
     /// A view of how far it is that can wait for more.
@@ -188,11 +190,19 @@ impl Tree {
         let _now = self.resources.tally.fills_now.hold();
         self.resources.tally.fills_begun.one();
         debug!(tree = %self.name, path = %entry.path(), "fill begins");
-        let mut run = Run::new(self.clone(), entry.clone()).await?;
+        let mut attempts = Attempts::new(self.clone(), entry.clone()).await?;
         // Nobody reads the file before bytes are written, and it is set but once.
-        let _ = fill.file.set(run.staged()?.file().clone());
-        let fetched = run.attempts(fill).await?;
-        run.commit(fetched).await
+        let _ = fill.file.set(attempts.staged()?.file().clone());
+        match attempts.fetch(fill).await {
+            Ok(fetched) => attempts.commit(fetched).await,
+            Err(error) => {
+                // What a passing error left may be gone on with; a full disk wants its room back.
+                if !matches!(&error, FillError::Upstream(passing) if passing.is_passing()) {
+                    attempts.discard().await;
+                }
+                Err(error)
+            }
+        }
     }
 
     /// The entry's state is set before the fill is taken away, so that nobody starts a second one in between.

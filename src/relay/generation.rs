@@ -3,7 +3,7 @@
 //! Invariant: every listing of the manifest has an entry, and so has each listing's signature; `server.ini` and
 //! `ini_xml.zip` have none.
 
-use std::collections::{HashMap, HashSet, hash_map};
+use std::collections::{BTreeSet, HashMap, HashSet, hash_map};
 use std::io;
 use std::sync::Arc;
 
@@ -223,6 +223,12 @@ impl Generation {
     /// All files that it names, in no order.
     pub fn files(&self) -> impl Iterator<Item = &Listed> {
         self.files.values()
+    }
+
+    /// The files that the upstream does not have.
+    pub fn absent(&self) -> BTreeSet<&TreePath> {
+        let absent = self.files().filter(|listed| matches!(**listed.entry.state(), State::Absent));
+        absent.map(|listed| listed.entry.path()).collect()
     }
 
     /// How many increments the upstream does not have: they are withheld from its views.

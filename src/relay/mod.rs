@@ -9,6 +9,7 @@
 //! stored or can be fetched from the current upstream.
 
 pub mod assemble;
+mod attempts;
 pub mod content;
 pub mod entry;
 pub mod fill;
@@ -18,7 +19,6 @@ pub mod live;
 pub mod pins;
 pub mod refresh;
 pub mod resources;
-mod run;
 pub mod serve;
 pub mod shelf;
 pub mod snapshot;

@@ -21,8 +21,9 @@ use crate::base::validator::Validator;
 use crate::manifest::catalogue::Catalogue;
 use crate::manifest::server_ini::{Manifest, ManifestError};
 use crate::relay::assemble::{anything_appeared, assemble, record};
+use crate::relay::entry::{Role, State};
 use crate::relay::fill::FillError;
-use crate::relay::generation::Generation;
+use crate::relay::generation::{Generation, Listed};
 use crate::relay::tree::{Tree, catalogue};
 use crate::store::generations::Head;
 use crate::upstream::{Answer, Part, Request, Upstream, UpstreamError};
@@ -88,6 +89,12 @@ pub enum RefreshError {
         origin: String,
         /// What is wrong with it.
         error: ManifestError,
+    },
+    /// An origin has what another gave before.
+    #[error("{origin}{MANIFEST}: it is an older one: the origin lags behind", origin = with_slash(.origin))]
+    Lagging {
+        /// The origin.
+        origin: String,
     },
     /// A package that the manifest names is not there: the generation is refused.
     #[error("the manifest names {0}, which the upstream does not have: the generation is refused")]
@@ -194,11 +201,11 @@ async fn refresh(tree: &Arc<Tree>) -> Result<Option<GenerationNumber>, RefreshEr
     let current = tree.snapshot().map(|snapshot| snapshot.current().generation.clone());
     let mut taken = take_any(tree, &upstream, current.as_deref()).await?;
     tree.prefer_origin(taken.origin);
-    if let Some(current) = current.filter(|current| *current.manifest().bytes() == taken.bytes) {
+    if let Some(current) = current.as_ref().filter(|current| *current.manifest().bytes() == taken.bytes) {
         tree.confirm();
         if tree.is_doubted() {
             warn!(tree = %tree.name, "what the current generation names is not all there: it is made again");
-        } else if anything_appeared(tree, &current).await {
+        } else if anything_appeared(tree, current).await {
             info!(tree = %tree.name, "files that were missing at the upstream are there now");
         } else {
             return Ok(None);
@@ -216,6 +223,11 @@ async fn refresh(tree: &Arc<Tree>) -> Result<Option<GenerationNumber>, RefreshEr
             validator: taken.validator.clone(),
         };
         let candidate = assemble(tree, head.clone(), manifest).await?;
+        if current.as_ref().is_some_and(|current| is_same(current, &candidate)) {
+            tree.forget_candidate();
+            tree.confirm();
+            return Ok(None);
+        }
         match take(&upstream, taken.origin, Some((&head, &taken.bytes))).await {
             Ok(now) if now.bytes != taken.bytes => {
                 info!(tree = %tree.name, "the manifest changed while its files were fetched: starting over");
@@ -236,6 +248,18 @@ async fn refresh(tree: &Arc<Tree>) -> Result<Option<GenerationNumber>, RefreshEr
     Err(RefreshError::Restless)
 }
 
+/// Whether a candidate would show nothing that the current generation does not: packages they share, signatures the
+/// current one must know.
+fn is_same(current: &Generation, candidate: &Generation) -> bool {
+    let known = |listed: &Listed| {
+        let entry = &listed.entry;
+        entry.identity().role != Role::Signature || matches!(**entry.state(), State::Held(..) | State::Absent)
+    };
+    current.manifest().bytes() == candidate.manifest().bytes()
+        && current.absent() == candidate.absent()
+        && current.files().all(known)
+}
+
 /// Asks the origins in their order for a manifest that is one.
 async fn take_any(
     tree: &Tree,
@@ -246,7 +270,11 @@ async fn take_any(
     for origin in 0..upstream.origins() {
         let name = upstream.origin_name(origin);
         let known = current.map(|current| (current.head(), current.manifest().bytes()));
-        let error = match take(upstream, origin, known).await {
+        let error = match patient_take(upstream, origin, known).await {
+            // One that lags behind is no news: the fleet would go back and forth.
+            Ok(taken) if origin > 0 && tree.showed_before(&taken.bytes) => {
+                RefreshError::Lagging { origin: name }
+            }
             Ok(taken) if known.is_some_and(|(_, bytes)| *bytes == taken.bytes) => return Ok(taken),
             Ok(taken) => match read(tree, &taken, &name).await {
                 Ok(_) => return Ok(taken),
@@ -260,6 +288,21 @@ async fn take_any(
         failed = Some(error);
     }
     Err(failed.expect("an upstream has at least one origin"))
+}
+
+/// Takes the manifest of one origin, with another try where the error may pass: the next origin may lag behind.
+async fn patient_take(
+    upstream: &Upstream,
+    origin: usize,
+    known: Option<(&Head, &Bytes)>,
+) -> Result<Taken, UpstreamError> {
+    match take(upstream, origin, known).await {
+        Err(error) if error.is_passing() && upstream.origins() > 1 => {
+            tokio::time::sleep(jittered(GAP, 50)).await;
+            take(upstream, origin, known).await
+        }
+        taken => taken,
+    }
 }
 
 /// Takes the manifest of one origin, where it is not the known one still.

@@ -1,10 +1,11 @@
 //! What all trees of a relay share: the store, the runtime, the clock, and the bounds of fetching.
 
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, RwLock};
+use std::time::Duration;
 
 use tokio::runtime::Handle;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -31,18 +32,27 @@ pub struct Resources {
     pub fill_slots: Semaphore,
     /// How often a fill asks again before it fails.
     pub fill_attempts: AtomicU32,
+    /// How long an agent waits for a fill's first byte, in milliseconds.
+    pub fill_wait_ms: AtomicU64,
     /// Files that a refresh fetches at once.
     pub prefetch_at_once: AtomicUsize,
     /// Held for reading from a blob's commit until a journal names it, for writing while unnamed blobs are removed.
     pub naming: RwLock<()>,
     /// Wakes the sweep: a generation was dropped.
     pub sweep_wanted: Notify,
+    /// Counts sweeps: whoever holds blobs open lets those go that were removed.
+    pub swept: watch::Sender<u64>,
 }
 
 impl Resources {
     /// How often a fill asks again before it fails.
     pub fn fill_attempts(&self) -> u32 {
         self.fill_attempts.load(Ordering::Relaxed)
+    }
+
+    /// How long an agent waits for a fill's first byte.
+    pub fn fill_wait(&self) -> Duration {
+        Duration::from_millis(self.fill_wait_ms.load(Ordering::Relaxed))
     }
 
     /// Files that a refresh fetches at once.

@@ -14,11 +14,12 @@ use tracing::warn;
 
 use crate::base::limits::SMALL_BLOB_BYTES_MAX;
 use crate::base::tally::Outcome;
-use crate::policy::decide::Permit;
+use crate::policy::decide::{Ask, Permit};
 use crate::relay::content::Content;
 use crate::relay::entry::{Entry, Stamp, State};
 use crate::relay::fill::FillError;
 use crate::relay::follow::Follower;
+use crate::relay::generation::Listed;
 use crate::relay::shelf::Shelf;
 use crate::relay::snapshot::Published;
 use crate::relay::tree::Tree;
@@ -54,6 +55,12 @@ pub enum ServeError {
     /// The file changed at the upstream since its head was described: describe it again.
     #[error("the file changed at the upstream")]
     Moved,
+    /// The permit was given for something else.
+    #[error("the permit was given for something else")]
+    Permit,
+    /// The fill has no first byte yet; it goes on.
+    #[error("the file is being fetched, and no byte of it came in time")]
+    Late,
     /// The fill failed before its first byte.
     #[error("{0}")]
     Fill(Arc<FillError>),
@@ -63,24 +70,25 @@ pub enum ServeError {
 }
 
 /// The manifest that the permit's scope sees.
-pub fn manifest(permit: Permit, published: &Published) -> Representation {
-    let view = published.view(permit.spend());
-    Representation {
+pub fn manifest(permit: Permit, published: &Published) -> Result<Representation, ServeError> {
+    let scope = permit.spend(Ask::Manifest).ok_or(ServeError::Permit)?;
+    let view = published.view(scope);
+    Ok(Representation {
         size: view.bytes.len() as u64,
         etag: view.etag.clone(),
         last_modified: None,
         outcome: Outcome::Hit,
         body: Body::Bytes(view.bytes.clone()),
-    }
+    })
 }
 
 /// A package, increment or signature. Waits for the upstream's head where it is not known yet.
 pub async fn file(
     permit: Permit,
     tree: &Arc<Tree>,
-    entry: &Arc<Entry>,
+    Listed { class, entry }: &Listed,
 ) -> Result<Representation, ServeError> {
-    permit.spend();
+    permit.spend(Ask::Component(*class)).ok_or(ServeError::Permit)?;
     tree.note_used(entry);
     loop {
         let known = match &**entry.state() {
@@ -95,16 +103,16 @@ pub async fn file(
         }
         let Some(fill) = tree.fill(entry) else { continue };
         match entry.size() {
-            Some(_) => fill.begun().await.map_err(ServeError::Fill)?,
+            Some(_) => in_time(tree, fill.begun()).await?,
             // A signature whose blob was lost: how long it is shows at the end.
-            None => fill.finished().await.map(|_| ()).map_err(ServeError::Fill)?,
+            None => in_time(tree, fill.finished()).await.map(|_| ())?,
         }
     }
 }
 
 impl Representation {
     /// Opens the bytes. A file that is not held is being filled from here on.
-    pub async fn open(self, at_hand: &Shelf) -> Result<Content, ServeError> {
+    pub async fn open(self, shelf: &Shelf) -> Result<Content, ServeError> {
         let (tree, entry) = match self.body {
             Body::Bytes(bytes) => return Ok(Content::Bytes(bytes)),
             Body::Entry(tree, entry) => (tree, entry),
@@ -112,12 +120,12 @@ impl Representation {
         let content = loop {
             let state = entry.state().clone();
             if let State::Held(blob, _) = *state {
-                if let Some(content) = at_hand.find(blob) {
+                if let Some(content) = shelf.find(blob) {
                     break content;
                 }
                 match read(&tree.resources.store, blob).await? {
                     Some(content) => {
-                        at_hand.put(blob, &content);
+                        shelf.put(blob, &content);
                         break content;
                     }
                     None => {
@@ -128,7 +136,7 @@ impl Representation {
             }
             if let Some(fill) = tree.fill(&entry) {
                 // The head is sent when the upstream's is known, so that an agent gets a status for what fails before.
-                fill.begun().await.map_err(ServeError::Fill)?;
+                in_time(&tree, fill.begun()).await?;
                 if entry.held().is_none() {
                     break Content::Fill(Follower::new(fill));
                 }
@@ -140,6 +148,15 @@ impl Representation {
             _ => Err(ServeError::Moved),
         }
     }
+}
+
+/// Waits for a fill as long as an agent does; the fill goes on.
+async fn in_time<T>(
+    tree: &Tree,
+    fill: impl Future<Output = Result<T, Arc<FillError>>>,
+) -> Result<T, ServeError> {
+    let waited = tokio::time::timeout(tree.resources.fill_wait(), fill).await;
+    waited.map_err(|_| ServeError::Late)?.map_err(ServeError::Fill)
 }
 
 /// Opens a blob, and reads it where it is small. Elsewhere than on the caller's thread: the disk may be slow.

@@ -58,6 +58,15 @@ impl Shelf {
         }
     }
 
+    /// Lets open blobs go that were removed: the disk frees their bytes only then.
+    pub fn let_removed_go(&self) {
+        let mut open = self.open.borrow_mut();
+        let removed: Vec<_> = open.iter().filter(|(_, blob)| blob.is_removed()).map(|(id, _)| *id).collect();
+        for id in removed {
+            open.pop(&id);
+        }
+    }
+
     fn put_small(&self, id: BlobId, bytes: Bytes) {
         let mut small = self.small.borrow_mut();
         let mut total = self.small_bytes.get() + bytes.len();

@@ -28,6 +28,7 @@ pub async fn run(resources: Arc<Resources>, trees: Vec<Arc<Tree>>) {
                 Ok(freed) => info!(bytes = freed, "blobs that no kept generation names are removed"),
                 Err(error) => warn!(%error, "blobs that no kept generation names could not all be removed"),
             }
+            resources.swept.send_modify(|count| *count += 1);
         });
         // A sweep that died is tried again with the next one.
         let _ = swept.await;

@@ -76,6 +76,15 @@ impl Tree {
         }
         let candidate =
             stored.next.and_then(|found| load(&name, found, &catalogue, &generations, &resources.store));
+        let kept = settings.keep_generations.max(1).min(generations.len());
+        let dropped = generations.drain(..generations.len() - kept).next_back();
+        if let Some(last) = dropped
+            && let Err(error) = resources.store.remove_generations(&name, last.number())
+        {
+            warn!(tree = %name, %error, "old generations could not all be removed");
+        }
+        // Blobs of what was dropped, now or by a relay that did not come to sweep.
+        resources.sweep_wanted.notify_one();
         let published = generations
             .into_iter()
             .rev()
@@ -119,19 +128,34 @@ impl Tree {
     }
 
     /// Takes new settings: classes and views are made anew, generations beyond the kept ones go, and the next refresh
-    /// asks the new upstream. Blocks for as long as the manifests take to read.
-    pub fn reload(&self, settings: TreeSettings, upstream: Upstream) {
+    /// asks the new upstream, if there is one. Blocks for as long as the manifests take to read.
+    pub fn reload(&self, settings: TreeSettings, upstream: Option<Upstream>) {
         let settings = Arc::new(settings);
         let work = self.work();
         self.settings.store(settings.clone());
-        self.upstream.store(Arc::new(upstream));
-        self.preferred_origin.store(0, Ordering::Relaxed);
+        if let Some(upstream) = upstream {
+            self.upstream.store(Arc::new(upstream));
+            self.preferred_origin.store(0, Ordering::Relaxed);
+        }
         let snapshot = self.snapshot();
         let published = snapshot.iter().flat_map(|snapshot| snapshot.published());
         let dropped = self.show(&settings, published.map(|published| published.generation.clone()).collect());
         drop(work);
         self.remove(&dropped);
         self.refresh_wanted();
+    }
+
+    /// Forgets a candidate that would show nothing new.
+    pub(super) fn forget_candidate(&self) {
+        *self.work() = Work::default();
+        self.doubted.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether a manifest is that of a kept generation older than the current one.
+    pub(super) fn showed_before(&self, manifest: &[u8]) -> bool {
+        let snapshot = self.snapshot();
+        let older = snapshot.iter().flat_map(|snapshot| snapshot.published()).skip(1);
+        older.into_iter().any(|older| older.generation.manifest().bytes() == manifest)
     }
 
     /// Asks for a refresh soon.

@@ -71,6 +71,11 @@ impl OpenBlob {
         self.file.metadata().is_ok_and(|now| now.nlink() > 0 && now.len() == self.size)
     }
 
+    /// Whether its name is gone.
+    pub fn is_removed(&self) -> bool {
+        self.file.metadata().is_ok_and(|metadata| metadata.nlink() == 0)
+    }
+
     /// How many bytes.
     pub fn size(&self) -> u64 {
         self.size

@@ -66,14 +66,6 @@ pub fn remove_folder_if_there(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Removes every file in a folder.
-pub fn empty_folder(path: &Path) -> io::Result<()> {
-    for entry in fs::read_dir(path)? {
-        remove_if_there(&entry?.path())?;
-    }
-    Ok(())
-}
-
 fn parent(path: &Path) -> io::Result<&Path> {
     path.parent().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "a path without a folder"))
 }

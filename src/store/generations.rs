@@ -10,7 +10,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use tracing::{error, warn};
+use tracing::{error, info, warn};
 
 use crate::base::blob::BlobId;
 use crate::base::path::TreePath;
@@ -168,6 +168,9 @@ impl Store {
             match read_generation(&path, number) {
                 Ok(found) if published => stored.published.push(found),
                 Ok(found) => stored.next = Some(found),
+                Err(reason) if !published => {
+                    info!(%tree, generation = %number, %reason, "an unfinished generation is begun anew");
+                }
                 Err(reason) => {
                     error!(%tree, generation = %number, %reason, "a generation is damaged: left out");
                 }

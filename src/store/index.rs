@@ -4,7 +4,7 @@
 //! made again by listing `blobs/`.
 
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
@@ -47,42 +47,46 @@ pub enum IndexError {
     },
 }
 
+impl IndexError {
+    fn panicked(path: &Path) -> Self {
+        Self::Io { path: path.to_owned(), source: io::Error::other("sled panicked on its files") }
+    }
+}
+
 impl Index {
     /// Opens the index in `path`; where it is missing, damaged or was not closed, makes it again from `blobs`.
     pub fn open(path: &Path, blobs: &Path) -> Result<Self, IndexError> {
-        match Self::try_open(path) {
-            Ok(index) if index.take_closed_mark()? => return Ok(index),
-            Ok(index) => {
-                if index.database.was_recovered() {
-                    info!("the index was not closed: it is made again from the files");
-                }
-                index.blobs.clear()?;
-                index.fill(blobs)?;
-                return Ok(index);
-            }
+        let opened = catch_unwind(|| Self::open_whole(path, blobs));
+        match opened.unwrap_or_else(|_| Err(IndexError::panicked(path))) {
+            Ok(index) => return Ok(index),
             Err(error) => warn!(%error, "the index is damaged: it is made again from the files"),
         }
         disk::remove_folder_if_there(path)
             .map_err(|source| IndexError::Io { path: path.to_owned(), source })?;
-        let index = Self::try_open(path)?;
+        let index = Self::open_database(path)?;
         index.fill(blobs)?;
         Ok(index)
     }
 
-    /// sled may panic on damaged files; that counts as damage.
-    fn try_open(path: &Path) -> Result<Self, IndexError> {
-        let opened = catch_unwind(AssertUnwindSafe(|| {
-            let config =
-                sled::Config::new().path(path).cache_capacity(CACHE_BYTES).flush_every_ms(Some(FLUSH_MS));
-            let database = config.open()?;
-            let blobs = database.open_tree("blobs")?;
-            let used = database.open_tree("used")?;
-            Ok(Self { database, blobs, used })
-        }));
-        opened.unwrap_or_else(|_| {
-            let why = io::Error::other("sled panicked while opening");
-            Err(IndexError::Io { path: path.to_owned(), source: why })
-        })
+    /// Opens what is there and brings it up to the files. sled may panic on damaged ones; that counts as damage.
+    fn open_whole(path: &Path, blobs: &Path) -> Result<Self, IndexError> {
+        let index = Self::open_database(path)?;
+        if !index.take_closed_mark()? {
+            if index.database.was_recovered() {
+                info!("the index was not closed: it is made again from the files");
+            }
+            index.blobs.clear()?;
+            index.fill(blobs)?;
+        }
+        Ok(index)
+    }
+
+    fn open_database(path: &Path) -> Result<Self, IndexError> {
+        let config =
+            sled::Config::new().path(path).cache_capacity(CACHE_BYTES).flush_every_ms(Some(FLUSH_MS));
+        let database = config.open()?;
+        let (blobs, used) = (database.open_tree("blobs")?, database.open_tree("used")?);
+        Ok(Self { database, blobs, used })
     }
 
     /// Whether the index was closed; from here on it counts as not closed until [`Index::close`].

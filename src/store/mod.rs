@@ -4,7 +4,7 @@
 //! data/FORMAT                  the number of this layout; a newer one is refused
 //! data/lock                    held by the one relay that uses the folder; holds its process id
 //! data/blobs/ab/HASH.SIZE      immutable; ab are the first two digits of HASH (BLAKE3), SIZE is in bytes
-//! data/staging/                fills under way; emptied at start
+//! data/staging/                fills under way, and those that a later one can go on from: see `unfinished`
 //! data/trees/TREE/N/           generation N: `manifest` as the upstream sent it, `journal` of what is held
 //! data/trees/TREE/N.next/      a generation that is being fetched and not visible yet
 //! data/index/                  sled: a view of blobs/, rebuilt when it is missing, damaged or was not closed
@@ -19,19 +19,23 @@ pub mod generations;
 pub mod index;
 pub mod journal;
 pub mod staging;
+pub mod unfinished;
 
 use std::fs::File;
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::FlockOperation;
 use thiserror::Error;
+use tracing::warn;
 
 use crate::base::blob::BlobId;
 use crate::store::blobs::{BlobName, OpenBlob};
 use crate::store::index::{Index, IndexError};
 use crate::store::staging::{CommitError, Staged};
+use crate::store::unfinished::{Claim, Keys, Voucher};
 
 /// The layout that this program writes and reads.
 pub const FORMAT: u32 = 1;
@@ -42,6 +46,7 @@ pub struct Store {
     root: PathBuf,
     index: Index,
     staged: AtomicU64,
+    staging_keys: Keys,
     /// Held, never read: the kernel frees the lock with the process.
     _lock: File,
 }
@@ -107,6 +112,7 @@ impl Store {
             return Err(StoreError::NotFolder { path: root.to_owned() });
         }
         disk::create_private_folder(root).map_err(StoreError::io("make folder", root))?;
+        warn_if_open_to_others(root);
         refuse_foreign(root)?;
         let lock = lock(root)?;
         check_format(root)?;
@@ -115,9 +121,15 @@ impl Store {
             disk::create_private_folder(&folder).map_err(StoreError::io("make folder", &folder))?;
         }
         let staging = root.join("staging");
-        disk::empty_folder(&staging).map_err(StoreError::io("empty folder", &staging))?;
+        unfinished::tidy(&staging).map_err(StoreError::io("tidy folder", &staging))?;
         let index = Index::open(&root.join("index"), &root.join("blobs"))?;
-        Ok(Self { root: root.to_owned(), index, staged: AtomicU64::new(0), _lock: lock })
+        Ok(Self {
+            root: root.to_owned(),
+            index,
+            staged: AtomicU64::new(0),
+            staging_keys: Keys::default(),
+            _lock: lock,
+        })
     }
 
     /// The data folder.
@@ -134,6 +146,15 @@ impl Store {
     pub fn stage(&self) -> io::Result<Staged> {
         let number = self.staged.fetch_add(1, Ordering::Relaxed);
         Staged::create(self.root.join("staging").join(format!("{number}.part")))
+    }
+
+    /// A file that bytes of what this key names may be appended to, with those that an earlier fill left and what vouches
+    /// for them. While another fill has the key, it is an empty file as of [`Store::stage`]. Blocks on the disk.
+    pub fn stage_as(&self, key: BlobId) -> io::Result<(Staged, Option<Voucher>)> {
+        match Claim::take(&self.staging_keys, key, &self.root.join("staging")) {
+            Some(claim) => Staged::claimed(claim),
+            None => Ok((self.stage()?, None)),
+        }
     }
 
     /// Makes staged bytes a blob; they must be `size` bytes when that is known. Blocks on the disk.
@@ -175,6 +196,21 @@ impl Store {
 impl Drop for Store {
     fn drop(&mut self) {
         self.close();
+    }
+}
+
+/// A folder that was there keeps the rights that somebody gave it, but not in silence: whoever may write there may change
+/// what agents get, and whoever may read has what only some agents may.
+fn warn_if_open_to_others(root: &Path) {
+    let mode = std::fs::metadata(root).map(|folder| folder.permissions().mode() & 0o7777);
+    if let Ok(mode) = mode
+        && mode & 0o077 != 0
+    {
+        warn!(
+            folder = %root.display(),
+            mode = %format_args!("{mode:04o}"),
+            "the data folder is open to others than its owner: 'chmod 0700' makes it private"
+        );
     }
 }
 

@@ -1,7 +1,7 @@
 //! Bytes that are not a blob yet.
 //!
 //! A fill appends; readers follow through [`Staged::file`]; [`Store::commit`](crate::store::Store::commit) makes the file
-//! a blob. Invariant: what is dropped uncommitted leaves nothing behind.
+//! a blob. Invariant: what is dropped uncommitted leaves nothing behind but bytes that a later fill can go on from.
 
 use std::fs::File;
 use std::io;
@@ -13,15 +13,24 @@ use thiserror::Error;
 use crate::store::blobs::BlobName;
 use crate::store::disk;
 use crate::store::index::IndexError;
+use crate::store::unfinished::{Claim, Resumed, Voucher};
 
 /// A file under way, hashed while it is written.
 #[derive(Debug)]
 pub struct Staged {
     file: Arc<File>,
-    path: PathBuf,
+    place: Place,
     hasher: blake3::Hasher,
-    len: u64,
     committed: bool,
+}
+
+/// Where staged bytes lie, and so whether they may outlive their fill.
+#[derive(Debug)]
+enum Place {
+    /// Under a key: a later fill may go on from the last checkpoint.
+    Keyed(Claim),
+    /// Under a number: gone with their fill.
+    Numbered(PathBuf),
 }
 
 /// Why staged bytes did not become a blob.
@@ -46,7 +55,16 @@ pub enum CommitError {
 impl Staged {
     pub(super) fn create(path: PathBuf) -> io::Result<Self> {
         let file = Arc::new(disk::create_new(&path)?);
-        Ok(Self { file, path, hasher: blake3::Hasher::new(), len: 0, committed: false })
+        Ok(Self { file, place: Place::Numbered(path), hasher: blake3::Hasher::new(), committed: false })
+    }
+
+    /// Goes on from what an earlier fill left under a key, with what vouches for it; else begins there.
+    pub(super) fn claimed(mut claim: Claim) -> io::Result<(Self, Option<Voucher>)> {
+        let (file, hasher, voucher) = match claim.resume()? {
+            Some(Resumed { file, hasher, voucher }) => (file, hasher, Some(voucher)),
+            None => (disk::create_new(claim.part())?, blake3::Hasher::new(), None),
+        };
+        Ok((Self { file: Arc::new(file), place: Place::Keyed(claim), hasher, committed: false }, voucher))
     }
 
     /// The file, for readers: bytes below what was appended never change, and it stays the same file as a blob.
@@ -56,28 +74,45 @@ impl Staged {
 
     /// How many bytes were appended.
     pub fn len(&self) -> u64 {
-        self.len
+        self.hasher.count()
     }
 
     /// Whether nothing was appended.
     pub fn is_empty(&self) -> bool {
-        self.len == 0
+        self.len() == 0
     }
 
     /// Writes bytes at the end. Blocks on the disk.
     pub fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        disk::write_all_at(&self.file, bytes, self.len)?;
+        disk::write_all_at(&self.file, bytes, self.len())?;
         self.hasher.update(bytes);
-        self.len += bytes.len() as u64;
         Ok(())
+    }
+
+    /// Notes what vouches for all that was appended; now and then makes it outlive a crash. Blocks on the disk.
+    pub fn vouch(&mut self, voucher: &Voucher) -> io::Result<()> {
+        match &mut self.place {
+            Place::Keyed(claim) => claim.checkpoint(&self.file, &self.hasher, voucher),
+            Place::Numbered(_) => Ok(()),
+        }
+    }
+
+    /// Lets nobody go on from these bytes: they are of a state of the file that is gone.
+    pub fn discard(mut self) {
+        if let Place::Keyed(claim) = &mut self.place {
+            // What stays behind is compared before it is used, or thrown away when it has waited for too long.
+            let _ = claim.remove();
+        }
     }
 
     /// The one commit: length, sync, rename, sync of the folder. A blob of that name is replaced by the same bytes.
     pub(super) fn commit(mut self, blobs: &Path, expected: Option<u64>) -> Result<BlobName, CommitError> {
-        if let Some(expected) = expected.filter(|expected| *expected != self.len) {
-            return Err(CommitError::Size { staged: self.len, expected });
+        if let Some(expected) = expected.filter(|expected| *expected != self.len()) {
+            let staged = self.len();
+            self.discard();
+            return Err(CommitError::Size { staged, expected });
         }
-        let name = BlobName { id: self.hasher.finalize().into(), size: self.len };
+        let name = BlobName { id: self.hasher.finalize().into(), size: self.len() };
         let path = name.path(blobs);
         let folder = name.folder(blobs);
         if !folder.is_dir() {
@@ -85,17 +120,28 @@ impl Staged {
             disk::sync_folder(blobs)?;
         }
         disk::sync(&self.file)?;
-        disk::rename_synced(&self.path, &path)?;
+        disk::rename_synced(self.path(), &path)?;
         self.committed = true;
+        if let Place::Keyed(claim) = &mut self.place {
+            claim.committed();
+        }
         Ok(name)
+    }
+
+    fn path(&self) -> &Path {
+        match &self.place {
+            Place::Keyed(claim) => claim.part(),
+            Place::Numbered(path) => path,
+        }
     }
 }
 
 impl Drop for Staged {
     fn drop(&mut self) {
-        if !self.committed {
+        let kept = matches!(&self.place, Place::Keyed(claim) if claim.can_resume());
+        if !self.committed && !kept {
             // A file that stays behind is removed at the next start.
-            let _ = disk::remove_if_there(&self.path);
+            let _ = disk::remove_if_there(self.path());
         }
     }
 }

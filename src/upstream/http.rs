@@ -3,13 +3,15 @@
 //! Invariant: bytes of a `206` are used only where `Content-Range` says exactly what was asked and the strong entity tag
 //! is the one that was named (R2.3).
 
+use std::net::IpAddr;
+
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderMap, HeaderName};
 use hyper::{Method, Response, StatusCode};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
-use url::Url;
+use url::{Host, Url};
 
 use crate::base::limits::REDIRECTS_MAX;
 use crate::base::validator::Validator;
@@ -99,10 +101,26 @@ fn is_redirect(status: StatusCode) -> bool {
 fn redirected(from: &Url, headers: &HeaderMap) -> Result<Url, UpstreamError> {
     let to = text(headers, &header::LOCATION).and_then(|location| from.join(location).ok());
     let to = to.ok_or(UpstreamError::Redirect("without a place to go"))?;
+    if to.host() != from.host() && to.host().is_some_and(|host| is_near(&host)) {
+        return Err(UpstreamError::Redirect("to an address of this machine or its link"));
+    }
     match (from.scheme(), to.scheme()) {
         ("https", "http") => Err(UpstreamError::Redirect("from https to http")),
         (_, "http" | "https") => Ok(to),
         _ => Err(UpstreamError::Redirect("to what is neither http nor https")),
+    }
+}
+
+/// Whether a host is the machine itself or what only its link can reach, such as a cloud's metadata: an upstream elsewhere
+/// has no business there. Names are looked at when they are resolved.
+fn is_near(host: &Host<&str>) -> bool {
+    match host {
+        Host::Domain(name) => name.eq_ignore_ascii_case("localhost"),
+        Host::Ipv4(v4) => v4.is_loopback() || v4.is_link_local() || v4.is_unspecified(),
+        Host::Ipv6(v6) => match v6.to_canonical() {
+            IpAddr::V4(v4) => is_near(&Host::Ipv4(v4)),
+            IpAddr::V6(v6) => v6.is_loopback() || v6.is_unicast_link_local() || v6.is_unspecified(),
+        },
     }
 }
 

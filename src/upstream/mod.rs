@@ -182,12 +182,9 @@ impl Upstream {
         }
     }
 
-    /// The directory that this upstream is, if it is one.
-    pub fn directory(&self) -> Option<&PathBuf> {
-        match &self.origins[..] {
-            [Origin::Directory(path)] => Some(path),
-            _ => None,
-        }
+    /// Which origin has this URL or folder.
+    pub fn origin_named(&self, name: &str) -> Option<usize> {
+        (0..self.origins()).find(|origin| self.origin_name(*origin) == name)
     }
 
     /// Asks one origin, counted from 0 in their order; beyond the last it goes on with the first.

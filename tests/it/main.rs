@@ -4,7 +4,8 @@
 //! - `admin`: health, metrics, status and refresh, and who is kept away from them (R11.1, R11.2).
 //! - `command`: the program as who types it meets it, a file each: `help`; `certs`; `errors` (bad input, by name); `listen` (what is
 //!   printed, default addresses, IPv6 disabled; R4.1); `ask` (status, refresh); `signals` (drain, cut, kill); `reload` (R11.3);
-//!   `log` (text, JSON, no forged lines; R11.2); `long` (progress, fixture).
+//!   `log` (text, JSON, no forged lines; R11.2); `long` (progress, fixture); `notices` (to a service manager),
+//!   `activation` (sockets passed by it), `service` (limits, rights), `units` (for systemd; R11.4).
 //! - `conditional`: preconditions in their order; entity tags stay with the state they name, and move with it (R3.1, R1.7).
 //! - `data_folder`: folders that a relay cannot use, and what it says of them (R11.4).
 //! - `directory`: a directory as the upstream: renames, changes in place, a folder that vanishes (R1.2).
@@ -12,7 +13,7 @@
 //! - `embedded`: the relay as a library, within tasks of another program (design.md, Layers).
 //! - `fill`: one fetch for all readers (R1.5, R2). `stampede`: 500 agents, each byte once; `resume`: resets, closes, changed files;
 //!   `deadlines`: silence, agents that leave; `lies`: wrong lengths, statuses, pages; `origins`: several, never mixed; `readers`: late,
-//!   slow, HTTP/1.0; `store`: lost blobs, a full disk; `model`: random faults and readers (`FOREBAY_SEEDS` says how many).
+//!   slow, HTTP/1.0; `store`: lost blobs, a full disk; `unfinished`: stops and SIGKILL; `model`: random faults and readers (`FOREBAY_SEEDS` says how many).
 //! - `framing`: ambiguous requests are refused, and what hides behind them is never read; heads have bounds (R3.3, R4.6).
 //! - `http2`: by ALPN and by prior knowledge: answers as over HTTP/1, a hundred at once, resets, idle clients (R1.1, R2.3, R3.1).
 //! - `layers`: a file imports lower layers only; what knows does no I/O; sled stays in its folders; lib.rs names each folder.

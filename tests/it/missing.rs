@@ -148,3 +148,23 @@ fn an_increment_missing_in_a_new_generation_leaves_the_older_one_alone_r1_4_r1_5
     assert_eq!(withheld, [1, 0]);
     relay.stop();
 }
+
+#[test]
+fn what_head_promises_and_get_refuses_makes_no_generations_r1_4() {
+    let site = Site::with(5, &[4, 3]);
+    site.remove(&site::increment(3, 5));
+    let origin = Origin::start(site.dir());
+    let relay = Running::refreshed(once(&origin));
+    assert_eq!(relay.generation(), 1);
+    // There for a HEAD, and gone again for the GET that follows.
+    let path = site::increment(3, 5);
+    site.put(&path, &site::bytes(&path, 5));
+    for _ in 0..2 {
+        origin.script(&format!("/{path}"), Fault::NoRange);
+        origin.script(&format!("/{path}"), Fault::Status(404));
+        assert_eq!(relay.refresh(), Last::Same);
+    }
+    assert_eq!(relay.generation(), 1);
+    assert!(matches!(relay.refresh(), Last::New(_)), "it is there for both");
+    relay.stop();
+}

@@ -142,3 +142,16 @@ fn an_increment_that_goes_while_it_is_listed_is_withheld_without_a_storm_of_refr
     assert_eq!(get(&relay, &site::increment(4, 5)).head.status, 404);
     relay.stop();
 }
+
+#[test]
+fn a_head_that_fails_once_does_not_end_the_refresh_r1_4() {
+    let site = Site::with(5, &[4, 3]);
+    let origin = Origin::start(site.dir());
+    let mut settings = settings(&origin.url("/"));
+    settings.trees[0].prefetch = Prefetch::None;
+    origin.script(&format!("/{}", site::package(5)), Fault::Status(503));
+    origin.script(&format!("/{}", site::increment(4, 5)), Fault::ResetAfter(0));
+    let relay = Running::refreshed(settings);
+    assert_eq!(relay.generation(), 1, "{:?}", relay.wait_refreshes(1));
+    relay.stop();
+}

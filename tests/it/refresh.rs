@@ -227,3 +227,33 @@ fn the_committed_fixture_is_one_generation_of_all_its_files_r1_1() {
     assert!(Path::new(relay.data()).join("trees/activeupdate/1/manifest").is_file());
     relay.stop();
 }
+
+#[test]
+fn workers_let_blobs_go_that_were_removed_so_that_the_disk_frees_them() {
+    let site = Site::new();
+    let release = |version: u32| {
+        let bytes = vec![u8::try_from(version).unwrap(); 200_000];
+        site.put(&format!("large{version}.zip"), &bytes);
+        site.put("server.ini", format!("[PATTERN]\nP.4=large{version}.zip,{version},200000\n").as_bytes());
+    };
+    release(1);
+    let mut settings = settings(site.text());
+    settings.trees[0].keep_generations = 1;
+    let relay = Running::refreshed(settings);
+    let data = relay.data().to_owned();
+    let held = |word: &str| {
+        let links =
+            std::fs::read_dir("/proc/self/fd").unwrap().flatten().filter_map(|fd| fd.path().read_link().ok());
+        links.filter(|link| link.starts_with(&data) && link.to_string_lossy().contains(word)).count()
+    };
+    assert_eq!(raw::fetch(relay.v4(), "/activeupdate/large1.zip", &[]).whole(200).len(), 200_000);
+    assert_eq!(held("/blobs/"), 1, "a worker has it open");
+    release(2);
+    assert!(matches!(relay.refresh(), Last::New(_)));
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    while held("/blobs/") > 0 {
+        assert!(std::time::Instant::now() < deadline, "it is still held");
+        std::thread::yield_now();
+    }
+    relay.stop();
+}

@@ -201,3 +201,21 @@ fn a_package_that_lies_about_its_length_or_breaks_off_is_never_published_r1_5() 
     assert!(get(&relay, &site::package(6)).whole(200) == site::bytes(&site::package(6), 6));
     relay.stop();
 }
+
+#[test]
+fn a_second_url_that_lags_behind_takes_nobody_back_r1_2_r1_4() {
+    let (site, behind) = (Site::with(5, &[4]), Site::with(5, &[4]));
+    let (first, second) = (Origin::start(site.dir()), Origin::start(behind.dir()));
+    let mut settings = hasty(&first.url("/"));
+    let urls = [&first, &second].map(|origin| origin.url("/").parse().unwrap());
+    settings.trees[0].upstream = Upstream::Urls(urls.to_vec());
+    let relay = Running::refreshed(settings);
+    site.publish(6, &[5]);
+    assert!(matches!(relay.refresh(), Last::New(_)));
+    first.always("*", Fault::Status(503));
+    assert!(failed(relay.refresh()).contains("lags behind"));
+    assert_eq!(get(&relay, "server.ini").whole(200), site::view(6, &[5]).as_bytes());
+    first.behave();
+    assert_eq!(relay.refresh(), Last::Same);
+    relay.stop();
+}

@@ -155,6 +155,7 @@ fn number(settings: &Settings, key: &str) -> Option<u64> {
         "http2.send_buffer_bytes" => count(settings.http2.send_buffer_bytes),
         "fill.first_byte_secs" => settings.fill.first_byte.as_secs(),
         "fill.silence_secs" => settings.fill.silence.as_secs(),
+        "fill.wait_secs" => settings.fill.wait.as_secs(),
         "fill.attempts" => settings.fill.attempts.into(),
         "fill.at_once" => count(settings.fill.at_once),
         "upstream.connect_secs" => settings.upstream.connect.as_secs(),

@@ -9,7 +9,19 @@ fn typed(line: &str) -> Ended {
 
 #[test]
 fn help_of_every_command_says_what_it_does_in_lines_that_fit_a_terminal() {
-    let commands = ["", "serve", "refresh", "status", "check", "check config", "certs", "fixture"];
+    let commands = [
+        "",
+        "serve",
+        "refresh",
+        "status",
+        "check",
+        "certs",
+        "service",
+        "check config",
+        "service unit",
+        "service socket",
+        "fixture",
+    ];
     for command in commands {
         let help = typed(&format!("{command} --help")).succeeded().stdout;
         assert!(help.contains(&format!("Usage: forebay {command}").trim_end().to_owned()), "{help}");
@@ -19,7 +31,7 @@ fn help_of_every_command_says_what_it_does_in_lines_that_fit_a_terminal() {
         }
     }
     let all = typed("--help").stdout;
-    assert!(commands[1..5].iter().all(|command| all.contains(&format!("\n  {command} "))), "{all}");
+    assert!(commands[1..6].iter().all(|command| all.contains(&format!("\n  {command} "))), "{all}");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The program as the person meets it who types its commands and reads its log.
 
+mod activation;
 mod ask;
 mod certs;
 mod errors;
@@ -7,5 +8,8 @@ mod help;
 mod listen;
 mod log;
 mod long;
+mod notices;
 mod reload;
+mod service;
 mod signals;
+mod units;

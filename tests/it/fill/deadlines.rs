@@ -118,3 +118,18 @@ fn a_relay_that_stops_in_the_middle_of_a_fill_breaks_its_readers_off_visibly_r2_
     assert!(crate::raw::fetch(relay.v4(), PATH, &[]).whole(200) == ground.files[0]);
     relay.stop();
 }
+
+#[test]
+fn an_agent_is_told_to_come_back_before_it_gives_up_and_the_fill_goes_on_r2_1() {
+    let mut ground = Ground::with(&[SIZE], |settings| settings.fill.wait = Duration::from_millis(50));
+    let gate = Gate::default();
+    ground.origin.script(PATH, Fault::StallBeforeHead(gate.clone()));
+    let answer = ground.get(PATH);
+    assert_eq!(answer.head.status, 504);
+    assert_eq!(answer.head.header("retry-after"), Some("30"));
+    gate.open();
+    assert!(ground.settle(PATH));
+    assert!(ground.get(PATH).whole(200) == ground.files[0]);
+    assert_eq!(ground.gets(PATH), 1);
+    ground.relay.stop();
+}

@@ -10,3 +10,4 @@ mod readers;
 mod resume;
 mod stampede;
 mod store;
+mod unfinished;

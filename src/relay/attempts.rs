@@ -22,6 +22,7 @@ use crate::relay::fill::{Fill, FillError};
 use crate::relay::tree::Tree;
 use crate::store::blobs::{BlobName, read_exact};
 use crate::store::staging::{CommitError, Staged};
+use crate::store::unfinished::Voucher;
 use crate::upstream::{Answer, Part, Request, Transfer, Upstream, UpstreamError};
 
 /// The first pause before asking again; it doubles, with jitter, up to [`PAUSE_MAX`].
@@ -32,21 +33,18 @@ const PAUSE_MAX: Duration = Duration::from_secs(10);
 const PROGRESS_BYTES: u64 = 64 << 10;
 
 /// A fill's way from its first attempt to its commit.
-pub(super) struct Run {
+pub(super) struct Attempts {
     tree: Arc<Tree>,
     entry: Arc<Entry>,
     /// Taken while a blocking thread writes to it.
     staged: Option<Staged>,
     /// What was held before, where its blob is still there.
     prior: Option<Prior>,
-    /// What vouches for all that is staged.
+    /// Which origin, and what it said, vouches for all that is staged: its entity tag is strong.
     vouched: Option<Voucher>,
     /// What the first head said: agents were told it, so it stays when a later attempt's head differs.
     validator: Option<Validator>,
 }
-
-/// An origin and the strong entity tag that it gave.
-type Voucher = (usize, String);
 
 /// How an attempt ended well.
 pub(super) enum Fetched {
@@ -72,19 +70,24 @@ impl From<UpstreamError> for Lost {
     }
 }
 
-impl Run {
+impl Attempts {
     /// Makes the staged file; nothing is asked yet.
     pub(super) async fn new(tree: Arc<Tree>, entry: Arc<Entry>) -> Result<Self, FillError> {
         let (store, prior) = (tree.resources.store.clone(), entry.prior().cloned());
-        let (staged, prior) = blocking(move || {
+        let key = entry.staging_key();
+        let (staged, vouched, prior) = blocking(move || {
             // A date has whole seconds, and another origin's file may be older: only a strong tag vouches for what was
             // held before. Where the blob is lost, that it is unchanged would help nobody.
             let there = |blob| store.blob(blob).is_ok_and(|blob| blob.is_some());
             let prior = prior.filter(|prior| prior.validator.strong().is_some() && there(prior.blob));
-            Ok((store.stage()?, prior))
+            let (staged, vouched) = match key {
+                Some(key) => store.stage_as(key)?,
+                None => (store.stage()?, None),
+            };
+            Ok((staged, vouched, prior))
         })
         .await?;
-        Ok(Self { tree, entry, staged: Some(staged), prior, vouched: None, validator: None })
+        Ok(Self { tree, entry, staged: Some(staged), prior, vouched, validator: None })
     }
 
     /// What is staged so far.
@@ -99,7 +102,7 @@ impl Run {
     }
 
     /// Asks origins until all bytes are staged, or none is left to ask.
-    pub(super) async fn attempts(&mut self, fill: &Fill) -> Result<Fetched, FillError> {
+    pub(super) async fn fetch(&mut self, fill: &Fill) -> Result<Fetched, FillError> {
         let upstream = self.tree.upstream();
         let attempts_max = self.tree.resources.fill_attempts();
         let mut errors: Vec<Option<UpstreamError>> = (0..upstream.origins()).map(|_| None).collect();
@@ -149,9 +152,15 @@ impl Run {
         let entry = self.entry.clone();
         let staged = self.staged().map_err(Lost::Fill)?.len();
         let (vouched, prior) = (self.vouched.take(), self.prior.clone());
-        let part = match (&vouched, &prior) {
-            (Some((by, tag)), _) if *by == origin && staged > 0 => Part::From(staged, tag),
-            (_, Some(prior)) if self.validator.is_none() => Part::UnlessStill(&prior.validator),
+        let name = upstream.origin_name(origin);
+        let preferred = self.tree.preferred_origin() % upstream.origins();
+        let tag = vouched.as_ref().filter(|vouched| vouched.origin == name && staged > 0);
+        let part = match (tag.and_then(|vouched| vouched.validator.strong()), &prior) {
+            (Some(tag), _) => Part::From(staged, tag),
+            // The origin that gave the manifest gave what was held before; another's tag may stand for other bytes.
+            (_, Some(prior)) if self.validator.is_none() && origin == preferred => {
+                Part::UnlessStill(&prior.validator)
+            }
             _ => Part::Whole,
         };
         let request = Request { path: entry.path().as_str(), part };
@@ -170,7 +179,7 @@ impl Run {
             }
         };
         let validator = &transfer.head.validator;
-        let voucher = validator.strong().map(|tag| (origin, tag.to_owned()));
+        let voucher = validator.strong().map(|_| Voucher { origin: name, validator: validator.clone() });
         if self.validator.is_none() {
             self.validator = Some(validator.clone());
             entry.set_seen(validator.clone());
@@ -199,7 +208,7 @@ impl Run {
         fill: &Fill,
     ) -> Result<(), Lost> {
         let mut at = transfer.offset;
-        self.vouch(at, voucher.as_ref());
+        self.vouch(at, voucher.as_ref(), fill);
         let mut batch = Vec::new();
         loop {
             // Gather what is there without waiting; write when the upstream pauses or the batch is full.
@@ -220,8 +229,8 @@ impl Run {
                 Some(Err(error)) => Some(Err(error)),
                 None => None,
             };
-            at = self.write(std::mem::take(&mut batch), at, fill).await?;
-            self.vouch(at, voucher.as_ref());
+            at = self.write(std::mem::take(&mut batch), at, voucher.clone()).await?;
+            self.vouch(at, voucher.as_ref(), fill);
             match ended {
                 None => {}
                 Some(Ok(())) => return self.check_end(at, &transfer),
@@ -234,10 +243,14 @@ impl Run {
     }
 
     /// Notes what vouches for the staged bytes: the tag of a transfer that has come `at` so far, once all that was staged
-    /// before came under the same tag or was compared. Before that, a resumed transfer could join two states of the file.
-    fn vouch(&mut self, at: u64, voucher: Option<&Voucher>) {
-        let all = self.staged.as_ref().is_some_and(|staged| staged.len() <= at);
-        self.vouched = voucher.filter(|_| all).cloned();
+    /// before came under the same tag or was compared. Before that, a resumed transfer could join two states of the file,
+    /// and what an earlier fill left is no reader's.
+    fn vouch(&mut self, at: u64, voucher: Option<&Voucher>, fill: &Fill) {
+        let all = self.staged.as_ref().map(Staged::len).filter(|staged| *staged <= at);
+        self.vouched = voucher.filter(|_| all.is_some()).cloned();
+        if let Some(staged) = all {
+            fill.note_written(ByteRange::whole(staged));
+        }
     }
 
     fn check_end(&self, at: u64, transfer: &Transfer) -> Result<(), Lost> {
@@ -252,30 +265,40 @@ impl Run {
     }
 
     /// Writes a batch that stands at `at` in the file; gives where the next one stands.
-    async fn write(&mut self, batch: Vec<Bytes>, at: u64, fill: &Fill) -> Result<u64, Lost> {
+    async fn write(&mut self, batch: Vec<Bytes>, at: u64, voucher: Option<Voucher>) -> Result<u64, Lost> {
         let end = at + batch.iter().map(|bytes| bytes.len() as u64).sum::<u64>();
         if end > self.size_max() {
             return Err(UpstreamError::Head("it sends more bytes than the file has").into());
         }
         let mut staged = self.staged.take().ok_or(Lost::Fill(FillError::Stopping))?;
-        let before = staged.len();
         let (staged, written) = blocking(move || {
-            let written = write_batch(&mut staged, &batch, at);
+            let mut written = write_batch(&mut staged, &batch, at);
+            if let (Ok(true), Some(voucher)) = (&written, voucher.filter(|_| staged.len() == end)) {
+                written = staged.vouch(&voucher).map(|()| true);
+            }
             Ok((staged, written))
         })
         .await
         .map_err(Lost::Fill)?;
-        let after = staged.len();
         self.staged = Some(staged);
         match written {
             Ok(true) => {}
             Ok(false) => return Err(Lost::Fill(FillError::Changed)),
             Err(error) => return Err(Lost::Fill(FillError::Store(error.into()))),
         }
-        if after > before {
-            fill.note_written(ByteRange::new(before, after));
-        }
         Ok(end)
+    }
+
+    /// Throws away what is staged: a later fill must not go on from it.
+    pub(super) async fn discard(mut self) {
+        if let Some(staged) = self.staged.take() {
+            // That it stays behind does no harm: it is compared before it is used.
+            let _ = blocking(move || {
+                staged.discard();
+                Ok(())
+            })
+            .await;
+        }
     }
 
     /// Makes the staged file a blob and writes it into the journals; from then on the entry is held.

@@ -1,0 +1,133 @@
+//! Fills that the relay's end cut short: the next relay goes on where they were, or not at all (R2.1).
+
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use rustix::process::Signal;
+use tempfile::TempDir;
+
+use super::ground::{Ground, PATH, bytes, changed, write_tree};
+use crate::origin::Origin;
+use crate::origin::fault::{Fault, Gate};
+use crate::raw::{self, Client};
+use crate::relay::Running;
+use crate::served::Place;
+
+const SIZE: usize = 20_000_000;
+
+/// Where the upstream stalls when the relay ends.
+const STALL: usize = 18_000_000;
+
+/// Past this, a checkpoint lies behind.
+const READ: usize = 17_500_000;
+
+/// Follows a fill until a checkpoint lies behind it, and leaves.
+fn follow(address: std::net::SocketAddr) {
+    let mut reader = Client::connect(address);
+    reader.ask("GET", PATH, &[]).unwrap();
+    assert_eq!(reader.read_head("GET").unwrap().status, 200);
+    let mut left = READ;
+    while left > 0 {
+        let (bytes, end) = reader.read(left);
+        assert!(end.is_none(), "{end:?}");
+        left -= bytes.len();
+    }
+    reader.reset();
+}
+
+/// A relay in this process that was stopped in the middle of a fill: the origin, and what the relay was.
+fn stopped() -> (Origin, forebay::config::settings::Settings, TempDir, Vec<u8>, TempDir) {
+    let Ground { origin, relay, mut files, dir, .. } = Ground::new(&[SIZE]);
+    let gate = Gate::default();
+    origin.script(PATH, Fault::StallAfter(STALL, gate.clone()));
+    follow(relay.v4());
+    let (settings, data) = relay.stop();
+    gate.open();
+    (origin, settings, data, files.remove(0), dir)
+}
+
+/// What is asked for after the first time, and where that begins.
+fn resumed_at(origin: &Origin) -> Option<usize> {
+    let seen = origin.seen();
+    let asked = seen.of(PATH).filter(|request| request.method == "GET").nth(1)?.range()?.to_owned();
+    Some(asked.strip_prefix("bytes=")?.strip_suffix('-')?.parse().unwrap())
+}
+
+fn staged(data: &Path, extension: &str) -> Option<PathBuf> {
+    let files = fs::read_dir(data.join("staging")).unwrap().map(|file| file.unwrap().path());
+    files.into_iter().find(|path| path.extension().is_some_and(|its| its == extension))
+}
+
+#[test]
+fn a_fill_that_a_stop_cut_goes_on_from_its_last_checkpoint_r2_1() {
+    let (origin, settings, data, file, _dir) = stopped();
+    let relay = Running::start_on(settings, data);
+    relay.wait_refreshes(1);
+    assert!(raw::fetch(relay.v4(), PATH, &[]).whole(200) == file);
+    let at = resumed_at(&origin).expect("it is resumed");
+    assert!((8 << 20..=STALL).contains(&at), "{at}");
+    // The gate that opens lets one more piece of the first answer go.
+    let bytes = usize::try_from(origin.seen().body_bytes(PATH)).unwrap();
+    assert!((STALL + SIZE - at..STALL + SIZE - at + 100_000).contains(&bytes), "{bytes}");
+    let (_, data) = relay.stop();
+    assert_eq!(fs::read_dir(data.path().join("staging")).unwrap().count(), 0);
+}
+
+#[test]
+fn a_fill_that_sigkill_cut_goes_on_r2_1() {
+    let dir = TempDir::new().unwrap();
+    let file = bytes(0, SIZE);
+    write_tree(dir.path(), std::slice::from_ref(&file));
+    let origin = Origin::start(dir.path());
+    let place = Place::new();
+    place.configure("", &origin.url("/activeupdate/"), "prefetch = \"none\"");
+    let relay = place.serve_ready();
+    let gate = Gate::default();
+    origin.script(PATH, Fault::StallAfter(STALL, gate.clone()));
+    follow(relay.agents[0]);
+    relay.signal(Signal::KILL);
+    relay.wait_exit();
+    gate.open();
+    let relay = place.serve(&[]);
+    assert!(raw::fetch(relay.agents[0], PATH, &[]).whole(200) == file);
+    assert!(resumed_at(&origin).expect("it is resumed") >= 8 << 20);
+    relay.stop();
+}
+
+#[test]
+fn staged_bytes_that_were_changed_on_the_disk_are_not_gone_on_with_r1_5() {
+    let (origin, settings, data, file, _dir) = stopped();
+    let part = File::options().write(true).open(staged(data.path(), "part").unwrap()).unwrap();
+    part.write_all_at(b"other bytes", 1_000_000).unwrap();
+    let relay = Running::start_on(settings, data);
+    relay.wait_refreshes(1);
+    assert!(raw::fetch(relay.v4(), PATH, &[]).whole(200) == file);
+    assert_eq!(resumed_at(&origin), None);
+    relay.stop();
+}
+
+#[test]
+fn a_file_that_changed_meanwhile_is_not_joined_with_what_was_staged_r2_3() {
+    let (origin, settings, data, file, _dir) = stopped();
+    origin.script(PATH, Fault::ChangedFrom(10_000_000));
+    let relay = Running::start_on(settings, data);
+    relay.wait_refreshes(1);
+    // The first reader may meet the change; nobody gets a mixture.
+    let first = raw::fetch(relay.v4(), PATH, &[]);
+    let new = changed(&file, 10_000_000);
+    let body = if first.head.status == 200 && first.body.len() == SIZE { first.body } else { new.clone() };
+    assert!(body == new);
+    assert!(raw::fetch(relay.v4(), PATH, &[]).whole(200) == new);
+    relay.stop();
+}
+
+#[test]
+fn what_no_fill_can_go_on_from_is_removed_at_the_start() {
+    let (_origin, settings, data, _, _dir) = stopped();
+    fs::remove_file(staged(data.path(), "journal").unwrap()).unwrap();
+    fs::write(data.path().join("staging/7.part"), b"left by a crash").unwrap();
+    let relay = Running::start_on(settings, data);
+    assert_eq!(fs::read_dir(relay.data().join("staging")).unwrap().count(), 0);
+    relay.stop();
+}
