@@ -2,7 +2,10 @@
 
 use std::fs;
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
+use std::process::Command;
 
 use crate::process::{Ended, forebay, run};
 use crate::served::{FIXTURE, Place, WITHIN};
@@ -155,4 +158,48 @@ fn serve_and_check_name_every_error_of_a_settings_file_with_line_key_value_and_w
     let checked = run(forebay(["check", "config"]).arg(config), WITHIN).succeeded();
     assert_eq!(checked.stdout, format!("{config}: valid; trees: /activeupdate/\n"));
     assert!(!place.data().exists());
+}
+
+/// Runs the program as a user that file permissions hold for, from a copy that this user can reach.
+fn unprivileged(place: &Place, arguments: &[&str]) -> Ended {
+    let open = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    let program = place.path("forebay");
+    fs::copy(env!("CARGO_BIN_EXE_forebay"), &program).unwrap();
+    open(&place.path(""), 0o777);
+    open(&program, 0o755);
+    let mut command = Command::new(&program);
+    command.args(["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]).args(arguments);
+    if rustix::process::geteuid().is_root() {
+        command.uid(NOBODY).gid(NOBODY);
+    }
+    run(&mut command, WITHIN)
+}
+
+/// The user that owns nothing.
+const NOBODY: u32 = 65534;
+
+#[test]
+fn a_folder_that_may_not_be_read_is_named_r11_4() {
+    let place = Place::new();
+    let (data, tree) = (place.path("data"), place.path("tree"));
+    fs::create_dir_all(&tree).unwrap();
+    fs::write(tree.join("server.ini"), "[PATTERN]\n").unwrap();
+    let lock = |path: &Path| fs::set_permissions(path, fs::Permissions::from_mode(0o000)).unwrap();
+    let (data, upstream) = (data.to_str().unwrap(), tree.to_str().unwrap());
+    for locked in [tree.join("server.ini"), tree.clone()] {
+        lock(&locked);
+        let ended = unprivileged(&place, &["--upstream", upstream, "--data", data]);
+        let complaints = complaints(&ended);
+        assert!(
+            complaints[0].contains(upstream) && complaints[0].contains("ermission denied"),
+            "{complaints:?}"
+        );
+    }
+    fs::set_permissions(&tree, fs::Permissions::from_mode(0o755)).unwrap();
+    let locked = place.path("locked");
+    fs::create_dir(&locked).unwrap();
+    lock(&locked);
+    let ended = unprivileged(&place, &["--upstream", upstream, "--data", locked.to_str().unwrap()]);
+    let complaints = complaints(&ended);
+    assert!(complaints[0].contains("locked") && complaints[0].contains("ermission denied"), "{complaints:?}");
 }

@@ -25,7 +25,7 @@ fn five_hundred_agents_cost_the_upstream_each_byte_once_r2_1() {
 
 #[test]
 fn a_reset_half_way_costs_a_crowd_the_lost_tail_and_no_more_r2_3() {
-    let mut ground = stampede(100, vec![Fault::ResetAfter(SIZE / 2)]);
+    let mut ground = stampede(500, vec![Fault::ResetAfter(SIZE / 2)]);
     let ranges = ground.ranges(PATH);
     assert_eq!(ranges.len(), 2);
     let resumed = ranges[1].as_deref().and_then(|range| range.strip_prefix("bytes=")?.strip_suffix('-'));
