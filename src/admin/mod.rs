@@ -3,6 +3,7 @@
 //! A request's way: [`guard`] (is it meant for this listener?) -> one handler -> JSON or text. Problems are RFC 9457.
 //! Never serves agents. Invariant: nothing here changes what agents may have.
 
+mod connections;
 pub mod guard;
 pub mod health;
 pub mod metrics;
@@ -58,11 +59,7 @@ pub async fn serve(listener: TcpListener, state: State) {
         .method_not_allowed_fallback(respond::method_not_allowed)
         .layer(axum::middleware::from_fn(guard::check))
         .with_state(state);
-    let served = match tokio::net::TcpListener::from_std(listener) {
-        Ok(listener) => axum::serve(listener, routes).with_graceful_shutdown(stop.cancelled_owned()).await,
-        Err(error) => Err(error),
-    };
-    if let Err(error) = served {
+    if let Err(error) = connections::serve(listener, routes, stop).await {
         error!(%error, "the admin listener is lost");
     }
 }

@@ -213,3 +213,17 @@ fn well_formed(page: &str) {
     }
     assert!(families.len() >= 15 && samples.len() >= families.len());
 }
+
+#[test]
+fn an_administrators_connections_are_bounded_and_the_idle_make_room_r11_2() {
+    let relay = Running::refreshed(settings(FIXTURE));
+    let mut idle: Vec<_> = (0..64).map(|_| Client::connect(relay.admin())).collect();
+    let mut waiting = Client::connect(relay.admin());
+    waiting.ask("GET", "/healthz", &[]).unwrap();
+    waiting.set_patience(std::time::Duration::from_millis(200));
+    assert!(waiting.read_head("GET").is_err(), "64 are open already");
+    waiting.set_patience(std::time::Duration::from_secs(20));
+    drop(idle.pop());
+    assert_eq!(waiting.read_head("GET").unwrap().status, 200);
+    relay.stop();
+}
