@@ -115,6 +115,19 @@ mod tests {
     }
 
     #[test]
+    fn a_permit_buys_what_it_was_given_for_and_nothing_else_r6_2() {
+        let agent = "192.0.2.130".parse().unwrap();
+        let asks =
+            [Ask::Manifest, Ask::Component(Class::Pattern), Ask::Component(Class::Program), Ask::Unlisted];
+        for given in asks {
+            for spent in asks {
+                let permit = policy(Unknown::Refuse).decide(agent, given).unwrap();
+                assert_eq!(permit.spend(spent).is_some(), given == spent, "{given:?} spent on {spent:?}");
+            }
+        }
+    }
+
+    #[test]
     fn the_longest_prefix_counts_and_mapped_addresses_are_ipv4_r4_1() {
         let policy = policy(Unknown::Refuse);
         for (address, expected) in [

@@ -205,3 +205,19 @@ fn keys_that_need_a_restart_are_named_each_time_and_stay_r11_3() {
     assert!(matches!(new.trees[0].upstream, Upstream::Directory(_)));
     relay.stop();
 }
+
+#[test]
+fn a_reload_that_does_not_concern_upstreams_keeps_them_and_another_url_does_not_r11_3() {
+    let site = Site::with(5, &[4]);
+    let mut relay = Running::refreshed(settings(site.text()));
+    let tree = relay.handle().trees().remove(0);
+    let before = tree.upstream();
+    let same = with(&relay, site.text(), "keep_generations = 2\n");
+    relay.handle().reload(same).unwrap();
+    assert!(std::sync::Arc::ptr_eq(&before, &tree.upstream()), "a refresh under way may go on");
+    let other = Site::with(6, &[5]);
+    let other = with(&relay, other.text(), "");
+    relay.handle().reload(other).unwrap();
+    assert!(!std::sync::Arc::ptr_eq(&before, &tree.upstream()));
+    relay.stop();
+}

@@ -257,3 +257,20 @@ fn what_stands_among_generations_and_is_none_is_left_alone_r1_6() {
     let (_, data) = relay.stop();
     assert!(data.path().join("trees/activeupdate/notes").is_dir());
 }
+
+#[test]
+fn fewer_generations_to_keep_count_from_the_start_r1_7() {
+    let site = Site::with(5, &[4]);
+    let relay = Running::refreshed(crate::relay::settings(site.text()));
+    for version in 6..8 {
+        site.publish(version, &[version - 1]);
+        assert!(matches!(relay.refresh(), Last::New(_)));
+    }
+    assert_eq!(site::generations(relay.data(), "activeupdate"), ["1", "2", "3"]);
+    let (mut settings, data) = relay.stop();
+    settings.trees[0].keep_generations = 1;
+    let relay = Running::start_on(settings, data);
+    assert_eq!(site::generations(relay.data(), "activeupdate"), ["3"]);
+    assert_eq!(relay.wait_refreshes(1), Last::Same);
+    relay.stop();
+}
