@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use forebay::base::limits::FILL_BATCH_BYTES;
 use forebay::store::Store;
+use forebay::store::disk::Disk;
 use pairs::Compared;
 
 const SIZES: [(&str, usize, usize); 3] =
@@ -62,7 +63,7 @@ fn renew(bytes: &mut [u8]) {
 
 fn benches(criterion: &mut Criterion) {
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-    let store = Store::open(&folder.path().join("data")).unwrap();
+    let store = Store::open(&folder.path().join("data"), Disk::default()).unwrap();
     let mut group = criterion.benchmark_group("staging");
     group.sample_size(10);
     for (name, size, turns) in SIZES {

@@ -34,7 +34,8 @@ use crate::relay::refresh::{self, MANIFEST};
 use crate::relay::resources::Resources;
 use crate::relay::sweep;
 use crate::relay::tree::Tree;
-use crate::store::{Store, StoreError, disk};
+use crate::store::disk::Disk;
+use crate::store::{Store, StoreError};
 use crate::upstream::client::{Client, ClientError, client};
 
 /// Where a running relay says in its data folder how it can be reached.
@@ -91,18 +92,22 @@ pub enum StartError {
 impl Relay {
     /// Starts a relay: it listens when this returns. Blocks while the data folder is opened.
     pub fn start(settings: Settings) -> Result<RelayHandle, StartError> {
-        Self::start_on(settings, &Inherited::default())
+        Self::start_on(settings, &Inherited::default(), Disk::default())
     }
 
-    /// The same, on sockets that the relay is given in place of the settings' addresses.
-    pub fn start_on(settings: Settings, inherited: &Inherited) -> Result<RelayHandle, StartError> {
+    /// The same, on sockets that the relay is given in place of the settings' addresses, and by this way to its data.
+    pub fn start_on(
+        settings: Settings,
+        inherited: &Inherited,
+        disk: Disk,
+    ) -> Result<RelayHandle, StartError> {
         let settings = placed(settings);
         let workers = worker_count(&settings);
-        let store = Arc::new(Store::open(&settings.data)?);
+        let store = Arc::new(Store::open(&settings.data, disk.clone())?);
         let running_file = settings.data.join(RUNNING);
         let writing = |error| StartError::System("writing running.json", error);
         // A relay that was killed left it behind: nobody is to be sent there.
-        disk::remove_if_there(&running_file).map_err(writing)?;
+        disk.remove_if_there(&running_file).map_err(writing)?;
         let listeners = listen_on(&inherited.agents, &settings.listen, workers)?;
         let admin_listeners = listen_on(&inherited.admin, &settings.admin, 1)?;
         let tls_listeners = bind(&Listen::Configured(settings.tls.listen.clone()), workers)?;
@@ -123,7 +128,7 @@ impl Relay {
             admin: addresses(&admin_listeners),
         };
         let text = serde_json::to_vec_pretty(&running).unwrap_or_default();
-        disk::write_whole(&running_file, &text).map_err(writing)?;
+        disk.write_whole(&running_file, &text).map_err(writing)?;
         let stop = Stop::default();
         let listeners = listeners.into_iter().map(|listener| (listener, Transport::Clear));
         let tls_listeners = tls_listeners.into_iter().map(|listener| (listener, Transport::Tls));

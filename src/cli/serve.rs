@@ -22,6 +22,7 @@ use crate::cli::service::{files, sockets};
 use crate::cli::{Failed, settings};
 use crate::config::settings::{Listen, Settings};
 use crate::relay::tree::Tree;
+use crate::store::disk::Disk;
 
 /// Between two looks at how many lines of the log were lost, and at what the service manager shows of the trees.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
@@ -58,7 +59,7 @@ impl Serve {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         // Signals are caught before anything is to be lost by them.
         let mut signals = runtime.block_on(async { Signals::catch() })?;
-        let relay = Relay::start_on(settings, &inherited)?;
+        let relay = Relay::start_on(settings, &inherited, Disk::default())?;
         // The workers have their own handles: with these the sockets would stay open while the relay stops.
         drop(inherited);
         greet(&relay, &self);

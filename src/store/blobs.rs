@@ -12,6 +12,7 @@ use rustix::io::ReadWriteFlags;
 use serde::{Deserialize, Serialize};
 
 use crate::base::blob::BlobId;
+use crate::store::disk::Disk;
 
 /// A blob's hash and size, as its file name has them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -51,11 +52,8 @@ pub struct OpenBlob {
 }
 
 impl OpenBlob {
-    pub(super) fn open(blobs: &Path, name: BlobName) -> io::Result<Option<Self>> {
-        let file = match File::open(name.path(blobs)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            file => file?,
-        };
+    pub(super) fn open(disk: &Disk, blobs: &Path, name: BlobName) -> io::Result<Option<Self>> {
+        let Some(file) = disk.open_to_read(&name.path(blobs))? else { return Ok(None) };
         let whole = file.metadata()?.len() == name.size;
         Ok(whole.then(|| Self { file: Arc::new(file), size: name.size }))
     }

@@ -1,68 +1,258 @@
-//! Every operation on the data folder that must survive a crash goes through here; the place for fault seams.
+//! Every change of the data folder goes through a [`Disk`], so that tests can see each step, fail it, tear it, lose it, or
+//! end the process at it.
 //!
-//! Invariant: when [`write_whole`] or [`rename_synced`] returns, the new name and its bytes outlive a power cut.
+//! Never decides what is written. Invariant: when [`Disk::write_whole`] or [`Disk::rename_synced`] returns, the new name and
+//! its bytes outlive a power cut.
 
+use std::fmt;
 use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileExt};
 use std::path::Path;
+use std::sync::Arc;
 
-/// Makes a folder, with those above it, that only its owner may enter.
-pub fn create_private_folder(path: &Path) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(path)
+/// The way to the data folder. By default it does as it is told.
+#[derive(Clone, Default)]
+pub struct Disk(Option<Arc<Seam>>);
+
+/// Is told of each step before and after it, and says before it what becomes of it.
+pub type Seam = dyn Fn(When, &Step<'_>) -> Verdict + Send + Sync;
+
+/// Where a step is when a seam is told of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum When {
+    /// Nothing of it was done.
+    Before,
+    /// It was done, without an error. The verdict does not count.
+    After,
 }
 
-/// Makes a new file for reading and writing; it must not be there.
-pub fn create_new(path: &Path) -> io::Result<File> {
-    File::options().read(true).write(true).create_new(true).open(path)
+/// One operation on the data folder.
+#[derive(Clone, Copy, Debug)]
+pub enum Step<'a> {
+    /// Makes a folder.
+    CreateFolder(&'a Path),
+    /// Makes a file.
+    Create(&'a Path),
+    /// Opens a file that is there, to read it and to write to it.
+    Open(&'a Path),
+    /// Opens a file that is there, to read it.
+    OpenToRead(&'a Path),
+    /// Reads a whole file.
+    Read(&'a Path),
+    /// Lists a folder.
+    List(&'a Path),
+    /// Writes bytes at an offset.
+    Write(&'a File, &'a [u8], u64),
+    /// Cuts a file to a length.
+    Cut(&'a File, u64),
+    /// Waits for a file's bytes and length.
+    Sync(&'a File),
+    /// Waits for the names in a folder.
+    SyncFolder(&'a Path),
+    /// Gives a file or folder another name.
+    Rename(&'a Path, &'a Path),
+    /// Removes a file, or a folder with all in it.
+    Remove(&'a Path),
+    /// Changes the index; what is said of the change.
+    Index(&'static str),
 }
 
-/// Writes all bytes at an offset.
-pub fn write_all_at(file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
-    file.write_all_at(bytes, offset)
+/// What becomes of a step.
+#[derive(Debug, Default)]
+pub enum Verdict {
+    /// It is done.
+    #[default]
+    Done,
+    /// It is not done, and this is said of it.
+    Failed(io::Error),
+    /// So many bytes of a write are done, then the disk is full. Any other step fails.
+    Torn(usize),
+    /// It is not done, and nothing is said of it.
+    Lost,
 }
 
-/// Waits until the file's bytes and length are on the disk.
-pub fn sync(file: &File) -> io::Result<()> {
-    file.sync_all()
-}
+impl Disk {
+    /// A disk whose steps a test sees and changes.
+    pub fn with_seam(seam: impl Fn(When, &Step<'_>) -> Verdict + Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(seam)))
+    }
 
-/// Waits until the names in a folder are on the disk.
-pub fn sync_folder(path: &Path) -> io::Result<()> {
-    File::open(path)?.sync_all()
-}
+    /// Makes a folder, with those above it, that only its owner may enter.
+    pub fn create_private_folder(&self, path: &Path) -> io::Result<()> {
+        self.step(&Step::CreateFolder(path), || DirBuilder::new().recursive(true).mode(0o700).create(path))
+    }
 
-/// Gives a synced file or folder its final name, in a folder that is synced after it.
-pub fn rename_synced(from: &Path, to: &Path) -> io::Result<()> {
-    fs::rename(from, to)?;
-    sync_folder(parent(to)?)
-}
+    /// Makes a new file for reading and writing; it must not be there.
+    pub fn create_new(&self, path: &Path) -> io::Result<File> {
+        self.look(&Step::Create(path), || File::options().read(true).write(true).create_new(true).open(path))
+    }
 
-/// Writes a small file so that either the old or the new bytes are there after a crash.
-pub fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".new");
-    let staged = Path::new(&name);
-    remove_if_there(staged)?;
-    let file = create_new(staged)?;
-    write_all_at(&file, bytes, 0)?;
-    sync(&file)?;
-    rename_synced(staged, path)
-}
+    /// Opens a file for reading and writing; `None` where there is none.
+    pub fn open(&self, path: &Path) -> io::Result<Option<File>> {
+        let opened = self.look(&Step::Open(path), || File::options().read(true).write(true).open(path));
+        or_none(opened)
+    }
 
-/// Removes a file; that it is not there is no error.
-pub fn remove_if_there(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
+    /// Opens a file for reading; `None` where there is none.
+    pub fn open_to_read(&self, path: &Path) -> io::Result<Option<File>> {
+        or_none(self.look(&Step::OpenToRead(path), || File::open(path)))
+    }
+
+    /// Reads a file; `None` where there is none.
+    pub fn read(&self, path: &Path) -> io::Result<Option<Vec<u8>>> {
+        or_none(self.look(&Step::Read(path), || fs::read(path)))
+    }
+
+    /// Lists a folder.
+    pub fn list(&self, path: &Path) -> io::Result<fs::ReadDir> {
+        self.look(&Step::List(path), || fs::read_dir(path))
+    }
+
+    /// Writes all bytes at an offset.
+    pub fn write_all_at(&self, file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
+        let step = Step::Write(file, bytes, offset);
+        match self.verdict(&step) {
+            Verdict::Torn(len) => {
+                file.write_all_at(&bytes[..len.min(bytes.len())], offset)?;
+                Err(io::ErrorKind::StorageFull.into())
+            }
+            verdict => self.carry_out(&step, verdict, || file.write_all_at(bytes, offset)),
+        }
+    }
+
+    /// Cuts a file to a length.
+    pub fn cut(&self, file: &File, len: u64) -> io::Result<()> {
+        self.step(&Step::Cut(file, len), || file.set_len(len))
+    }
+
+    /// Waits until the file's bytes and length are on the disk.
+    pub fn sync(&self, file: &File) -> io::Result<()> {
+        self.step(&Step::Sync(file), || file.sync_all())
+    }
+
+    /// Waits until the names in a folder are on the disk.
+    pub fn sync_folder(&self, path: &Path) -> io::Result<()> {
+        self.step(&Step::SyncFolder(path), || File::open(path)?.sync_all())
+    }
+
+    /// Gives a synced file or folder its final name, in a folder that is synced after it.
+    pub fn rename_synced(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.step(&Step::Rename(from, to), || fs::rename(from, to))?;
+        self.sync_folder(parent(to)?)
+    }
+
+    /// Writes a small file so that either the old or the new bytes are there after a crash.
+    pub fn write_whole(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        let mut name = path.as_os_str().to_owned();
+        name.push(".new");
+        let staged = Path::new(&name);
+        self.remove_if_there(staged)?;
+        let file = self.create_new(staged)?;
+        self.write_all_at(&file, bytes, 0)?;
+        self.sync(&file)?;
+        self.rename_synced(staged, path)
+    }
+
+    /// Removes a file; that it is not there is no error.
+    pub fn remove_if_there(&self, path: &Path) -> io::Result<()> {
+        self.step(&Step::Remove(path), || or_none(fs::remove_file(path)).map(|_| ()))
+    }
+
+    /// Removes a folder with all in it; that it is not there is no error.
+    pub fn remove_folder_if_there(&self, path: &Path) -> io::Result<()> {
+        self.step(&Step::Remove(path), || or_none(fs::remove_dir_all(path)).map(|_| ()))
+    }
+
+    /// Changes the index, which has files of its own.
+    pub(super) fn index<T, E: From<io::Error>>(
+        &self,
+        what: &'static str,
+        change: impl FnOnce() -> Result<T, E>,
+    ) -> Result<T, E> {
+        self.look(&Step::Index(what), change)
+    }
+
+    /// Does a step that gives nothing.
+    fn step(&self, step: &Step<'_>, work: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+        self.carry_out(step, self.verdict(step), work)
+    }
+
+    fn carry_out(
+        &self,
+        step: &Step<'_>,
+        verdict: Verdict,
+        work: impl FnOnce() -> io::Result<()>,
+    ) -> io::Result<()> {
+        if matches!(verdict, Verdict::Lost) {
+            return Ok(());
+        }
+        self.obey(step, verdict, work)
+    }
+
+    /// Does a step that gives something: it cannot be lost.
+    fn look<T, E: From<io::Error>>(
+        &self,
+        step: &Step<'_>,
+        work: impl FnOnce() -> Result<T, E>,
+    ) -> Result<T, E> {
+        self.obey(step, self.verdict(step), work)
+    }
+
+    fn obey<T, E: From<io::Error>>(
+        &self,
+        step: &Step<'_>,
+        verdict: Verdict,
+        work: impl FnOnce() -> Result<T, E>,
+    ) -> Result<T, E> {
+        match verdict {
+            Verdict::Failed(error) => return Err(error.into()),
+            Verdict::Torn(_) => return Err(io::Error::from(io::ErrorKind::StorageFull).into()),
+            Verdict::Done | Verdict::Lost => {}
+        }
+        let done = work()?;
+        if let Some(seam) = &self.0 {
+            seam(When::After, step);
+        }
+        Ok(done)
+    }
+
+    fn verdict(&self, step: &Step<'_>) -> Verdict {
+        self.0.as_ref().map_or(Verdict::Done, |seam| seam(When::Before, step))
     }
 }
 
-/// Removes a folder with all in it; that it is not there is no error.
-pub fn remove_folder_if_there(path: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
+impl fmt::Debug for Disk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() { "Disk with a seam" } else { "Disk" })
+    }
+}
+
+impl Step<'_> {
+    /// What kind of step it is.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::CreateFolder(_) => "create folder",
+            Self::Create(_) => "create",
+            Self::Open(_) => "open",
+            Self::OpenToRead(_) => "open to read",
+            Self::Read(_) => "read",
+            Self::List(_) => "list",
+            Self::Write(..) => "write",
+            Self::Cut(..) => "cut",
+            Self::Sync(_) => "sync",
+            Self::SyncFolder(_) => "sync folder",
+            Self::Rename(..) => "rename",
+            Self::Remove(_) => "remove",
+            Self::Index(what) => what,
+        }
+    }
+}
+
+fn or_none<T>(found: io::Result<T>) -> io::Result<Option<T>> {
+    match found {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        found => found.map(Some),
     }
 }
 

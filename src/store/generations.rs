@@ -17,7 +17,7 @@ use crate::base::path::TreePath;
 use crate::base::tree::{GenerationNumber, TreeName};
 use crate::base::validator::Validator;
 use crate::store::blobs::BlobName;
-use crate::store::disk;
+use crate::store::disk::Disk;
 use crate::store::journal::{Journal, Recovered};
 use crate::store::{Store, StoreError};
 
@@ -74,6 +74,7 @@ pub struct GenerationFolder {
 /// Guarded by [`GenerationFolder::inner`]; held across disk writes, never across an await.
 #[derive(Debug)]
 struct Inner {
+    disk: Disk,
     path: PathBuf,
     journal: Journal<Record>,
 }
@@ -117,7 +118,7 @@ impl GenerationFolder {
     pub fn publish(&self) -> io::Result<()> {
         let mut inner = self.lock();
         let path = inner.path.with_file_name(self.number.to_string());
-        disk::rename_synced(&inner.path, &path)?;
+        inner.disk.rename_synced(&inner.path, &path)?;
         inner.path = path;
         Ok(())
     }
@@ -138,23 +139,23 @@ impl Store {
     ) -> io::Result<GenerationFolder> {
         let number = head.number;
         let path = self.tree_folder(tree).join(format!("{number}.next"));
-        disk::remove_folder_if_there(&path)?;
-        disk::create_private_folder(&path)?;
-        disk::write_whole(&path.join("manifest"), manifest)?;
+        self.disk.remove_folder_if_there(&path)?;
+        self.disk.create_private_folder(&path)?;
+        self.disk.write_whole(&path.join("manifest"), manifest)?;
         let mut first = vec![Record::Generation(head)];
         first.extend_from_slice(known);
-        let journal = Journal::create(&path.join("journal"), &first)?;
-        disk::sync_folder(&path)?;
-        disk::sync_folder(&self.tree_folder(tree))?;
-        Ok(GenerationFolder { number, inner: Mutex::new(Inner { path, journal }) })
+        let journal = Journal::create(&self.disk, &path.join("journal"), &first)?;
+        self.disk.sync_folder(&path)?;
+        self.disk.sync_folder(&self.tree_folder(tree))?;
+        Ok(GenerationFolder { number, inner: Mutex::new(Inner { disk: self.disk.clone(), path, journal }) })
     }
 
     /// Reads a tree's generations. A damaged one is said and left out; its number is not used again.
     pub fn stored_tree(&self, tree: &TreeName) -> Result<StoredTree, StoreError> {
         let folder = self.tree_folder(tree);
-        disk::create_private_folder(&folder).map_err(StoreError::io("make folder", &folder))?;
+        self.disk.create_private_folder(&folder).map_err(StoreError::io("make folder", &folder))?;
         let mut stored = StoredTree::default();
-        for entry in std::fs::read_dir(&folder).map_err(StoreError::io("list", &folder))? {
+        for entry in self.disk.list(&folder).map_err(StoreError::io("list", &folder))? {
             let path = entry.map_err(StoreError::io("list", &folder))?.path();
             let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
             let (number, published) = match name.strip_suffix(".next") {
@@ -165,13 +166,15 @@ impl Store {
                 warn!(path = %path.display(), "not the name of a generation: left alone");
                 continue;
             };
-            match read_generation(&path, number) {
+            match read_generation(&self.disk, &path, number) {
                 Ok(found) if published => stored.published.push(found),
                 Ok(found) => stored.next = Some(found),
-                Err(reason) if !published => {
+                // The disk may give it the next time: nothing is to go on without it, and nothing of it to be removed.
+                Err(Unread::Io(error)) => return Err(StoreError::io("read", &path)(error)),
+                Err(Unread::Damaged(reason)) if !published => {
                     info!(%tree, generation = %number, %reason, "an unfinished generation is begun anew");
                 }
-                Err(reason) => {
+                Err(Unread::Damaged(reason)) => {
                     error!(%tree, generation = %number, %reason, "a generation is damaged: left out");
                 }
             }
@@ -182,12 +185,12 @@ impl Store {
 
     /// Removes the folders of a tree's generations up to a number, damaged ones and unfinished ones too.
     pub fn remove_generations(&self, tree: &TreeName, last: GenerationNumber) -> io::Result<()> {
-        for entry in std::fs::read_dir(self.tree_folder(tree))? {
+        for entry in self.disk.list(&self.tree_folder(tree))? {
             let path = entry?.path();
             let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
             let number = name.strip_suffix(".next").unwrap_or(name).parse();
             if number.is_ok_and(|number| GenerationNumber(number) <= last) {
-                disk::remove_folder_if_there(&path)?;
+                self.disk.remove_folder_if_there(&path)?;
             }
         }
         Ok(())
@@ -195,7 +198,7 @@ impl Store {
 
     /// The highest number that a published generation of the tree has, damaged ones too.
     pub fn last_number(&self, tree: &TreeName) -> GenerationNumber {
-        let entries = std::fs::read_dir(self.tree_folder(tree)).into_iter().flatten().flatten();
+        let entries = self.disk.list(&self.tree_folder(tree)).into_iter().flatten().flatten();
         let numbers = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
         GenerationNumber(numbers.max().unwrap_or(0))
     }
@@ -205,27 +208,47 @@ impl Store {
     }
 }
 
-fn read_generation(path: &Path, number: GenerationNumber) -> io::Result<Stored> {
-    let damaged = |why: &str| io::Error::new(io::ErrorKind::InvalidData, why);
-    let manifest = Bytes::from(std::fs::read(path.join("manifest"))?);
-    let (journal, recovered) = Journal::open(&path.join("journal"))?;
+/// Why a generation's folder gives none.
+enum Unread {
+    /// What stands there is no generation.
+    Damaged(&'static str),
+    /// The disk did not say.
+    Io(io::Error),
+}
+
+impl From<io::Error> for Unread {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::NotADirectory | io::ErrorKind::IsADirectory => {
+                Self::Damaged("a file stands where a folder should, or a folder where a file should")
+            }
+            _ => Self::Io(error),
+        }
+    }
+}
+
+fn read_generation(disk: &Disk, path: &Path, number: GenerationNumber) -> Result<Stored, Unread> {
+    let manifest = disk.read(&path.join("manifest"))?.ok_or(Unread::Damaged("it has no manifest"))?;
+    let opened = Journal::open(disk, &path.join("journal"))?;
+    let (journal, recovered) = opened.ok_or(Unread::Damaged("it has no journal"))?;
     let Recovered { mut records, damaged: lines, torn_bytes } = recovered;
     let torn = torn_bytes > 0 || !lines.is_empty();
     if torn {
         warn!(path = %path.display(), ?lines, torn_bytes, "a journal was damaged: what its bad lines held is fetched again");
     }
     if records.is_empty() {
-        return Err(damaged("its journal is empty"));
+        return Err(Unread::Damaged("its journal is empty"));
     }
     let Record::Generation(head) = records.remove(0) else {
-        return Err(damaged("its journal does not begin with the generation"));
+        return Err(Unread::Damaged("its journal does not begin with the generation"));
     };
     if head.number != number {
-        return Err(damaged("its journal is of another generation"));
+        return Err(Unread::Damaged("its journal is of another generation"));
     }
     if head.manifest != BlobId::of(&manifest) {
-        return Err(damaged("its manifest is not the one that its journal names"));
+        return Err(Unread::Damaged("its manifest is not the one that its journal names"));
     }
-    let folder = GenerationFolder { number, inner: Mutex::new(Inner { path: path.to_owned(), journal }) };
-    Ok(Stored { head, manifest, records, damaged: torn, folder })
+    let inner = Inner { disk: disk.clone(), path: path.to_owned(), journal };
+    let folder = GenerationFolder { number, inner: Mutex::new(inner) };
+    Ok(Stored { head, manifest: manifest.into(), records, damaged: torn, folder })
 }

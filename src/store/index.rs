@@ -4,7 +4,7 @@
 //! made again by listing `blobs/`.
 
 use std::io;
-use std::panic::catch_unwind;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
@@ -13,7 +13,7 @@ use tracing::{info, warn};
 use crate::base::blob::BlobId;
 use crate::base::tree::TreeName;
 use crate::store::blobs::BlobName;
-use crate::store::disk;
+use crate::store::disk::Disk;
 
 /// sled's cache, in bytes: a million blobs are listed in 160 MB whatever it is, look-ups are rare.
 const CACHE_BYTES: u64 = 16 << 20;
@@ -26,6 +26,7 @@ const CLOSED: &[u8] = b"closed";
 /// The open index.
 #[derive(Debug)]
 pub struct Index {
+    disk: Disk,
     database: sled::Db,
     blobs: sled::Tree,
     used: sled::Tree,
@@ -37,6 +38,9 @@ pub enum IndexError {
     /// The database failed.
     #[error("{0}")]
     Database(#[from] sled::Error),
+    /// The disk failed under it.
+    #[error("{0}")]
+    Disk(#[from] io::Error),
     /// The folder could not be listed or cleared.
     #[error("{path}: {source}", path = path.display())]
     Io {
@@ -55,22 +59,22 @@ impl IndexError {
 
 impl Index {
     /// Opens the index in `path`; where it is missing, damaged or was not closed, makes it again from `blobs`.
-    pub fn open(path: &Path, blobs: &Path) -> Result<Self, IndexError> {
-        let opened = catch_unwind(|| Self::open_whole(path, blobs));
+    pub fn open(disk: Disk, path: &Path, blobs: &Path) -> Result<Self, IndexError> {
+        let opened = catch_unwind(AssertUnwindSafe(|| Self::open_whole(disk.clone(), path, blobs)));
         match opened.unwrap_or_else(|_| Err(IndexError::panicked(path))) {
             Ok(index) => return Ok(index),
             Err(error) => warn!(%error, "the index is damaged: it is made again from the files"),
         }
-        disk::remove_folder_if_there(path)
+        disk.remove_folder_if_there(path)
             .map_err(|source| IndexError::Io { path: path.to_owned(), source })?;
-        let index = Self::open_database(path)?;
+        let index = Self::open_database(disk, path)?;
         index.fill(blobs)?;
         Ok(index)
     }
 
     /// Opens what is there and brings it up to the files. sled may panic on damaged ones; that counts as damage.
-    fn open_whole(path: &Path, blobs: &Path) -> Result<Self, IndexError> {
-        let index = Self::open_database(path)?;
+    fn open_whole(disk: Disk, path: &Path, blobs: &Path) -> Result<Self, IndexError> {
+        let index = Self::open_database(disk, path)?;
         if !index.take_closed_mark()? {
             if index.database.was_recovered() {
                 info!("the index was not closed: it is made again from the files");
@@ -81,19 +85,21 @@ impl Index {
         Ok(index)
     }
 
-    fn open_database(path: &Path) -> Result<Self, IndexError> {
+    fn open_database(disk: Disk, path: &Path) -> Result<Self, IndexError> {
         let config =
             sled::Config::new().path(path).cache_capacity(CACHE_BYTES).flush_every_ms(Some(FLUSH_MS));
         let database = config.open()?;
         let (blobs, used) = (database.open_tree("blobs")?, database.open_tree("used")?);
-        Ok(Self { database, blobs, used })
+        Ok(Self { disk, database, blobs, used })
     }
 
     /// Whether the index was closed; from here on it counts as not closed until [`Index::close`].
     fn take_closed_mark(&self) -> Result<bool, IndexError> {
-        let closed = self.database.remove(CLOSED)?.is_some();
-        self.database.flush()?;
-        Ok(closed)
+        self.disk.index("index open", || {
+            let closed = self.database.remove(CLOSED)?.is_some();
+            self.database.flush()?;
+            Ok(closed)
+        })
     }
 
     fn fill(&self, blobs: &Path) -> Result<(), IndexError> {
@@ -102,9 +108,9 @@ impl Index {
             move |source| IndexError::Io { path, source }
         };
         let mut count = 0u64;
-        for folder in std::fs::read_dir(blobs).map_err(at(blobs))? {
+        for folder in self.disk.list(blobs).map_err(at(blobs))? {
             let folder = folder.map_err(at(blobs))?.path();
-            for file in std::fs::read_dir(&folder).map_err(at(&folder))? {
+            for file in self.disk.list(&folder).map_err(at(&folder))? {
                 let file = file.map_err(at(&folder))?;
                 let Some(name) = file.file_name().to_str().and_then(BlobName::parse) else {
                     warn!(file = %file.path().display(), "not the name of a blob: left alone");
@@ -126,14 +132,18 @@ impl Index {
 
     /// Adds a blob.
     pub fn insert(&self, name: BlobName) -> Result<(), IndexError> {
-        self.blobs.insert(name.id.as_bytes(), &name.size.to_be_bytes())?;
-        Ok(())
+        self.disk.index("index insert", || {
+            self.blobs.insert(name.id.as_bytes(), &name.size.to_be_bytes())?;
+            Ok(())
+        })
     }
 
     /// Forgets a blob.
     pub fn remove(&self, id: BlobId) -> Result<(), IndexError> {
-        self.blobs.remove(id.as_bytes())?;
-        Ok(())
+        self.disk.index("index remove", || {
+            self.blobs.remove(id.as_bytes())?;
+            Ok(())
+        })
     }
 
     /// Whether the blob is there. What sled cannot read counts as not there.
@@ -164,9 +174,10 @@ impl Index {
 
     /// Writes everything out and marks the index as closed.
     pub fn close(&self) {
-        let closed = self.database.flush().and_then(|_| {
+        let closed: Result<usize, IndexError> = self.disk.index("index close", || {
+            self.database.flush()?;
             self.database.insert(CLOSED, &[])?;
-            self.database.flush()
+            Ok(self.database.flush()?)
         });
         if let Err(error) = closed {
             warn!(%error, "the index could not be closed: the next start makes it again");

@@ -15,13 +15,14 @@ use std::path::Path;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::store::disk;
+use crate::store::disk::Disk;
 
 const CHECKSUM_DIGITS: usize = 16;
 
 /// A journal open for appending.
 #[derive(Debug)]
 pub struct Journal<R> {
+    disk: Disk,
     file: File,
     len: u64,
     records: PhantomData<fn(R)>,
@@ -40,16 +41,16 @@ pub struct Recovered<R> {
 
 impl<R: Serialize + DeserializeOwned> Journal<R> {
     /// Makes a new journal with its first records. Blocks on the disk; the caller syncs the folder.
-    pub fn create(path: &Path, first: &[R]) -> io::Result<Self> {
-        let mut journal = Self { file: disk::create_new(path)?, len: 0, records: PhantomData };
+    pub fn create(disk: &Disk, path: &Path, first: &[R]) -> io::Result<Self> {
+        let file = disk.create_new(path)?;
+        let mut journal = Self { disk: disk.clone(), file, len: 0, records: PhantomData };
         journal.append(first)?;
         Ok(journal)
     }
 
-    /// Opens a journal, reads what it holds and cuts a torn last line. Blocks on the disk.
-    pub fn open(path: &Path) -> io::Result<(Self, Recovered<R>)> {
-        let file = File::options().read(true).write(true).open(path)?;
-        let text = std::fs::read(path)?;
+    /// Opens a journal, reads what it holds and cuts a torn last line; `None` where there is none. Blocks on the disk.
+    pub fn open(disk: &Disk, path: &Path) -> io::Result<Option<(Self, Recovered<R>)>> {
+        let (Some(file), Some(text)) = (disk.open(path)?, disk.read(path)?) else { return Ok(None) };
         let whole = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
         let mut recovered =
             Recovered { records: Vec::new(), damaged: Vec::new(), torn_bytes: (text.len() - whole) as u64 };
@@ -60,10 +61,11 @@ impl<R: Serialize + DeserializeOwned> Journal<R> {
             }
         }
         if recovered.torn_bytes > 0 {
-            file.set_len(whole as u64)?;
-            disk::sync(&file)?;
+            disk.cut(&file, whole as u64)?;
+            disk.sync(&file)?;
         }
-        Ok((Self { file, len: whole as u64, records: PhantomData }, recovered))
+        let journal = Self { disk: disk.clone(), file, len: whole as u64, records: PhantomData };
+        Ok(Some((journal, recovered)))
     }
 
     /// Appends records as one write and waits until they are on the disk. After an error the journal is as before.
@@ -72,11 +74,12 @@ impl<R: Serialize + DeserializeOwned> Journal<R> {
         for record in records {
             encode(record, &mut lines)?;
         }
-        let written = disk::write_all_at(&self.file, &lines, self.len).and_then(|()| disk::sync(&self.file));
+        let written = self.disk.write_all_at(&self.file, &lines, self.len);
+        let written = written.and_then(|()| self.disk.sync(&self.file));
         match written {
             Ok(()) => self.len += lines.len() as u64,
             // Cut what was half written, so that a later record does not stand behind it.
-            Err(_) => self.file.set_len(self.len)?,
+            Err(_) => self.disk.cut(&self.file, self.len)?,
         }
         written
     }
@@ -109,7 +112,7 @@ mod tests {
     fn journal_of(records: &[String]) -> (tempfile::TempDir, std::path::PathBuf) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("journal");
-        Journal::create(&path, records).unwrap();
+        Journal::create(&Disk::default(), &path, records).unwrap();
         (folder, path)
     }
 
@@ -124,11 +127,11 @@ mod tests {
             std::fs::write(&path, &bytes[..kept]).unwrap();
             let whole = bytes[..kept].split(|byte| *byte == b'\n').count() - 1;
 
-            let (mut journal, recovered) = Journal::<String>::open(&path).unwrap();
+            let (mut journal, recovered) = Journal::<String>::open(&Disk::default(), &path).unwrap().unwrap();
             prop_assert_eq!(&recovered.records, &records[..whole]);
             prop_assert!(recovered.damaged.is_empty());
             journal.append(&["after".to_owned()]).unwrap();
-            let (_, again) = Journal::<String>::open(&path).unwrap();
+            let (_, again) = Journal::<String>::open(&Disk::default(), &path).unwrap().unwrap();
             prop_assert_eq!(again.records.len(), whole + 1);
             prop_assert_eq!(again.torn_bytes, 0);
         }
@@ -141,7 +144,7 @@ mod tests {
             prop_assume!(at < bytes.len() && bytes[at] != b'\n' && bytes[at] ^ flip != b'\n');
             bytes[at] ^= flip;
             std::fs::write(&path, &bytes).unwrap();
-            let (_, recovered) = Journal::<String>::open(&path).unwrap();
+            let (_, recovered) = Journal::<String>::open(&Disk::default(), &path).unwrap().unwrap();
             prop_assert_eq!(recovered.damaged.len(), 1);
             prop_assert_eq!(recovered.records.len(), 2);
         }

@@ -33,6 +33,7 @@ use tracing::warn;
 
 use crate::base::blob::BlobId;
 use crate::store::blobs::{BlobName, OpenBlob};
+use crate::store::disk::Disk;
 use crate::store::index::{Index, IndexError};
 use crate::store::staging::{CommitError, Staged};
 use crate::store::unfinished::{Claim, Keys, Voucher};
@@ -43,6 +44,7 @@ pub const FORMAT: u32 = 1;
 /// The store of one data folder, locked for this process.
 #[derive(Debug)]
 pub struct Store {
+    disk: Disk,
     root: PathBuf,
     index: Index,
     staged: AtomicU64,
@@ -107,23 +109,24 @@ impl StoreError {
 
 impl Store {
     /// Opens a data folder, or makes one where there is none or an empty one. Reads no blob.
-    pub fn open(root: &Path) -> Result<Self, StoreError> {
+    pub fn open(root: &Path, disk: Disk) -> Result<Self, StoreError> {
         if std::fs::metadata(root).is_ok_and(|found| !found.is_dir()) {
             return Err(StoreError::NotFolder { path: root.to_owned() });
         }
-        disk::create_private_folder(root).map_err(StoreError::io("make folder", root))?;
+        disk.create_private_folder(root).map_err(StoreError::io("make folder", root))?;
         warn_if_open_to_others(root);
         refuse_foreign(root)?;
-        let lock = lock(root)?;
-        check_format(root)?;
+        let lock = lock(&disk, root)?;
+        check_format(&disk, root)?;
         for name in ["blobs", "staging", "trees"] {
             let folder = root.join(name);
-            disk::create_private_folder(&folder).map_err(StoreError::io("make folder", &folder))?;
+            disk.create_private_folder(&folder).map_err(StoreError::io("make folder", &folder))?;
         }
         let staging = root.join("staging");
-        unfinished::tidy(&staging).map_err(StoreError::io("tidy folder", &staging))?;
-        let index = Index::open(&root.join("index"), &root.join("blobs"))?;
+        unfinished::tidy(&disk, &staging).map_err(StoreError::io("tidy folder", &staging))?;
+        let index = Index::open(disk.clone(), &root.join("index"), &root.join("blobs"))?;
         Ok(Self {
+            disk,
             root: root.to_owned(),
             index,
             staged: AtomicU64::new(0),
@@ -145,14 +148,14 @@ impl Store {
     /// An empty file that bytes may be appended to. Blocks on the disk.
     pub fn stage(&self) -> io::Result<Staged> {
         let number = self.staged.fetch_add(1, Ordering::Relaxed);
-        Staged::create(self.root.join("staging").join(format!("{number}.part")))
+        Staged::create(self.disk.clone(), self.root.join("staging").join(format!("{number}.part")))
     }
 
     /// A file that bytes of what this key names may be appended to, with those that an earlier fill left and what vouches
     /// for them. While another fill has the key, it is an empty file as of [`Store::stage`]. Blocks on the disk.
     pub fn stage_as(&self, key: BlobId) -> io::Result<(Staged, Option<Voucher>)> {
-        match Claim::take(&self.staging_keys, key, &self.root.join("staging")) {
-            Some(claim) => Staged::claimed(claim),
+        match Claim::take(&self.disk, &self.staging_keys, key, &self.root.join("staging")) {
+            Some(claim) => Staged::claimed(self.disk.clone(), claim),
             None => Ok((self.stage()?, None)),
         }
     }
@@ -166,7 +169,7 @@ impl Store {
 
     /// Opens a blob; `None` when it is not there or has not the size that its name says. Blocks on the disk.
     pub fn blob(&self, name: BlobName) -> io::Result<Option<OpenBlob>> {
-        OpenBlob::open(&self.root.join("blobs"), name)
+        OpenBlob::open(&self.disk, &self.root.join("blobs"), name)
     }
 
     /// Whether the blob is there: the index says so, or its file does, which the index then learns. Blocks on the disk.
@@ -180,7 +183,7 @@ impl Store {
         for name in self.index.blobs().filter(|name| !named(&name.id)) {
             let path = name.path(&self.root.join("blobs"));
             self.index.remove(name.id)?;
-            disk::remove_if_there(&path).map_err(StoreError::io("remove", &path))?;
+            self.disk.remove_if_there(&path).map_err(StoreError::io("remove", &path))?;
             freed += name.size;
         }
         Ok(freed)
@@ -214,7 +217,7 @@ fn warn_if_open_to_others(root: &Path) {
     }
 }
 
-fn lock(root: &Path) -> Result<File, StoreError> {
+fn lock(disk: &Disk, root: &Path) -> Result<File, StoreError> {
     let path = root.join("lock");
     let file = File::options()
         .read(true)
@@ -232,9 +235,8 @@ fn lock(root: &Path) -> Result<File, StoreError> {
         }
         Err(error) => return Err(StoreError::io("lock", &path)(error.into())),
     }
-    let written = file
-        .set_len(0)
-        .and_then(|()| disk::write_all_at(&file, std::process::id().to_string().as_bytes(), 0));
+    let written =
+        file.set_len(0).and_then(|()| disk.write_all_at(&file, std::process::id().to_string().as_bytes(), 0));
     written.map_err(StoreError::io("write", &path))?;
     Ok(file)
 }
@@ -253,7 +255,7 @@ fn refuse_foreign(root: &Path) -> Result<(), StoreError> {
     Err(StoreError::Foreign { path: root.to_owned() })
 }
 
-fn check_format(root: &Path) -> Result<(), StoreError> {
+fn check_format(disk: &Disk, root: &Path) -> Result<(), StoreError> {
     let path = root.join("FORMAT");
     match std::fs::read_to_string(&path) {
         Ok(text) if text.trim() == FORMAT.to_string() => Ok(()),
@@ -262,7 +264,7 @@ fn check_format(root: &Path) -> Result<(), StoreError> {
             Err(StoreError::Format { path: root.to_owned(), found })
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            disk::write_whole(&path, format!("{FORMAT}\n").as_bytes()).map_err(StoreError::io("write", &path))
+            disk.write_whole(&path, format!("{FORMAT}\n").as_bytes()).map_err(StoreError::io("write", &path))
         }
         Err(error) => Err(StoreError::io("read", &path)(error)),
     }

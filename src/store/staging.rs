@@ -11,13 +11,14 @@ use std::sync::Arc;
 use thiserror::Error;
 
 use crate::store::blobs::BlobName;
-use crate::store::disk;
+use crate::store::disk::Disk;
 use crate::store::index::IndexError;
 use crate::store::unfinished::{Claim, Resumed, Voucher};
 
 /// A file under way, hashed while it is written.
 #[derive(Debug)]
 pub struct Staged {
+    disk: Disk,
     file: Arc<File>,
     place: Place,
     hasher: blake3::Hasher,
@@ -53,18 +54,20 @@ pub enum CommitError {
 }
 
 impl Staged {
-    pub(super) fn create(path: PathBuf) -> io::Result<Self> {
-        let file = Arc::new(disk::create_new(&path)?);
-        Ok(Self { file, place: Place::Numbered(path), hasher: blake3::Hasher::new(), committed: false })
+    pub(super) fn create(disk: Disk, path: PathBuf) -> io::Result<Self> {
+        let file = Arc::new(disk.create_new(&path)?);
+        Ok(Self { disk, file, place: Place::Numbered(path), hasher: blake3::Hasher::new(), committed: false })
     }
 
     /// Goes on from what an earlier fill left under a key, with what vouches for it; else begins there.
-    pub(super) fn claimed(mut claim: Claim) -> io::Result<(Self, Option<Voucher>)> {
+    pub(super) fn claimed(disk: Disk, mut claim: Claim) -> io::Result<(Self, Option<Voucher>)> {
         let (file, hasher, voucher) = match claim.resume()? {
             Some(Resumed { file, hasher, voucher }) => (file, hasher, Some(voucher)),
-            None => (disk::create_new(claim.part())?, blake3::Hasher::new(), None),
+            None => (disk.create_new(claim.part())?, blake3::Hasher::new(), None),
         };
-        Ok((Self { file: Arc::new(file), place: Place::Keyed(claim), hasher, committed: false }, voucher))
+        let staged =
+            Self { disk, file: Arc::new(file), place: Place::Keyed(claim), hasher, committed: false };
+        Ok((staged, voucher))
     }
 
     /// The file, for readers: bytes below what was appended never change, and it stays the same file as a blob.
@@ -84,7 +87,7 @@ impl Staged {
 
     /// Writes bytes at the end. Blocks on the disk.
     pub fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        disk::write_all_at(&self.file, bytes, self.len())?;
+        self.disk.write_all_at(&self.file, bytes, self.len())?;
         self.hasher.update(bytes);
         Ok(())
     }
@@ -116,11 +119,11 @@ impl Staged {
         let path = name.path(blobs);
         let folder = name.folder(blobs);
         if !folder.is_dir() {
-            disk::create_private_folder(&folder)?;
-            disk::sync_folder(blobs)?;
+            self.disk.create_private_folder(&folder)?;
+            self.disk.sync_folder(blobs)?;
         }
-        disk::sync(&self.file)?;
-        disk::rename_synced(self.path(), &path)?;
+        self.disk.sync(&self.file)?;
+        self.disk.rename_synced(self.path(), &path)?;
         self.committed = true;
         if let Place::Keyed(claim) = &mut self.place {
             claim.committed();
@@ -141,7 +144,7 @@ impl Drop for Staged {
         let kept = matches!(&self.place, Place::Keyed(claim) if claim.can_resume());
         if !self.committed && !kept {
             // A file that stays behind is removed at the next start.
-            let _ = disk::remove_if_there(self.path());
+            let _ = self.disk.remove_if_there(self.path());
         }
     }
 }

@@ -20,7 +20,7 @@ use tracing::{debug, warn};
 
 use crate::base::blob::BlobId;
 use crate::base::validator::Validator;
-use crate::store::disk;
+use crate::store::disk::Disk;
 use crate::store::journal::Journal;
 
 /// Bytes between two checkpoints: a sync each, and what a crash costs at most of a fill under way.
@@ -54,6 +54,7 @@ pub(super) type Keys = Arc<Mutex<HashSet<BlobId>>>;
 /// One fill's hold on a key, and the files of that key.
 #[derive(Debug)]
 pub(super) struct Claim {
+    disk: Disk,
     key: BlobId,
     keys: Keys,
     part: PathBuf,
@@ -71,9 +72,10 @@ pub(super) struct Resumed {
 
 impl Claim {
     /// Takes a key; `None` where another fill has it.
-    pub(super) fn take(keys: &Keys, key: BlobId, staging: &Path) -> Option<Self> {
+    pub(super) fn take(disk: &Disk, keys: &Keys, key: BlobId, staging: &Path) -> Option<Self> {
         let new = keys.lock().unwrap_or_else(PoisonError::into_inner).insert(key);
         new.then(|| Self {
+            disk: disk.clone(),
             key,
             keys: keys.clone(),
             part: staging.join(format!("{key}.part")),
@@ -99,9 +101,8 @@ impl Claim {
     }
 
     fn try_resume(&mut self) -> io::Result<Option<Resumed>> {
-        let (journal, recovered) = match Journal::open(&self.journal_path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            opened => opened?,
+        let Some((journal, recovered)) = Journal::open(&self.disk, &self.journal_path)? else {
+            return Ok(None);
         };
         let mut lines = recovered.records.into_iter();
         let (Some(Line::Voucher(voucher)), Some(Line::Checkpoint { len, hash })) =
@@ -109,16 +110,13 @@ impl Claim {
         else {
             return Ok(None);
         };
-        let file = match File::options().read(true).write(true).open(&self.part) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            file => file?,
-        };
+        let Some(file) = self.disk.open(&self.part)? else { return Ok(None) };
         let hasher = hash_first(&file, len)?;
         if hasher.count() != len || BlobId::from(hasher.finalize()) != hash {
             warn!(key = %self.key, len, "what was staged is not what was noted: it is fetched anew");
             return Ok(None);
         }
-        file.set_len(len)?;
+        self.disk.cut(&file, len)?;
         self.journal = Some((voucher.clone(), journal));
         self.checked = len;
         Ok(Some(Resumed { file, hasher, voucher }))
@@ -135,10 +133,10 @@ impl Claim {
         if len < self.checked + CHECKPOINT_BYTES {
             return Ok(());
         }
-        disk::sync(file)?;
+        self.disk.sync(file)?;
         if self.journal.as_ref().is_none_or(|(noted, _)| noted != voucher) {
-            disk::remove_if_there(&self.journal_path)?;
-            let journal = Journal::create(&self.journal_path, &[Line::Voucher(voucher.clone())])?;
+            self.disk.remove_if_there(&self.journal_path)?;
+            let journal = Journal::create(&self.disk, &self.journal_path, &[Line::Voucher(voucher.clone())])?;
             self.journal = Some((voucher.clone(), journal));
         }
         if let Some((_, journal)) = &mut self.journal {
@@ -157,15 +155,15 @@ impl Claim {
     pub(super) fn remove(&mut self) -> io::Result<()> {
         self.journal = None;
         self.checked = 0;
-        disk::remove_if_there(&self.journal_path)?;
-        disk::remove_if_there(&self.part)
+        self.disk.remove_if_there(&self.journal_path)?;
+        self.disk.remove_if_there(&self.part)
     }
 
     /// Throws away what vouched for bytes that are a blob now.
     pub(super) fn committed(&mut self) {
         self.journal = None;
         // What stays behind is thrown away at the next start, without its bytes.
-        let _ = disk::remove_if_there(&self.journal_path);
+        let _ = self.disk.remove_if_there(&self.journal_path);
     }
 }
 
@@ -177,14 +175,14 @@ impl Drop for Claim {
 
 /// Removes from the staging folder what no fill can go on from: parts without a journal, journals without a part, and
 /// what has waited for too long.
-pub(super) fn tidy(staging: &Path) -> io::Result<()> {
-    for entry in fs::read_dir(staging)? {
+pub(super) fn tidy(disk: &Disk, staging: &Path) -> io::Result<()> {
+    for entry in disk.list(staging)? {
         let path = entry?.path();
         let other = match path.extension().and_then(|extension| extension.to_str()) {
             Some("part") => path.with_extension("journal"),
             Some("journal") => path.with_extension("part"),
             _ => {
-                disk::remove_if_there(&path)?;
+                disk.remove_if_there(&path)?;
                 continue;
             }
         };
@@ -194,7 +192,7 @@ pub(super) fn tidy(staging: &Path) -> io::Result<()> {
             changed.is_ok_and(|changed| changed.elapsed().unwrap_or_default() < KEPT)
         };
         if !(fresh(&path) && fresh(&other)) {
-            disk::remove_if_there(&path)?;
+            disk.remove_if_there(&path)?;
         }
     }
     Ok(())

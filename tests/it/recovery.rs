@@ -11,6 +11,7 @@ use forebay::config::settings::{Prefetch, Settings};
 use forebay::relay::refresh::Last;
 use forebay::store::Store;
 use forebay::store::blobs::BlobName;
+use forebay::store::disk::Disk;
 use forebay::store::generations::Record;
 use proptest::prelude::*;
 use tempfile::TempDir;
@@ -113,7 +114,7 @@ proptest! {
 
         // On the disk: the records are a prefix, each with its blob.
         let tree = forebay::base::tree::TreeName::parse("activeupdate").unwrap();
-        let store = Store::open(data.path()).unwrap();
+        let store = Store::open(data.path(), Disk::default()).unwrap();
         let stored = store.stored_tree(&tree).unwrap();
         let lines = whole[..kept].split(|byte| *byte == b'\n').count() - 1;
         let newest = stored.published.iter().find(|found| path.starts_with(format!(
