@@ -18,6 +18,7 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use forebay::base::limits::FILL_BATCH_BYTES;
 use forebay::store::Store;
 use forebay::store::disk::Disk;
+use jiff::Timestamp;
 use pairs::Compared;
 
 const SIZES: [(&str, usize, usize); 3] =
@@ -41,13 +42,13 @@ fn plain(folder: &Path, bytes: &[u8]) -> Duration {
 /// Stages and commits a blob, then removes it; the removal is not timed.
 fn staged(store: &Store, bytes: &[u8]) -> Duration {
     let started = Instant::now();
-    let mut staged = store.stage().unwrap();
+    let mut staged = store.stage(1 << 30).unwrap();
     for piece in bytes.chunks(FILL_BATCH_BYTES) {
         staged.append(piece).unwrap();
     }
-    store.commit(staged, Some(bytes.len() as u64)).unwrap();
+    store.commit(staged, Some(bytes.len() as u64), Timestamp::now()).unwrap();
     let took = started.elapsed();
-    store.sweep(|_| false).unwrap();
+    store.evict(|_| false, u64::MAX).unwrap();
     took
 }
 

@@ -92,14 +92,14 @@ pub enum StartError {
 impl Relay {
     /// Starts a relay: it listens when this returns. Blocks while the data folder is opened.
     pub fn start(settings: Settings) -> Result<RelayHandle, StartError> {
-        Self::start_on(settings, &Inherited::default(), Disk::default())
+        Self::start_on(settings, &Inherited::default(), &Disk::default())
     }
 
     /// The same, on sockets that the relay is given in place of the settings' addresses, and by this way to its data.
     pub fn start_on(
         settings: Settings,
         inherited: &Inherited,
-        disk: Disk,
+        disk: &Disk,
     ) -> Result<RelayHandle, StartError> {
         let settings = placed(settings);
         let workers = worker_count(&settings);
@@ -117,7 +117,8 @@ impl Relay {
         };
         let control = Control::start()?;
         let runtime = control.runtime().handle().clone();
-        let resources = resources(&settings, store, runtime.clone());
+        store.room().set_quota(settings.quota_bytes);
+        let (resources, wants) = resources(&settings, store, runtime.clone());
         let client = client(settings.upstream.connect, settings.upstream.ca_file.as_deref())?;
         let trees = open_trees(&settings, &client, &resources)?;
         let live = Arc::new(ArcSwap::from_pointee(compile(&settings, trees.clone())));
@@ -140,7 +141,7 @@ impl Relay {
         for tree in &trees {
             resources.tasks.spawn_on(refresh::run(tree.clone()), &runtime);
         }
-        resources.tasks.spawn_on(sweep::run(resources.clone(), trees), &runtime);
+        resources.tasks.spawn_on(sweep::run(resources.clone(), trees, wants), &runtime);
         if let Some(tls) = &tls {
             let (watch, stopping) = (tls.clone().watch(), resources.stop.clone());
             resources.tasks.spawn_on(async move { stopping.run_until_cancelled(watch).await }, &runtime);

@@ -59,7 +59,10 @@ impl Collector for Scrape {
             let metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
             ConstCounter::new(counter.value()).encode(metric)?;
         }
+        let room = self.0.resources.store.room();
         let gauges = [
+            ("data_bytes", "What the data folder takes on its disk", room.taken()),
+            ("quota_bytes", "What it may take; 0 is as much as the disk has", room.quota().unwrap_or(0)),
             ("fills_now", "Fetches from upstreams under way", tally.fills_now.value()),
             ("connections_now", "Agents' connections open", tally.connections_now.value()),
         ];
@@ -85,7 +88,7 @@ impl Scrape {
 
     fn trees(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let now = self.0.resources.clock.wall();
-        let gauges: [TreeGauge<'_>; 5] = [
+        let gauges: [TreeGauge<'_>; 6] = [
             ("generation", "Number of the current generation", &|tree| {
                 Some(tree.snapshot()?.current().generation.number().0)
             }),
@@ -101,6 +104,9 @@ impl Scrape {
                 "Since the upstream last confirmed the current generation",
                 &|tree| Some(tree.unconfirmed_secs()),
             ),
+            ("missing_bytes", "What the quota is short of for the upstream's generation", &|tree| {
+                Some(tree.missing_bytes())
+            }),
             ("upstream_down", "1 while the upstream could not be asked", &|tree| {
                 Some(u64::from(tree.is_upstream_down()))
             }),

@@ -17,6 +17,9 @@ pub struct Status {
     #[serde(flatten)]
     identity: serde_json::Value,
     data: String,
+    /// What the data folder takes; fills under way count whole.
+    taken_bytes: u64,
+    quota_bytes: Option<u64>,
     trees: Vec<TreeStatus>,
     requests: serde_json::Map<String, serde_json::Value>,
     counts: Counts,
@@ -34,6 +37,8 @@ pub struct TreeStatus {
     /// `None` until the first generation is published.
     generation: Option<GenerationStatus>,
     kept: usize,
+    /// What the quota is short of for the upstream's generation.
+    missing_bytes: u64,
     refresh: Progress,
 }
 
@@ -73,6 +78,8 @@ pub async fn show(extract::State(state): extract::State<State>) -> Json<Status> 
         uptime_secs: state.resources.clock.monotonic().saturating_sub(state.started).as_secs(),
         identity: (*state.identity).clone(),
         data: state.resources.store.root().display().to_string(),
+        taken_bytes: state.resources.store.room().taken(),
+        quota_bytes: state.resources.store.room().quota(),
         trees: state.live.load().trees.iter().map(|(base, tree)| tree_status(base, tree)).collect(),
         requests: requests.collect(),
         counts: counts(tally),
@@ -103,6 +110,7 @@ fn tree_status(base: &str, tree: &Tree) -> TreeStatus {
             }
         }),
         kept: snapshot.as_ref().map_or(0, |snapshot| snapshot.published().len()),
+        missing_bytes: tree.missing_bytes(),
         refresh: tree.progress().borrow().clone(),
     }
 }

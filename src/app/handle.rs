@@ -119,6 +119,8 @@ impl RelayHandle {
         parts.resources.fill_attempts.store(settings.fill.attempts, Ordering::Relaxed);
         parts.resources.fill_wait_ms.store(millis(settings.fill.wait), Ordering::Relaxed);
         parts.resources.prefetch_at_once.store(settings.fill.prefetch_at_once, Ordering::Relaxed);
+        parts.resources.store.room().set_quota(settings.quota_bytes);
+        parts.resources.sweep_wanted.notify_one();
         parts.live.store(Arc::new(compile(&settings, trees)));
         parts.drain = settings.limits.drain;
         parts.asking = (settings.fill, settings.upstream);

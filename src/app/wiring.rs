@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::runtime::Handle;
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
@@ -27,14 +27,20 @@ use crate::policy::decide::Policy;
 use crate::relay::live::Live;
 use crate::relay::resources::Resources;
 use crate::relay::shelf::Shelf;
+use crate::relay::sweep::{WANTS_MAX, Want};
 use crate::relay::tree::Tree;
 use crate::store::Store;
 use crate::upstream::client::Client;
 use crate::upstream::{Deadlines, Origin, Upstream};
 
-/// What all trees of a relay share.
-pub(super) fn resources(settings: &Settings, store: Arc<Store>, runtime: Handle) -> Arc<Resources> {
-    Arc::new(Resources {
+/// What all trees of a relay share, and where those ask who need room.
+pub(super) fn resources(
+    settings: &Settings,
+    store: Arc<Store>,
+    runtime: Handle,
+) -> (Arc<Resources>, mpsc::Receiver<Want>) {
+    let (room_wanted, wants) = mpsc::channel(WANTS_MAX);
+    let resources = Resources {
         store,
         tally: Arc::new(Tally::default()),
         clock: Arc::new(SystemClock::default()),
@@ -47,8 +53,10 @@ pub(super) fn resources(settings: &Settings, store: Arc<Store>, runtime: Handle)
         prefetch_at_once: AtomicUsize::new(settings.fill.prefetch_at_once),
         naming: RwLock::new(()),
         sweep_wanted: Notify::new(),
+        room_wanted,
         swept: watch::Sender::new(0),
-    })
+    };
+    (Arc::new(resources), wants)
 }
 
 pub(super) fn upstream(

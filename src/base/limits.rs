@@ -32,3 +32,6 @@ pub const PINS_MAX: usize = 1 << 18;
 
 /// How long an agent stays on the generation of the manifest it last took (R1.4), in seconds.
 pub const PIN_SECS: u64 = 3600;
+
+/// The least quota of a data folder, in bytes: below it the index and the margin for journals would be most of it.
+pub const QUOTA_BYTES_MIN: u64 = 64 << 20;

@@ -59,7 +59,7 @@ impl Serve {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         // Signals are caught before anything is to be lost by them.
         let mut signals = runtime.block_on(async { Signals::catch() })?;
-        let relay = Relay::start_on(settings, &inherited, Disk::default())?;
+        let relay = Relay::start_on(settings, &inherited, &Disk::default())?;
         // The workers have their own handles: with these the sockets would stay open while the relay stops.
         drop(inherited);
         greet(&relay, &self);

@@ -45,13 +45,19 @@ fn screen(status: &Value) -> String {
     // Writing into a string does not fail.
     let _ = writeln!(
         text,
-        "forebay {}  process {}  up {}\nlistens    {}\nadmin      {}\ndata       {}",
+        "forebay {}  process {}  up {}\nlistens    {}\nadmin      {}\ndata       {}\nroom       {}{}",
         status["version"].as_str().unwrap_or_default(),
         status["pid"],
         duration(&status["uptime_secs"]),
         list(&status["listen"]),
         list(&status["admin"]),
         status["data"].as_str().unwrap_or_default(),
+        bytes(&status["taken_bytes"]),
+        if status["quota_bytes"].is_null() {
+            String::new()
+        } else {
+            format!(" of {} taken", bytes(&status["quota_bytes"]))
+        },
     );
     for tree in status["trees"].as_array().into_iter().flatten() {
         let _ = write!(text, "\n{}", tree_screen(tree, &list(&tree["upstream"])));
@@ -126,6 +132,13 @@ fn tree_screen(tree: &Value, upstream: &str) -> String {
         _ => "none yet".to_owned(),
     };
     let _ = writeln!(text, "  refresh    {state}");
+    if tree["missing_bytes"] != 0 {
+        let _ = writeln!(
+            text,
+            "  room       {} MORE ARE NEEDED: raise quota_bytes",
+            bytes(&tree["missing_bytes"])
+        );
+    }
     text
 }
 

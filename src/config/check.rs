@@ -46,6 +46,7 @@ pub(super) fn settings(mut root: Section<'_>) -> Settings {
     let default = Settings::with_trees(Vec::new());
     let mut settings = Settings {
         data: root.text("data", file_path).unwrap_or(default.data),
+        quota_bytes: root.bytes("quota_bytes"),
         workers: root.number("workers"),
         listen: listen(&mut root, default.listen, &mut Vec::new()),
         ..default

@@ -22,6 +22,9 @@ pub struct Settings {
     /// The data folder. Default `./forebay-data`: a first start needs no rights and leaves all that it made
     /// in one place.
     pub data: PathBuf,
+    /// What the data folder may take on its disk, in bytes. Default `None`, as much as the disk has: only its
+    /// administrator knows what else is to fit.
+    pub quota_bytes: Option<u64>,
     /// Data workers. Default `None`, one for each core: a worker never blocks, so more would only take turns.
     pub workers: Option<usize>,
     /// Where agents connect. Default `[::]:8080` and `0.0.0.0:8080`: both families, and a port that needs no
@@ -262,6 +265,7 @@ impl Settings {
     pub(super) fn with_trees(trees: Vec<TreeSettings>) -> Self {
         Self {
             data: "./forebay-data".into(),
+            quota_bytes: None,
             workers: None,
             listen: Listen::Default(vec![
                 SocketAddr::from((Ipv6Addr::UNSPECIFIED, 8080)),

@@ -5,6 +5,8 @@
 
 use std::fmt::{self, Write as _};
 
+use crate::base::limits::QUOTA_BYTES_MIN;
+
 /// One setting.
 #[derive(Clone, Copy, Debug)]
 pub struct Row {
@@ -128,6 +130,12 @@ pub const TABLE: &[Row] = &[
         default: Preset::Toml("\"./forebay-data\""),
         allowed: Allowed::Text("the path of a folder"),
         reason: "a first start needs no rights and leaves all that it made in one place",
+    },
+    Row {
+        key: "quota_bytes",
+        default: Preset::Otherwise("none: as much as the disk has"),
+        allowed: Allowed::Bytes(QUOTA_BYTES_MIN, 1 << 50),
+        reason: "only its administrator knows what else is to fit on the disk; a release with its predecessors wants two to three times its size",
     },
     Row {
         key: "workers",

@@ -23,6 +23,7 @@ use crate::relay::generation::{Files, Generation};
 use crate::relay::refresh::RefreshError;
 use crate::relay::tree::{Tree, shared};
 use crate::store::generations::{Head, Held, Record};
+use crate::store::unfinished::room_for_part;
 use crate::upstream::{Answer, Head as OriginHead, Part, Request, Upstream, UpstreamError};
 
 /// The pause before a head is asked for again; it doubles.
@@ -134,20 +135,21 @@ async fn fetch_payloads(
 ) -> Result<HashSet<TreePath>, RefreshError> {
     let payloads = generation.files().filter(|listed| listed.entry.identity().role != Role::Signature);
     let payloads: Vec<_> = payloads.map(|listed| listed.entry.clone()).collect();
+    // All of it at once: a generation that cannot be had whole is not begun, and costs no older one its files.
+    let fetched = payloads.iter().filter(|entry| entry.held().is_none() && is_fetched(tree, entry));
+    tree.resources.make_room(fetched.filter_map(|entry| entry.size()).map(room_for_part).sum()).await?;
     let absent = each(tree, payloads, |tree, entry| async move {
-        let fetched = match tree.settings().prefetch {
-            Prefetch::All => fetch(&tree, &entry).await,
-            Prefetch::Used if tree.resources.store.index().is_used(&tree.name, &entry.usage()) => {
-                fetch(&tree, &entry).await
-            }
-            Prefetch::Used | Prefetch::None => probe(&tree, &entry).await,
+        let fetched = if is_fetched(&tree, &entry) {
+            fetch(&tree, &entry).await
+        } else {
+            probe(&tree, &entry).await
         };
         match (fetched, entry.identity().role) {
             (Err(error), Role::Increment) if matches!(*error, FillError::NotFound) => {
                 warn!(tree = %tree.name, path = %entry.path(), "the upstream has no such increment: it is withheld");
                 Ok(Some(entry.path().clone()))
             }
-            (Err(error), Role::Guess) if error.is_lasting() => {
+            (Err(error), Role::Guess) if error.is_lasting() && error.no_room().is_none() => {
                 warn!(tree = %tree.name, path = %entry.path(), %error, "an unknown line seems to name a file, which cannot be had");
                 Ok(Some(entry.path().clone()))
             }
@@ -160,6 +162,15 @@ async fn fetch_payloads(
     })
     .await?;
     Ok(absent.into_iter().flatten().collect())
+}
+
+/// Whether the prefetch rule has an entry fetched before it is shown.
+fn is_fetched(tree: &Tree, entry: &Entry) -> bool {
+    match tree.settings().prefetch {
+        Prefetch::All => true,
+        Prefetch::Used => tree.resources.store.index().is_used(&tree.name, &entry.usage()),
+        Prefetch::None => false,
+    }
 }
 
 /// Does something for each entry, as many at once as prefetch may, until the first error.

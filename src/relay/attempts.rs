@@ -22,7 +22,7 @@ use crate::relay::fill::{Fill, FillError};
 use crate::relay::tree::Tree;
 use crate::store::blobs::{BlobName, read_exact};
 use crate::store::staging::{CommitError, Staged};
-use crate::store::unfinished::Voucher;
+use crate::store::unfinished::{Voucher, room_for_part};
 use crate::upstream::{Answer, Part, Request, Transfer, Upstream, UpstreamError};
 
 /// The first pause before asking again; it doubles, with jitter, up to [`PAUSE_MAX`].
@@ -31,6 +31,9 @@ const PAUSE_MAX: Duration = Duration::from_secs(10);
 
 /// An attempt that brought so many bytes counts as a fresh start for the count of failures.
 const PROGRESS_BYTES: u64 = 64 << 10;
+
+/// How often a fill has room made for it before it fails: others may take it.
+const ROOM_TRIES: usize = 4;
 
 /// A fill's way from its first attempt to its commit.
 pub(super) struct Attempts {
@@ -73,20 +76,31 @@ impl From<UpstreamError> for Lost {
 impl Attempts {
     /// Makes the staged file; nothing is asked yet.
     pub(super) async fn new(tree: Arc<Tree>, entry: Arc<Entry>) -> Result<Self, FillError> {
-        let (store, prior) = (tree.resources.store.clone(), entry.prior().cloned());
-        let key = entry.staging_key();
-        let (staged, vouched, prior) = blocking(move || {
-            // A date has whole seconds, and another origin's file may be older: only a strong tag vouches for what was
-            // held before. Where the blob is lost, that it is unchanged would help nobody.
-            let there = |blob| store.blob(blob).is_ok_and(|blob| blob.is_some());
-            let prior = prior.filter(|prior| prior.validator.strong().is_some() && there(prior.blob));
-            let (staged, vouched) = match key {
-                Some(key) => store.stage_as(key)?,
-                None => (store.stage()?, None),
-            };
-            Ok((staged, vouched, prior))
-        })
-        .await?;
+        let size_max = entry.identity().size.unwrap_or(SIGNATURE_BYTES_MAX);
+        let mut tries = 1..ROOM_TRIES;
+        let (staged, vouched, prior) = loop {
+            let (store, prior, key) =
+                (tree.resources.store.clone(), entry.prior().cloned(), entry.staging_key());
+            let staged = blocking(move || {
+                // A date has whole seconds, and another origin's file may be older: only a strong tag vouches for what
+                // was held before. Where the blob is lost, that it is unchanged would help nobody.
+                let there = |blob| store.blob(blob).is_ok_and(|blob| blob.is_some());
+                let prior = prior.filter(|prior| prior.validator.strong().is_some() && there(prior.blob));
+                let (staged, vouched) = match key {
+                    Some(key) => store.stage_as(key, size_max)?,
+                    None => (store.stage(size_max)?, None),
+                };
+                Ok((staged, vouched, prior))
+            });
+            match staged.await {
+                // What was made may be another fill's by now.
+                Err(FillError::Store(CommitError::NoRoom(_))) if tries.next().is_some() => {
+                    let made = tree.resources.make_room(room_for_part(size_max)).await;
+                    made.map_err(|no_room| FillError::Store(no_room.into()))?;
+                }
+                staged => break staged?,
+            }
+        };
         Ok(Self { tree, entry, staged: Some(staged), prior, vouched, validator: None })
     }
 
@@ -310,7 +324,14 @@ impl Attempts {
             let _naming = tree.resources.naming.read().unwrap_or_else(PoisonError::into_inner);
             let (blob, validator) = match prior {
                 Some(prior) => (prior.blob, prior.validator),
-                None => (tree.resources.store.commit(staged, entry.identity().size)?, validator),
+                None => (
+                    tree.resources.store.commit(
+                        staged,
+                        entry.identity().size,
+                        tree.resources.clock.wall(),
+                    )?,
+                    validator,
+                ),
             };
             tree.record_held(&entry, blob, &validator)?;
             entry.set_held(blob, validator);

@@ -3,7 +3,7 @@
 //! Generations that name the same file share the entry. Invariant: an entry's state only moves on: listed, seen, held; it
 //! falls back only where its blob is lost.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -70,7 +70,8 @@ pub struct Entry {
     prior: Option<Prior>,
     /// Guards the fill under way, or why the last one failed.
     filling: Mutex<Filling>,
-    used: AtomicBool,
+    /// The hour of its last use, counted from 1; 0 is never.
+    used_hour: AtomicU32,
 }
 
 /// What was held under the same path before.
@@ -126,7 +127,7 @@ impl Entry {
             state: ArcSwap::from_pointee(State::Listed),
             prior,
             filling: Mutex::default(),
-            used: AtomicBool::new(false),
+            used_hour: AtomicU32::new(0),
         }
     }
 
@@ -218,10 +219,16 @@ impl Entry {
         }
     }
 
-    /// Notes that an agent asked for it; true the first time.
-    pub fn set_used(&self) -> bool {
+    /// Notes that an agent asked for it at this monotonic time: `None` where that is known of this hour, else whether it is
+    /// the first time.
+    pub fn set_used(&self, now: Duration) -> Option<bool> {
+        let hour = u32::try_from(now.as_secs() / 3600 + 1).unwrap_or(u32::MAX);
         // Read first: requests for a file that is in use already only share the cache line.
-        !self.used.load(Ordering::Relaxed) && !self.used.swap(true, Ordering::Relaxed)
+        if self.used_hour.load(Ordering::Relaxed) == hour {
+            return None;
+        }
+        let before = self.used_hour.swap(hour, Ordering::Relaxed);
+        (before != hour).then_some(before == 0)
     }
 
     /// What the index calls its kind of use.

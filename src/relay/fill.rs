@@ -20,6 +20,7 @@ use crate::relay::attempts::Attempts;
 use crate::relay::entry::{Entry, Filling};
 use crate::relay::tree::Tree;
 use crate::store::blobs::BlobName;
+use crate::store::room::NoRoom;
 use crate::store::staging::CommitError;
 use crate::upstream::UpstreamError;
 
@@ -85,7 +86,17 @@ impl FillError {
         match self {
             Self::NotFound => true,
             Self::Upstream(error) => !error.is_passing(),
-            Self::Changed | Self::Store(_) | Self::Stopping => false,
+            // Room is looked for in the whole of the index: not for each request of a fleet.
+            Self::Store(_) => self.no_room().is_some(),
+            Self::Changed | Self::Stopping => false,
+        }
+    }
+
+    /// What the quota is missing, where that is the reason.
+    pub(super) fn no_room(&self) -> Option<NoRoom> {
+        match self {
+            Self::Store(CommitError::NoRoom(no_room)) => Some(*no_room),
+            _ => None,
         }
     }
 }

@@ -26,6 +26,7 @@ use crate::relay::fill::FillError;
 use crate::relay::generation::{Generation, Listed};
 use crate::relay::tree::{Tree, catalogue};
 use crate::store::generations::Head;
+use crate::store::room::NoRoom;
 use crate::upstream::{Answer, Part, Request, Upstream, UpstreamError};
 
 /// The manifest's name in every tree.
@@ -107,6 +108,9 @@ pub enum RefreshError {
         /// Why not.
         error: Arc<FillError>,
     },
+    /// The quota is too small for it, with the current generation beside it.
+    #[error("the new generation does not fit: {0}")]
+    NoRoom(#[from] NoRoom),
     /// The manifest changed each time while its files were fetched.
     #[error("the manifest changed {REFRESH_RESTARTS_MAX} times while its files were fetched")]
     Restless,
@@ -116,6 +120,17 @@ pub enum RefreshError {
     /// The store failed.
     #[error("store: {0}")]
     Store(#[from] std::io::Error),
+}
+
+impl RefreshError {
+    /// How many bytes are missing, where that is the reason.
+    fn missing_bytes(&self) -> u64 {
+        match self {
+            Self::NoRoom(no_room) => no_room.missing,
+            Self::Fetch { error, .. } => error.no_room().map_or(0, |no_room| no_room.missing),
+            _ => 0,
+        }
+    }
 }
 
 /// A manifest as an origin sent it.
@@ -162,6 +177,7 @@ pub async fn run(tree: Arc<Tree>) {
 
 fn note_end(tree: &Tree, ended: Result<Option<GenerationNumber>, RefreshError>) {
     let tally = &tree.resources.tally;
+    tree.note_missing(ended.as_ref().err().map_or(0, RefreshError::missing_bytes));
     let last = match ended {
         Ok(None) => {
             tally.refreshes_same.one();

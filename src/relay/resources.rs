@@ -5,12 +5,13 @@ use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::base::clock::Clock;
 use crate::base::tally::Tally;
+use crate::relay::sweep::Want;
 use crate::store::Store;
 
 /// What all trees share.
@@ -38,8 +39,10 @@ pub struct Resources {
     pub prefetch_at_once: AtomicUsize,
     /// Held for reading from a blob's commit until a journal names it, for writing while unnamed blobs are removed.
     pub naming: RwLock<()>,
-    /// Wakes the sweep: a generation was dropped.
+    /// Wakes the sweep: a generation was dropped, or the quota is another.
     pub sweep_wanted: Notify,
+    /// Asks the sweep for room.
+    pub room_wanted: mpsc::Sender<Want>,
     /// Counts sweeps: whoever holds blobs open lets those go that were removed.
     pub swept: watch::Sender<u64>,
 }

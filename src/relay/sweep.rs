@@ -1,36 +1,158 @@
-//! Removes blobs that no kept generation names, after a generation was dropped.
+//! Removes what no kept generation names: at once where there is no quota, else when room is needed (R1.8).
+//!
+//! One task does it, so that two who need room never count on the same bytes. In this order: blobs that nothing names, the
+//! least recently used first; what is left of fills that ended; the oldest kept generations, never a current one. Invariant:
+//! where all that would not be enough, nothing is removed, and it is said how many bytes are missing.
 
 use std::collections::HashSet;
 use std::sync::{Arc, PoisonError};
 
-use tracing::{info, warn};
+use tokio::sync::{mpsc, oneshot};
+use tracing::{error, info, warn};
 
+use crate::base::blob::BlobId;
 use crate::relay::resources::Resources;
 use crate::relay::tree::Tree;
+use crate::store::StoreError;
+use crate::store::room::NoRoom;
 
-/// Sweeps whenever it is asked to, until the relay stops.
-pub async fn run(resources: Arc<Resources>, trees: Vec<Arc<Tree>>) {
+/// Who needs room, before the sweep has it made.
+pub const WANTS_MAX: usize = 64;
+
+/// What part of the quota is freed at a time, at least, where so much is not named.
+const BATCH: u64 = 64;
+
+/// Room that is needed.
+#[derive(Debug)]
+pub struct Want {
+    bytes: u64,
+    made: oneshot::Sender<Result<(), NoRoom>>,
+}
+
+impl Resources {
+    /// Has room made for so many bytes, if there is none. Others may take it before the caller does.
+    pub async fn make_room(&self, bytes: u64) -> Result<(), NoRoom> {
+        let missing = self.store.room().missing(bytes);
+        if missing == 0 {
+            return Ok(());
+        }
+        let (made, room) = oneshot::channel();
+        // A relay that stops makes no more room.
+        self.room_wanted.send(Want { bytes, made }).await.map_err(|_| NoRoom { missing })?;
+        room.await.map_err(|_| NoRoom { missing })?
+    }
+}
+
+/// Sweeps and makes room whenever it is asked to, until the relay stops.
+pub async fn run(resources: Arc<Resources>, trees: Vec<Arc<Tree>>, mut wants: mpsc::Receiver<Want>) {
+    let sweep = Sweep { resources, trees };
     loop {
-        tokio::select! {
+        let (bytes, made) = tokio::select! {
             // A sweep that is wanted is done before the stop: the next start would not know of it.
             biased;
-            () = resources.sweep_wanted.notified() => {}
-            () = resources.stop.cancelled() => return,
-        }
-        let (resources, trees) = (resources.clone(), trees.clone());
+            () = sweep.resources.sweep_wanted.notified() => (0, None),
+            Some(want) = wants.recv() => (want.bytes, Some(want.made)),
+            () = sweep.resources.stop.cancelled() => return,
+        };
+        let sweep = sweep.clone();
         let swept = tokio::task::spawn_blocking(move || {
-            let _naming = resources.naming.write().unwrap_or_else(PoisonError::into_inner);
-            let mut named = HashSet::new();
-            for tree in &trees {
-                tree.named_blobs(&mut named);
-            }
-            match resources.store.sweep(|id| named.contains(id)) {
-                Ok(freed) => info!(bytes = freed, "blobs that no kept generation names are removed"),
-                Err(error) => warn!(%error, "blobs that no kept generation names could not all be removed"),
-            }
-            resources.swept.send_modify(|count| *count += 1);
+            let room = sweep.run(bytes);
+            sweep.resources.swept.send_modify(|count| *count += 1);
+            // Who wanted it may have gone.
+            made.map(|made| made.send(room))
         });
         // A sweep that died is tried again with the next one.
         let _ = swept.await;
     }
+}
+
+#[derive(Clone)]
+struct Sweep {
+    resources: Arc<Resources>,
+    trees: Vec<Arc<Tree>>,
+}
+
+impl Sweep {
+    /// Makes room for so many bytes more. Blocks on the disk.
+    fn run(&self, bytes: u64) -> Result<(), NoRoom> {
+        // No blob may be committed and not yet named while names are looked up.
+        let _naming = self.resources.naming.write().unwrap_or_else(PoisonError::into_inner);
+        let room = self.resources.store.room();
+        let missing = if room.quota().is_some() { room.missing(bytes) } else { u64::MAX };
+        if missing == 0 {
+            return Ok(());
+        }
+        let made = self.make(missing, bytes);
+        match (room.missing(bytes), made) {
+            (0, _) => Ok(()),
+            (missing, made) => {
+                if let Err(error) = made {
+                    warn!(%error, "what no kept generation names could not all be removed");
+                }
+                Err(NoRoom { missing })
+            }
+        }
+    }
+
+    fn make(&self, missing: u64, bytes: u64) -> Result<(), StoreError> {
+        let store = &self.resources.store;
+        let named = self.named(Kept::All);
+        // Somewhat more than is missing: not every fill is to look through the index.
+        let some = store.room().quota().unwrap_or(0) / BATCH;
+        let freed = store.evict(|id| named.contains(id), missing.max(some))?;
+        if freed > 0 {
+            info!(bytes = freed, "blobs that no kept generation names are removed");
+        }
+        let Some(missing) = self.still(bytes) else { return Ok(()) };
+        let parts = store.drop_parts(missing)?;
+        if parts > 0 {
+            info!(bytes = parts, "what was left of fetches that ended is removed to make room");
+        }
+        while let Some(missing) = self.still(bytes) {
+            let current = self.named(Kept::Current);
+            if store.evictable(|id| current.contains(id)) < missing {
+                error!(missing, "the quota is too small for what the current generations name");
+                return Ok(());
+            }
+            if !self.drop_oldest() {
+                return Ok(());
+            }
+            let named = self.named(Kept::All);
+            store.evict(|id| named.contains(id), missing)?;
+        }
+        Ok(())
+    }
+
+    /// How many bytes are missing still; `None` where there is no quota, or it is kept.
+    fn still(&self, bytes: u64) -> Option<u64> {
+        Some(self.resources.store.room().missing(bytes)).filter(|missing| *missing > 0)
+    }
+
+    /// Drops the oldest generation that is not its tree's current one; false where there is none.
+    fn drop_oldest(&self) -> bool {
+        let oldest = self.trees.iter().filter_map(|tree| Some((tree.oldest()?, tree)));
+        let Some((generation, tree)) = oldest.min_by_key(|(generation, _)| generation.taken()) else {
+            return false;
+        };
+        warn!(tree = %tree.name, generation = %generation.number(), "a kept generation is dropped: the quota has no room for it");
+        tree.drop_oldest();
+        true
+    }
+
+    fn named(&self, kept: Kept) -> HashSet<BlobId> {
+        let mut named = HashSet::new();
+        for tree in &self.trees {
+            tree.named_blobs(kept, &mut named);
+        }
+        named
+    }
+}
+
+/// Which published generations' names count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kept {
+    /// All that are kept.
+    All,
+    /// The current one alone.
+    Current,
 }

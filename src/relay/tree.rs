@@ -21,6 +21,7 @@ use crate::relay::pins::Pins;
 use crate::relay::refresh::Progress;
 use crate::relay::resources::Resources;
 use crate::relay::snapshot::{Published, Snapshot};
+use crate::relay::sweep::Kept;
 use crate::store::blobs::BlobName;
 use crate::store::generations::{Held, Record, Stored};
 use crate::store::{Store, StoreError};
@@ -48,6 +49,7 @@ pub struct Tree {
     /// Whether the current generation names what turned out to be gone, or its journal was damaged.
     doubted: AtomicBool,
     gone_secs: AtomicU64,
+    missing_bytes: AtomicU64,
 }
 
 /// A generation on its way.
@@ -109,6 +111,7 @@ impl Tree {
             upstream_down: AtomicBool::new(false),
             doubted: AtomicBool::new(doubted),
             gone_secs: AtomicU64::new(0),
+            missing_bytes: AtomicU64::new(0),
         }))
     }
 
@@ -223,6 +226,16 @@ impl Tree {
         self.upstream_down.load(Ordering::Relaxed)
     }
 
+    /// Notes how many bytes the last refresh was missing; 0 where it was none.
+    pub(super) fn note_missing(&self, bytes: u64) {
+        self.missing_bytes.store(bytes, Ordering::Relaxed);
+    }
+
+    /// How many bytes beyond the quota the upstream's generation needs (R1.8); 0 where it fits.
+    pub fn missing_bytes(&self) -> u64 {
+        self.missing_bytes.load(Ordering::Relaxed)
+    }
+
     /// Seconds since the upstream last confirmed the current generation: since the start, where it has not yet.
     pub fn unconfirmed_secs(&self) -> u64 {
         let confirmed = self.confirmed_secs.load(Ordering::Relaxed).saturating_sub(1);
@@ -291,11 +304,31 @@ impl Tree {
         self.resources.sweep_wanted.notify_one();
     }
 
+    /// The oldest kept generation, where it is not the current one.
+    pub(super) fn oldest(&self) -> Option<Arc<Generation>> {
+        let snapshot = self.snapshot()?;
+        let (_, older) = snapshot.published().split_first()?;
+        older.last().map(|published| published.generation.clone())
+    }
+
+    /// Drops the oldest kept generation, where it is not the current one.
+    pub(super) fn drop_oldest(&self) {
+        let work = self.work();
+        let Some(snapshot) = self.snapshot() else { return };
+        let mut kept: Vec<_> =
+            snapshot.published().iter().map(|published| published.generation.clone()).collect();
+        let dropped = if kept.len() > 1 { kept.pop() } else { None };
+        self.show(&self.settings(), kept);
+        drop(work);
+        self.remove(dropped.as_slice());
+    }
+
     /// The blobs that the tree's generations name, those under way too.
-    pub fn named_blobs(&self, named: &mut HashSet<BlobId>) {
+    pub(super) fn named_blobs(&self, kept: Kept, named: &mut HashSet<BlobId>) {
         let work = self.work();
         let snapshot = self.snapshot();
-        let published = snapshot.iter().flat_map(|snapshot| snapshot.published());
+        let count = if kept == Kept::Current { 1 } else { usize::MAX };
+        let published = snapshot.iter().flat_map(|snapshot| snapshot.published().iter().take(count));
         let generations = published.map(|published| &published.generation).chain(&work.candidate);
         let files = generations.flat_map(|generation| generation.files());
         let pending = work.pending.iter().flat_map(|pending| pending.iter());
@@ -306,12 +339,20 @@ impl Tree {
         }
     }
 
-    /// Notes on its first use that agents use an entry's component (prefetch `used`).
+    /// Notes that an agent uses an entry: what is used longest ago goes first (R1.8), and what was used is fetched ahead
+    /// (prefetch `used`). Most calls cost a look at the clock.
     pub(super) fn note_used(&self, entry: &Arc<Entry>) {
-        if entry.set_used() {
-            let (resources, name, usage) = (self.resources.clone(), self.name.clone(), entry.usage());
-            self.resources.runtime.spawn_blocking(move || resources.store.index().note_used(&name, &usage));
-        }
+        let Some(first) = entry.set_used(self.resources.clock.monotonic()) else { return };
+        let (resources, name, entry) = (self.resources.clone(), self.name.clone(), entry.clone());
+        self.resources.runtime.spawn_blocking(move || {
+            let index = resources.store.index();
+            if first {
+                index.note_used(&name, &entry.usage());
+            }
+            if let Some(blob) = entry.held() {
+                index.note_use(blob.id, resources.clock.wall());
+            }
+        });
     }
 }
 

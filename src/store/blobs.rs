@@ -1,6 +1,6 @@
 //! Blobs on the disk: where they lie, and reading them without waiting where the bytes are in memory.
 //!
-//! Never writes. Invariant: an [`OpenBlob`] had the size that its name says when it was opened.
+//! Never writes bytes. Invariant: an [`OpenBlob`] had the size that its name says when it was opened.
 
 use std::fs::File;
 use std::io::{self, IoSliceMut};
@@ -42,6 +42,16 @@ impl BlobName {
     fn file_name(self) -> String {
         format!("{}.{}", self.id, self.size)
     }
+}
+
+/// Makes the folders that blobs lie in, so that no commit has to.
+pub(super) fn make_folders(disk: &Disk, blobs: &Path) -> io::Result<()> {
+    let missing = (0..=u8::MAX).map(|first| blobs.join(format!("{first:02x}"))).filter(|path| !path.is_dir());
+    let missing: Vec<_> = missing.collect();
+    for folder in &missing {
+        disk.create_private_folder(folder)?;
+    }
+    if missing.is_empty() { Ok(()) } else { disk.sync_folder(blobs) }
 }
 
 /// A blob opened for reading.

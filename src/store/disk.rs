@@ -138,8 +138,13 @@ impl Disk {
 
     /// Gives a synced file or folder its final name, in a folder that is synced after it.
     pub fn rename_synced(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.step(&Step::Rename(from, to), || fs::rename(from, to))?;
+        self.rename(from, to)?;
         self.sync_folder(parent(to)?)
+    }
+
+    /// Gives a synced file its final name, which outlives a power cut only when its folder is synced.
+    pub fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.step(&Step::Rename(from, to), || fs::rename(from, to))
     }
 
     /// Writes a small file so that either the old or the new bytes are there after a crash.

@@ -19,6 +19,7 @@ use crate::base::validator::Validator;
 use crate::store::blobs::BlobName;
 use crate::store::disk::Disk;
 use crate::store::journal::{Journal, Recovered};
+use crate::store::room::{Room, Taken, on_disk};
 use crate::store::{Store, StoreError};
 
 /// One line of a generation's journal.
@@ -77,6 +78,22 @@ struct Inner {
     disk: Disk,
     path: PathBuf,
     journal: Journal<Record>,
+    manifest_bytes: u64,
+    taken: Taken,
+}
+
+impl Inner {
+    fn new(disk: Disk, room: &Room, path: PathBuf, journal: Journal<Record>, manifest: &[u8]) -> Self {
+        let mut inner =
+            Self { disk, path, journal, manifest_bytes: manifest.len() as u64, taken: room.note(0) };
+        inner.count();
+        inner
+    }
+
+    /// Counts what the folder takes: itself and two files.
+    fn count(&mut self) {
+        self.taken.set(on_disk(1) + on_disk(self.manifest_bytes) + on_disk(self.journal.len()));
+    }
 }
 
 /// A generation as it was found on the disk.
@@ -111,7 +128,10 @@ impl GenerationFolder {
 
     /// Adds records and waits until they are on the disk.
     pub fn append(&self, records: &[Record]) -> io::Result<()> {
-        self.lock().journal.append(records)
+        let mut inner = self.lock();
+        let appended = inner.journal.append(records);
+        inner.count();
+        appended
     }
 
     /// Makes an `N.next` folder an `N` folder: from here on the generation is published, also after a crash.
@@ -147,7 +167,8 @@ impl Store {
         let journal = Journal::create(&self.disk, &path.join("journal"), &first)?;
         self.disk.sync_folder(&path)?;
         self.disk.sync_folder(&self.tree_folder(tree))?;
-        Ok(GenerationFolder { number, inner: Mutex::new(Inner { disk: self.disk.clone(), path, journal }) })
+        let inner = Inner::new(self.disk.clone(), &self.room, path, journal, manifest);
+        Ok(GenerationFolder { number, inner: Mutex::new(inner) })
     }
 
     /// Reads a tree's generations. A damaged one is said and left out; its number is not used again.
@@ -166,7 +187,7 @@ impl Store {
                 warn!(path = %path.display(), "not the name of a generation: left alone");
                 continue;
             };
-            match read_generation(&self.disk, &path, number) {
+            match read_generation(&self.disk, &self.room, &path, number) {
                 Ok(found) if published => stored.published.push(found),
                 Ok(found) => stored.next = Some(found),
                 // The disk may give it the next time: nothing is to go on without it, and nothing of it to be removed.
@@ -227,7 +248,12 @@ impl From<io::Error> for Unread {
     }
 }
 
-fn read_generation(disk: &Disk, path: &Path, number: GenerationNumber) -> Result<Stored, Unread> {
+fn read_generation(
+    disk: &Disk,
+    room: &Room,
+    path: &Path,
+    number: GenerationNumber,
+) -> Result<Stored, Unread> {
     let manifest = disk.read(&path.join("manifest"))?.ok_or(Unread::Damaged("it has no manifest"))?;
     let opened = Journal::open(disk, &path.join("journal"))?;
     let (journal, recovered) = opened.ok_or(Unread::Damaged("it has no journal"))?;
@@ -248,7 +274,7 @@ fn read_generation(disk: &Disk, path: &Path, number: GenerationNumber) -> Result
     if head.manifest != BlobId::of(&manifest) {
         return Err(Unread::Damaged("its manifest is not the one that its journal names"));
     }
-    let inner = Inner { disk: disk.clone(), path: path.to_owned(), journal };
+    let inner = Inner::new(disk.clone(), room, path.to_owned(), journal, &manifest);
     let folder = GenerationFolder { number, inner: Mutex::new(inner) };
     Ok(Stored { head, manifest: manifest.into(), records, damaged: torn, folder })
 }

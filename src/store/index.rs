@@ -1,4 +1,7 @@
-//! Which blobs are there, and which components agents use: a view in sled, never an authority.
+//! Which blobs are there, when each was last used, and which components agents use: a view in sled, never an authority.
+//!
+//! A row of `blobs` is the hash, then size and time of last use in seconds, big-endian. A blob that was only listed counts as
+//! last used when its file was made.
 //!
 //! No type of sled leaves this file. Invariant: an index that was not closed, or that sled cannot read, is thrown away and
 //! made again by listing `blobs/`.
@@ -6,7 +9,9 @@
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use jiff::Timestamp;
 use thiserror::Error;
 use tracing::{info, warn};
 
@@ -14,6 +19,8 @@ use crate::base::blob::BlobId;
 use crate::base::tree::TreeName;
 use crate::store::blobs::BlobName;
 use crate::store::disk::Disk;
+use crate::store::eviction::Candidate;
+use crate::store::room::on_disk;
 
 /// sled's cache, in bytes: a million blobs are listed in 160 MB whatever it is, look-ups are rare.
 const CACHE_BYTES: u64 = 16 << 20;
@@ -30,6 +37,8 @@ pub struct Index {
     database: sled::Db,
     blobs: sled::Tree,
     used: sled::Tree,
+    /// Whether a change of it failed: then the next start makes it again.
+    doubted: AtomicBool,
 }
 
 /// Why the index cannot be used.
@@ -90,7 +99,7 @@ impl Index {
             sled::Config::new().path(path).cache_capacity(CACHE_BYTES).flush_every_ms(Some(FLUSH_MS));
         let database = config.open()?;
         let (blobs, used) = (database.open_tree("blobs")?, database.open_tree("used")?);
-        Ok(Self { disk, database, blobs, used })
+        Ok(Self { disk, database, blobs, used, doubted: AtomicBool::new(false) })
     }
 
     /// Whether the index was closed; from here on it counts as not closed until [`Index::close`].
@@ -116,7 +125,9 @@ impl Index {
                     warn!(file = %file.path().display(), "not the name of a blob: left alone");
                     continue;
                 };
-                self.insert(name)?;
+                let made = file.metadata().and_then(|metadata| metadata.modified()).ok();
+                let made = made.and_then(|made| Timestamp::try_from(made).ok());
+                self.insert(name, made.unwrap_or(Timestamp::UNIX_EPOCH))?;
                 count += 1;
                 if count.is_multiple_of(100_000) {
                     info!(blobs = count, "making the index");
@@ -130,35 +141,63 @@ impl Index {
         Ok(())
     }
 
-    /// Adds a blob.
-    pub fn insert(&self, name: BlobName) -> Result<(), IndexError> {
-        self.disk.index("index insert", || {
-            self.blobs.insert(name.id.as_bytes(), &name.size.to_be_bytes())?;
-            Ok(())
-        })
+    /// Adds a blob that is used now; true where it was not there before.
+    pub fn insert(&self, name: BlobName, used: Timestamp) -> Result<bool, IndexError> {
+        let row = [name.size.to_be_bytes(), secs(used)].concat();
+        self.changed("index insert", || Ok(self.blobs.insert(name.id.as_bytes(), row)?.is_none()))
     }
 
-    /// Forgets a blob.
-    pub fn remove(&self, id: BlobId) -> Result<(), IndexError> {
-        self.disk.index("index remove", || {
-            self.blobs.remove(id.as_bytes())?;
-            Ok(())
-        })
+    /// Forgets a blob; true where it was there.
+    pub fn remove(&self, id: BlobId) -> Result<bool, IndexError> {
+        self.changed("index remove", || Ok(self.blobs.remove(id.as_bytes())?.is_some()))
+    }
+
+    /// Notes that a blob is used now. A lost note makes it go a little earlier, no more.
+    pub fn note_use(&self, id: BlobId, used: Timestamp) {
+        let _ = self.blobs.fetch_and_update(id.as_bytes(), |row| {
+            let size = row?.get(..8)?;
+            Some([size, &secs(used)].concat())
+        });
     }
 
     /// Whether the blob is there. What sled cannot read counts as not there.
     pub fn holds(&self, name: BlobName) -> bool {
-        let size = self.blobs.get(name.id.as_bytes()).ok().flatten();
-        size.is_some_and(|size| *size == name.size.to_be_bytes())
+        let row = self.blobs.get(name.id.as_bytes()).ok().flatten();
+        row.is_some_and(|row| row.get(..8) == Some(&name.size.to_be_bytes()))
     }
 
-    /// All blobs.
-    pub fn blobs(&self) -> impl Iterator<Item = BlobName> {
+    /// All blobs, with their last use.
+    pub fn blobs(&self) -> impl Iterator<Item = Candidate> {
         self.blobs.iter().filter_map(|row| {
-            let (id, size) = row.ok()?;
+            let (id, row) = row.ok()?;
             let id: [u8; 32] = (*id).try_into().ok()?;
-            Some(BlobName { id: id.into(), size: u64::from_be_bytes((*size).try_into().ok()?) })
+            let (size, used) = row.split_at_checked(8)?;
+            let number = |bytes: &[u8]| Some(u64::from_be_bytes(bytes.try_into().ok()?));
+            Some(Candidate { id: id.into(), size: number(size)?, used_secs: number(used)? })
         })
+    }
+
+    /// What all blobs take on the disk, in bytes.
+    pub fn blobs_on_disk(&self) -> u64 {
+        self.blobs().map(|blob| on_disk(blob.size)).sum()
+    }
+
+    /// What the index itself takes on the disk, in bytes.
+    pub fn on_disk(&self) -> u64 {
+        self.database.size_on_disk().map_or(0, on_disk)
+    }
+
+    /// Makes a change; where it fails, the next start lists the files.
+    fn changed<T>(
+        &self,
+        what: &'static str,
+        change: impl FnOnce() -> Result<T, IndexError>,
+    ) -> Result<T, IndexError> {
+        let changed = self.disk.index(what, change);
+        if changed.is_err() {
+            self.doubted.store(true, Ordering::Relaxed);
+        }
+        changed
     }
 
     /// Notes that agents of a tree use a component (R1.4, prefetch `used`). `what` names component and kind.
@@ -172,8 +211,11 @@ impl Index {
         self.used.contains_key(used_key(tree, what)).unwrap_or(false)
     }
 
-    /// Writes everything out and marks the index as closed.
+    /// Writes everything out and marks the index as closed, unless a change of it failed.
     pub fn close(&self) {
+        if self.doubted.load(Ordering::Relaxed) {
+            return;
+        }
         let closed: Result<usize, IndexError> = self.disk.index("index close", || {
             self.database.flush()?;
             self.database.insert(CLOSED, &[])?;
@@ -187,4 +229,9 @@ impl Index {
 
 fn used_key(tree: &TreeName, what: &str) -> String {
     format!("{tree}/{what}")
+}
+
+/// A time as a row has it; before 1970 it is 0.
+fn secs(time: Timestamp) -> [u8; 8] {
+    u64::try_from(time.as_second()).unwrap_or(0).to_be_bytes()
 }

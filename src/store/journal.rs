@@ -68,6 +68,16 @@ impl<R: Serialize + DeserializeOwned> Journal<R> {
         Ok(Some((journal, recovered)))
     }
 
+    /// How many bytes it has.
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Whether it has none.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
     /// Appends records as one write and waits until they are on the disk. After an error the journal is as before.
     pub fn append(&mut self, records: &[R]) -> io::Result<()> {
         let mut lines = Vec::new();

@@ -11,35 +11,41 @@
 //! ```
 //!
 //! A blob's way: [`Store::stage`] -> [`staging::Staged::append`] (hash while writing) -> [`Store::commit`] (size
-//! checked, synced, renamed, folder synced, indexed). Invariant: there is no other way into `blobs/`.
+//! checked, synced, renamed, indexed, folder synced). Invariant: there is no other way into `blobs/`.
 
 pub mod blobs;
 pub mod disk;
+pub mod eviction;
+mod folder;
+pub mod format;
 pub mod generations;
 pub mod index;
 pub mod journal;
+pub mod room;
 pub mod staging;
 pub mod unfinished;
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
-use rustix::fs::FlockOperation;
+use jiff::Timestamp;
 use thiserror::Error;
 use tracing::warn;
 
 use crate::base::blob::BlobId;
 use crate::store::blobs::{BlobName, OpenBlob};
 use crate::store::disk::Disk;
+use crate::store::format::FORMAT;
 use crate::store::index::{Index, IndexError};
+use crate::store::room::{Room, Taken, on_disk};
 use crate::store::staging::{CommitError, Staged};
-use crate::store::unfinished::{Claim, Keys, Voucher};
+use crate::store::unfinished::{Parts, Voucher};
 
-/// The layout that this program writes and reads.
-pub const FORMAT: u32 = 1;
+/// What the folders take, in bytes: 256 of blobs, and some more.
+const FOLDERS_ON_DISK: u64 = 320 * 4096;
 
 /// The store of one data folder, locked for this process.
 #[derive(Debug)]
@@ -47,8 +53,11 @@ pub struct Store {
     disk: Disk,
     root: PathBuf,
     index: Index,
+    room: Room,
+    /// What the index takes, as far as it was looked up.
+    index_taken: Mutex<Taken>,
     staged: AtomicU64,
-    staging_keys: Keys,
+    parts: Parts,
     /// Held, never read: the kernel frees the lock with the process.
     _lock: File,
 }
@@ -88,7 +97,7 @@ pub enum StoreError {
         path: PathBuf,
     },
     /// Written in another layout.
-    #[error("data folder {path} has format '{found}', this program reads {FORMAT}: use the program that wrote it, or another folder",
+    #[error("data folder {path} has format '{found}', this program reads 1 to {FORMAT}: use the program that wrote it, or another folder",
         path = path.display())]
     Format {
         /// The data folder.
@@ -110,27 +119,28 @@ impl StoreError {
 impl Store {
     /// Opens a data folder, or makes one where there is none or an empty one. Reads no blob.
     pub fn open(root: &Path, disk: Disk) -> Result<Self, StoreError> {
-        if std::fs::metadata(root).is_ok_and(|found| !found.is_dir()) {
-            return Err(StoreError::NotFolder { path: root.to_owned() });
-        }
-        disk.create_private_folder(root).map_err(StoreError::io("make folder", root))?;
-        warn_if_open_to_others(root);
-        refuse_foreign(root)?;
-        let lock = lock(&disk, root)?;
-        check_format(&disk, root)?;
+        let lock = folder::take(&disk, root)?;
+        format::bring_up(&disk, root)?;
         for name in ["blobs", "staging", "trees"] {
             let folder = root.join(name);
             disk.create_private_folder(&folder).map_err(StoreError::io("make folder", &folder))?;
         }
+        let blobs = root.join("blobs");
+        blobs::make_folders(&disk, &blobs).map_err(StoreError::io("make folders", &blobs))?;
         let staging = root.join("staging");
-        unfinished::tidy(&disk, &staging).map_err(StoreError::io("tidy folder", &staging))?;
-        let index = Index::open(disk.clone(), &root.join("index"), &root.join("blobs"))?;
+        let room = Room::default();
+        let parts = Parts::open(&disk, &room, &staging).map_err(StoreError::io("tidy folder", &staging))?;
+        let index = Index::open(disk.clone(), &root.join("index"), &blobs)?;
+        room.note(index.blobs_on_disk() + FOLDERS_ON_DISK).keep();
+        let index_taken = Mutex::new(room.note(index.on_disk()));
         Ok(Self {
             disk,
             root: root.to_owned(),
             index,
+            room,
+            index_taken,
             staged: AtomicU64::new(0),
-            staging_keys: Keys::default(),
+            parts,
             _lock: lock,
         })
     }
@@ -145,25 +155,47 @@ impl Store {
         &self.index
     }
 
-    /// An empty file that bytes may be appended to. Blocks on the disk.
-    pub fn stage(&self) -> io::Result<Staged> {
+    /// How many bytes the folder takes, and its quota.
+    pub fn room(&self) -> &Room {
+        // The index grows by itself: what it takes is looked up whenever somebody wants to know what is left.
+        self.index_taken.lock().unwrap_or_else(PoisonError::into_inner).set(self.index.on_disk());
+        &self.room
+    }
+
+    /// An empty file that up to `size_max` bytes may be appended to. Blocks on the disk.
+    pub fn stage(&self, size_max: u64) -> Result<Staged, CommitError> {
+        let taken = self.room().reserve(on_disk(size_max))?;
         let number = self.staged.fetch_add(1, Ordering::Relaxed);
-        Staged::create(self.disk.clone(), self.root.join("staging").join(format!("{number}.part")))
+        let path = self.root.join("staging").join(format!("{number}.part"));
+        Ok(Staged::create(self.disk.clone(), path, taken)?)
     }
 
     /// A file that bytes of what this key names may be appended to, with those that an earlier fill left and what vouches
     /// for them. While another fill has the key, it is an empty file as of [`Store::stage`]. Blocks on the disk.
-    pub fn stage_as(&self, key: BlobId) -> io::Result<(Staged, Option<Voucher>)> {
-        match Claim::take(&self.disk, &self.staging_keys, key, &self.root.join("staging")) {
-            Some(claim) => Staged::claimed(self.disk.clone(), claim),
-            None => Ok((self.stage()?, None)),
+    pub fn stage_as(&self, key: BlobId, size_max: u64) -> Result<(Staged, Option<Voucher>), CommitError> {
+        // What the index takes by now counts.
+        self.room();
+        match self.parts.claim(key, size_max)? {
+            Some(claim) => Ok(Staged::claimed(self.disk.clone(), claim)?),
+            None => Ok((self.stage(size_max)?, None)),
         }
     }
 
-    /// Makes staged bytes a blob; they must be `size` bytes when that is known. Blocks on the disk.
-    pub fn commit(&self, staged: Staged, size: Option<u64>) -> Result<BlobName, CommitError> {
-        let name = staged.commit(&self.root.join("blobs"), size)?;
-        self.index.insert(name)?;
+    /// Makes staged bytes a blob that is used now; they must be `size` bytes when that is known. Blocks on the disk.
+    pub fn commit(&self, staged: Staged, size: Option<u64>, now: Timestamp) -> Result<BlobName, CommitError> {
+        let blobs = self.root.join("blobs");
+        let (name, mut taken) = staged.commit(&blobs, size)?;
+        // A change that failed has the index made again at the next start: until then the blob counts once too often.
+        let new = self.index.insert(name, now).unwrap_or_else(|error| {
+            warn!(%error, "the index could not be changed: the next start makes it again");
+            true
+        });
+        if new {
+            taken.set(on_disk(name.size));
+            taken.keep();
+        }
+        // Last, so that a file which is there but may not outlive a power cut is known and counted all the same.
+        self.disk.sync_folder(&name.folder(&blobs))?;
         Ok(name)
     }
 
@@ -174,19 +206,47 @@ impl Store {
 
     /// Whether the blob is there: the index says so, or its file does, which the index then learns. Blocks on the disk.
     pub fn holds(&self, name: BlobName) -> bool {
-        self.index.holds(name) || (matches!(self.blob(name), Ok(Some(_))) && self.index.insert(name).is_ok())
+        if self.index.holds(name) {
+            return true;
+        }
+        let there = matches!(self.blob(name), Ok(Some(_)));
+        if there && matches!(self.index.insert(name, Timestamp::UNIX_EPOCH), Ok(true)) {
+            self.room.note(on_disk(name.size)).keep();
+        }
+        there
     }
 
-    /// Removes every blob that `named` does not want. Blocks on the disk; gives how many bytes it freed.
-    pub fn sweep(&self, mut named: impl FnMut(&BlobId) -> bool) -> Result<u64, StoreError> {
+    /// Removes blobs that `named` does not want, the least recently used first, until so many bytes are free or none is
+    /// left. Blocks on the disk; gives how many bytes are free then.
+    pub fn evict(&self, mut named: impl FnMut(&BlobId) -> bool, missing: u64) -> Result<u64, StoreError> {
         let mut freed = 0;
-        for name in self.index.blobs().filter(|name| !named(&name.id)) {
-            let path = name.path(&self.root.join("blobs"));
-            self.index.remove(name.id)?;
-            self.disk.remove_if_there(&path).map_err(StoreError::io("remove", &path))?;
-            freed += name.size;
+        for candidate in eviction::choose(self.index.blobs().filter(|blob| !named(&blob.id)), missing) {
+            self.remove(candidate.name())?;
+            freed += on_disk(candidate.size);
         }
         Ok(freed)
+    }
+
+    /// What [`Store::evict`] could free at most, in bytes, with what is left of fills that ended.
+    pub fn evictable(&self, mut named: impl FnMut(&BlobId) -> bool) -> u64 {
+        let blobs = self.index.blobs().filter(|blob| !named(&blob.id)).map(|blob| on_disk(blob.size));
+        blobs.sum::<u64>() + self.parts.left_on_disk()
+    }
+
+    /// Removes what is left of fills that ended, until so many bytes are free. Blocks on the disk; gives how many are.
+    pub fn drop_parts(&self, missing: u64) -> Result<u64, StoreError> {
+        self.parts.drop_left(missing).map_err(StoreError::io("clear", &self.root.join("staging")))
+    }
+
+    /// The file goes first: a row without a file is a blob that is fetched again, a file without a row would be room that
+    /// nobody knows of.
+    fn remove(&self, name: BlobName) -> Result<(), StoreError> {
+        let path = name.path(&self.root.join("blobs"));
+        self.disk.remove_if_there(&path).map_err(StoreError::io("remove", &path))?;
+        if self.index.remove(name.id)? {
+            self.room.give_back(on_disk(name.size));
+        }
+        Ok(())
     }
 
     /// Writes the index out and marks it whole, so that the next start need not rebuild it.
@@ -199,73 +259,5 @@ impl Store {
 impl Drop for Store {
     fn drop(&mut self) {
         self.close();
-    }
-}
-
-/// A folder that was there keeps the rights that somebody gave it, but not in silence: whoever may write there may change
-/// what agents get, and whoever may read has what only some agents may.
-fn warn_if_open_to_others(root: &Path) {
-    let mode = std::fs::metadata(root).map(|folder| folder.permissions().mode() & 0o7777);
-    if let Ok(mode) = mode
-        && mode & 0o077 != 0
-    {
-        warn!(
-            folder = %root.display(),
-            mode = %format_args!("{mode:04o}"),
-            "the data folder is open to others than its owner: 'chmod 0700' makes it private"
-        );
-    }
-}
-
-fn lock(disk: &Disk, root: &Path) -> Result<File, StoreError> {
-    let path = root.join("lock");
-    let file = File::options()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(&path)
-        .map_err(StoreError::io("open", &path))?;
-    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => {}
-        Err(rustix::io::Errno::WOULDBLOCK) => {
-            let owner = std::fs::read_to_string(&path).unwrap_or_default();
-            let owner = if owner.trim().is_empty() { "unknown" } else { owner.trim() }.to_owned();
-            return Err(StoreError::InUse { path: root.to_owned(), owner });
-        }
-        Err(error) => return Err(StoreError::io("lock", &path)(error.into())),
-    }
-    let written =
-        file.set_len(0).and_then(|()| disk.write_all_at(&file, std::process::id().to_string().as_bytes(), 0));
-    written.map_err(StoreError::io("write", &path))?;
-    Ok(file)
-}
-
-/// A folder that holds other things gets not even a lock. What a first start that was cut short left behind is its own.
-fn refuse_foreign(root: &Path) -> Result<(), StoreError> {
-    let mut names = Vec::new();
-    for entry in std::fs::read_dir(root).map_err(StoreError::io("list", root))? {
-        names.push(entry.map_err(StoreError::io("list", root))?.file_name());
-    }
-    if names.iter().any(|name| name == "FORMAT")
-        || names.iter().all(|name| name == "lock" || name == "FORMAT.new")
-    {
-        return Ok(());
-    }
-    Err(StoreError::Foreign { path: root.to_owned() })
-}
-
-fn check_format(disk: &Disk, root: &Path) -> Result<(), StoreError> {
-    let path = root.join("FORMAT");
-    match std::fs::read_to_string(&path) {
-        Ok(text) if text.trim() == FORMAT.to_string() => Ok(()),
-        Ok(text) => {
-            let found = text.trim().chars().take(40).collect();
-            Err(StoreError::Format { path: root.to_owned(), found })
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            disk.write_whole(&path, format!("{FORMAT}\n").as_bytes()).map_err(StoreError::io("write", &path))
-        }
-        Err(error) => Err(StoreError::io("read", &path)(error)),
     }
 }

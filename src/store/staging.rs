@@ -12,7 +12,7 @@ use thiserror::Error;
 
 use crate::store::blobs::BlobName;
 use crate::store::disk::Disk;
-use crate::store::index::IndexError;
+use crate::store::room::{NoRoom, Taken};
 use crate::store::unfinished::{Claim, Resumed, Voucher};
 
 /// A file under way, hashed while it is written.
@@ -29,9 +29,9 @@ pub struct Staged {
 #[derive(Debug)]
 enum Place {
     /// Under a key: a later fill may go on from the last checkpoint.
-    Keyed(Claim),
+    Keyed(Box<Claim>),
     /// Under a number: gone with their fill.
-    Numbered(PathBuf),
+    Numbered(PathBuf, Taken),
 }
 
 /// Why staged bytes did not become a blob.
@@ -48,15 +48,21 @@ pub enum CommitError {
     /// The disk said no.
     #[error("disk: {0}")]
     Io(#[from] io::Error),
-    /// The index said no.
-    #[error("index: {0}")]
-    Index(#[from] IndexError),
+    /// The quota does.
+    #[error(transparent)]
+    NoRoom(#[from] NoRoom),
 }
 
 impl Staged {
-    pub(super) fn create(disk: Disk, path: PathBuf) -> io::Result<Self> {
+    pub(super) fn create(disk: Disk, path: PathBuf, taken: Taken) -> io::Result<Self> {
         let file = Arc::new(disk.create_new(&path)?);
-        Ok(Self { disk, file, place: Place::Numbered(path), hasher: blake3::Hasher::new(), committed: false })
+        Ok(Self {
+            disk,
+            file,
+            place: Place::Numbered(path, taken),
+            hasher: blake3::Hasher::new(),
+            committed: false,
+        })
     }
 
     /// Goes on from what an earlier fill left under a key, with what vouches for it; else begins there.
@@ -65,8 +71,13 @@ impl Staged {
             Some(Resumed { file, hasher, voucher }) => (file, hasher, Some(voucher)),
             None => (disk.create_new(claim.part())?, blake3::Hasher::new(), None),
         };
-        let staged =
-            Self { disk, file: Arc::new(file), place: Place::Keyed(claim), hasher, committed: false };
+        let staged = Self {
+            disk,
+            file: Arc::new(file),
+            place: Place::Keyed(Box::new(claim)),
+            hasher,
+            committed: false,
+        };
         Ok((staged, voucher))
     }
 
@@ -96,7 +107,7 @@ impl Staged {
     pub fn vouch(&mut self, voucher: &Voucher) -> io::Result<()> {
         match &mut self.place {
             Place::Keyed(claim) => claim.checkpoint(&self.file, &self.hasher, voucher),
-            Place::Numbered(_) => Ok(()),
+            Place::Numbered(..) => Ok(()),
         }
     }
 
@@ -108,33 +119,33 @@ impl Staged {
         }
     }
 
-    /// The one commit: length, sync, rename, sync of the folder. A blob of that name is replaced by the same bytes.
-    pub(super) fn commit(mut self, blobs: &Path, expected: Option<u64>) -> Result<BlobName, CommitError> {
+    /// The one commit: length, sync, rename; the store syncs the folder. A blob of that name is replaced by the same bytes.
+    /// Gives the room that was reserved, too.
+    pub(super) fn commit(
+        mut self,
+        blobs: &Path,
+        expected: Option<u64>,
+    ) -> Result<(BlobName, Taken), CommitError> {
         if let Some(expected) = expected.filter(|expected| *expected != self.len()) {
             let staged = self.len();
             self.discard();
             return Err(CommitError::Size { staged, expected });
         }
         let name = BlobName { id: self.hasher.finalize().into(), size: self.len() };
-        let path = name.path(blobs);
-        let folder = name.folder(blobs);
-        if !folder.is_dir() {
-            self.disk.create_private_folder(&folder)?;
-            self.disk.sync_folder(blobs)?;
-        }
         self.disk.sync(&self.file)?;
-        self.disk.rename_synced(self.path(), &path)?;
+        self.disk.rename(self.path(), &name.path(blobs))?;
         self.committed = true;
-        if let Place::Keyed(claim) = &mut self.place {
-            claim.committed();
-        }
-        Ok(name)
+        let taken = match &mut self.place {
+            Place::Keyed(claim) => claim.committed(),
+            Place::Numbered(_, taken) => taken.take(),
+        };
+        Ok((name, taken))
     }
 
     fn path(&self) -> &Path {
         match &self.place {
             Place::Keyed(claim) => claim.part(),
-            Place::Numbered(path) => path,
+            Place::Numbered(path, _) => path,
         }
     }
 }

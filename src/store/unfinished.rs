@@ -8,11 +8,11 @@
 //! A checkpoint is written after its bytes were synced. Invariant: what is resumed are the bytes of the last checkpoint, and
 //! they have its hash; anything else is thrown away.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -22,12 +22,17 @@ use crate::base::blob::BlobId;
 use crate::base::validator::Validator;
 use crate::store::disk::Disk;
 use crate::store::journal::Journal;
+use crate::store::room::{NoRoom, Room, Taken, on_disk};
 
 /// Bytes between two checkpoints: a sync each, and what a crash costs at most of a fill under way.
 pub const CHECKPOINT_BYTES: u64 = 8 << 20;
 
 /// How long bytes wait to be resumed: upstreams keep a release for a day or a week.
 const KEPT: Duration = Duration::from_hours(7 * 24);
+
+/// What a journal takes at most before its checkpoints, and each of those, in bytes.
+const JOURNAL_BYTES: u64 = 8 << 10;
+const CHECKPOINT_LINE_BYTES: u64 = 160;
 
 const READ_BYTES: usize = 1 << 20;
 
@@ -48,19 +53,42 @@ enum Line {
     Checkpoint { len: u64, hash: BlobId },
 }
 
-/// The keys that are being staged; each by one fill.
-pub(super) type Keys = Arc<Mutex<HashSet<BlobId>>>;
+/// The files of the staging folder that have a key: each is one fill's, or what one left.
+#[derive(Clone, Debug)]
+pub(super) struct Parts {
+    disk: Disk,
+    room: Room,
+    folder: PathBuf,
+    /// Held only for look-ups and while what is left is removed.
+    keys: Arc<Mutex<HashMap<BlobId, Owner>>>,
+}
+
+/// Whose the files of a key are.
+#[derive(Debug)]
+enum Owner {
+    /// A fill's.
+    Fill,
+    /// Nobody's: they wait for the next fill, in this much room.
+    Nobody(Taken),
+}
 
 /// One fill's hold on a key, and the files of that key.
 #[derive(Debug)]
 pub(super) struct Claim {
-    disk: Disk,
+    parts: Parts,
     key: BlobId,
-    keys: Keys,
+    taken: Taken,
     part: PathBuf,
     journal_path: PathBuf,
     journal: Option<(Voucher, Journal<Line>)>,
     checked: u64,
+    /// Whether files may be there that a later fill can go on from.
+    left: bool,
+}
+
+/// How many bytes on the disk a fill of so many bytes takes, with its checkpoints.
+pub fn room_for_part(size_max: u64) -> u64 {
+    on_disk(size_max) + on_disk(JOURNAL_BYTES + size_max / CHECKPOINT_BYTES * CHECKPOINT_LINE_BYTES)
 }
 
 /// Bytes that were found and hold.
@@ -70,21 +98,101 @@ pub(super) struct Resumed {
     pub(super) voucher: Voucher,
 }
 
-impl Claim {
-    /// Takes a key; `None` where another fill has it.
-    pub(super) fn take(disk: &Disk, keys: &Keys, key: BlobId, staging: &Path) -> Option<Self> {
-        let new = keys.lock().unwrap_or_else(PoisonError::into_inner).insert(key);
-        new.then(|| Self {
-            disk: disk.clone(),
-            key,
-            keys: keys.clone(),
-            part: staging.join(format!("{key}.part")),
-            journal_path: staging.join(format!("{key}.journal")),
-            journal: None,
-            checked: 0,
-        })
+impl Parts {
+    /// Tidies the staging folder and counts what is left in it.
+    pub(super) fn open(disk: &Disk, room: &Room, staging: &Path) -> io::Result<Self> {
+        tidy(disk, staging)?;
+        let parts =
+            Self { disk: disk.clone(), room: room.clone(), folder: staging.to_owned(), keys: Arc::default() };
+        for entry in disk.list(staging)? {
+            let key =
+                entry?.path().file_stem().and_then(|stem| stem.to_str()).and_then(|stem| stem.parse().ok());
+            if let Some(key) = key {
+                let taken = room.note(parts.on_disk(key));
+                parts.keys().insert(key, Owner::Nobody(taken));
+            }
+        }
+        Ok(parts)
     }
 
+    /// Takes a key, with room for so many bytes and their checkpoints; `None` where another fill has it.
+    pub(super) fn claim(&self, key: BlobId, size_max: u64) -> Result<Option<Claim>, NoRoom> {
+        let mut keys = self.keys();
+        let mut left = match keys.remove(&key) {
+            Some(Owner::Fill) => {
+                keys.insert(key, Owner::Fill);
+                return Ok(None);
+            }
+            Some(Owner::Nobody(taken)) => Some(taken),
+            None => None,
+        };
+        let mut taken = left.as_mut().map_or_else(|| self.room.note(0), Taken::take);
+        if let Err(no_room) = taken.grow(room_for_part(size_max)) {
+            if left.is_some() {
+                keys.insert(key, Owner::Nobody(taken));
+            }
+            return Err(no_room);
+        }
+        keys.insert(key, Owner::Fill);
+        drop(keys);
+        let path = |extension| self.folder.join(format!("{key}.{extension}"));
+        Ok(Some(Claim {
+            parts: self.clone(),
+            key,
+            taken,
+            part: path("part"),
+            journal_path: path("journal"),
+            journal: None,
+            checked: 0,
+            left: left.is_some(),
+        }))
+    }
+
+    /// How many bytes on the disk are left of fills that ended.
+    pub(super) fn left_on_disk(&self) -> u64 {
+        let keys = self.keys();
+        let left = keys.values().map(|owner| match owner {
+            Owner::Nobody(taken) => taken.bytes(),
+            Owner::Fill => 0,
+        });
+        left.sum()
+    }
+
+    /// Removes what is left of fills that ended, until so many bytes are free; gives how many are.
+    pub(super) fn drop_left(&self, missing: u64) -> io::Result<u64> {
+        let mut keys = self.keys();
+        let left = keys.iter().filter_map(|(key, owner)| match owner {
+            Owner::Nobody(taken) => Some((*key, taken.bytes())),
+            Owner::Fill => None,
+        });
+        let mut freed = 0;
+        for (key, bytes) in left.collect::<Vec<_>>() {
+            if freed >= missing {
+                break;
+            }
+            // The journal first: bytes that nothing vouches for are thrown away at the next start.
+            self.disk.remove_if_there(&self.folder.join(format!("{key}.journal")))?;
+            self.disk.remove_if_there(&self.folder.join(format!("{key}.part")))?;
+            keys.remove(&key);
+            freed += bytes;
+        }
+        Ok(freed)
+    }
+
+    /// What the files of a key take on the disk.
+    fn on_disk(&self, key: BlobId) -> u64 {
+        let len = |extension| {
+            fs::metadata(self.folder.join(format!("{key}.{extension}"))).map_or(0, |file| file.len())
+        };
+        on_disk(len("part")) + on_disk(len("journal"))
+    }
+
+    fn keys(&self) -> MutexGuard<'_, HashMap<BlobId, Owner>> {
+        self.keys.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Claim {
     /// Where the bytes lie.
     pub(super) fn part(&self) -> &Path {
         &self.part
@@ -92,6 +200,7 @@ impl Claim {
 
     /// Finds what an earlier fill left, down to its last checkpoint. What does not hold is thrown away.
     pub(super) fn resume(&mut self) -> io::Result<Option<Resumed>> {
+        // An error of the disk leaves what is there for the next fill.
         if let Some(resumed) = self.try_resume()? {
             debug!(key = %self.key, bytes = resumed.hasher.count(), "a fill goes on where an earlier one ended");
             return Ok(Some(resumed));
@@ -101,7 +210,7 @@ impl Claim {
     }
 
     fn try_resume(&mut self) -> io::Result<Option<Resumed>> {
-        let Some((journal, recovered)) = Journal::open(&self.disk, &self.journal_path)? else {
+        let Some((journal, recovered)) = Journal::open(&self.parts.disk, &self.journal_path)? else {
             return Ok(None);
         };
         let mut lines = recovered.records.into_iter();
@@ -110,13 +219,13 @@ impl Claim {
         else {
             return Ok(None);
         };
-        let Some(file) = self.disk.open(&self.part)? else { return Ok(None) };
+        let Some(file) = self.parts.disk.open(&self.part)? else { return Ok(None) };
         let hasher = hash_first(&file, len)?;
         if hasher.count() != len || BlobId::from(hasher.finalize()) != hash {
             warn!(key = %self.key, len, "what was staged is not what was noted: it is fetched anew");
             return Ok(None);
         }
-        self.disk.cut(&file, len)?;
+        self.parts.disk.cut(&file, len)?;
         self.journal = Some((voucher.clone(), journal));
         self.checked = len;
         Ok(Some(Resumed { file, hasher, voucher }))
@@ -133,49 +242,59 @@ impl Claim {
         if len < self.checked + CHECKPOINT_BYTES {
             return Ok(());
         }
-        self.disk.sync(file)?;
+        self.parts.disk.sync(file)?;
         if self.journal.as_ref().is_none_or(|(noted, _)| noted != voucher) {
-            self.disk.remove_if_there(&self.journal_path)?;
-            let journal = Journal::create(&self.disk, &self.journal_path, &[Line::Voucher(voucher.clone())])?;
+            self.parts.disk.remove_if_there(&self.journal_path)?;
+            let journal =
+                Journal::create(&self.parts.disk, &self.journal_path, &[Line::Voucher(voucher.clone())])?;
             self.journal = Some((voucher.clone(), journal));
         }
         if let Some((_, journal)) = &mut self.journal {
             journal.append(&[Line::Checkpoint { len, hash: hasher.finalize().into() }])?;
         }
         self.checked = len;
+        self.left = true;
         Ok(())
     }
 
     /// Whether a later fill can go on from what is there.
     pub(super) fn can_resume(&self) -> bool {
-        self.checked > 0
+        self.left
     }
 
     /// Throws away what is there.
     pub(super) fn remove(&mut self) -> io::Result<()> {
         self.journal = None;
         self.checked = 0;
-        self.disk.remove_if_there(&self.journal_path)?;
-        self.disk.remove_if_there(&self.part)
+        self.left = false;
+        self.parts.disk.remove_if_there(&self.journal_path)?;
+        self.parts.disk.remove_if_there(&self.part)
     }
 
-    /// Throws away what vouched for bytes that are a blob now.
-    pub(super) fn committed(&mut self) {
+    /// Throws away what vouched for bytes that are a blob now; gives their room.
+    pub(super) fn committed(&mut self) -> Taken {
         self.journal = None;
+        self.left = false;
         // What stays behind is thrown away at the next start, without its bytes.
-        let _ = self.disk.remove_if_there(&self.journal_path);
+        let _ = self.parts.disk.remove_if_there(&self.journal_path);
+        self.taken.take()
     }
 }
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        self.keys.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
+        let mut keys = self.parts.keys();
+        keys.remove(&self.key);
+        if self.left {
+            self.taken.set(self.parts.on_disk(self.key));
+            keys.insert(self.key, Owner::Nobody(self.taken.take()));
+        }
     }
 }
 
 /// Removes from the staging folder what no fill can go on from: parts without a journal, journals without a part, and
 /// what has waited for too long.
-pub(super) fn tidy(disk: &Disk, staging: &Path) -> io::Result<()> {
+fn tidy(disk: &Disk, staging: &Path) -> io::Result<()> {
     for entry in disk.list(staging)? {
         let path = entry?.path();
         let other = match path.extension().and_then(|extension| extension.to_str()) {

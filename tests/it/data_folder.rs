@@ -37,7 +37,7 @@ fn a_folder_of_other_things_is_refused_and_left_as_it_is_r11_4() {
 fn a_folder_of_another_format_is_refused_and_left_as_it_is_r11_4() {
     let site = Site::with(5, &[]);
     let (_, data) = Running::refreshed(settings(site.text())).stop();
-    for format in ["2\n", "", "1.0", "what"] {
+    for format in ["3\n", "0\n", "", "1.0", "what"] {
         fs::write(data.path().join("FORMAT"), format).unwrap();
         let (error, said) = refused(&site, data.path());
         assert!(matches!(error, StoreError::Format { .. }), "{error}");
@@ -46,7 +46,7 @@ fn a_folder_of_another_format_is_refused_and_left_as_it_is_r11_4() {
     }
     fs::remove_file(data.path().join("FORMAT")).unwrap();
     assert!(matches!(refused(&site, data.path()).0, StoreError::Foreign { .. }));
-    fs::write(data.path().join("FORMAT"), "1\n").unwrap();
+    fs::write(data.path().join("FORMAT"), "2\n").unwrap();
     let mut settings = settings(site.text());
     settings.data = data.path().to_owned();
     drop(Relay::start(settings).unwrap());

@@ -22,6 +22,7 @@
 //! - `persistence`: HTTP/1.0 and 1.1, keep-alive, pipelining, HEAD, what heads say (R1.1).
 //! - `prefetch`: all, used, none; what is asked after before it is shown (R1.4, R1.5).
 //! - `proxies`: the PROXY protocol from trusted proxies, and from anybody else (R4.1, R6.1).
+//! - `quota`: the data folder stays within it, the oldest goes first, and what is missing is said (R1.8).
 //! - `ranges`: ranges are slices of the file, in memory, on the disk, in a view and while it is filled (R3.1).
 //! - `readme`: its settings table is the program's, and the program accepts its configurations (R11.3).
 //! - `recovery`: random lives of a data folder, cut at a random place of a journal: a prefix of what was acknowledged.
@@ -67,6 +68,7 @@ mod persistence;
 mod prefetch;
 mod process;
 mod proxies;
+mod quota;
 mod ranges;
 mod raw;
 mod readme;

@@ -14,6 +14,7 @@ fn example(row: &Row) -> String {
         Preset::Toml(value) => value.into(),
         Preset::Otherwise(_) | Preset::Required => match row.key {
             "workers" => "4",
+            "quota_bytes" => "\"200 GiB\"",
             "tree.name" => "\"activeupdate\"",
             "tree.upstream" => "[\"http://a.example/au\", \"https://[2001:db8::1]/au/\"]",
             "tree.public_base" => "\"https://relay.example:8443\"",
@@ -139,6 +140,7 @@ fn number(settings: &Settings, key: &str) -> Option<u64> {
     let tree = &settings.trees[0];
     let count = |number: usize| u64::try_from(number).unwrap();
     Some(match key {
+        "quota_bytes" => settings.quota_bytes?,
         "workers" => count(settings.workers?),
         "tree.refresh_secs" => tree.refresh.as_secs(),
         "tree.jitter_percent" => tree.jitter_percent.into(),
