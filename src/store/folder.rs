@@ -68,8 +68,9 @@ fn refuse_foreign(root: &Path) -> Result<(), StoreError> {
     for entry in std::fs::read_dir(root).map_err(StoreError::io("list", root))? {
         names.push(entry.map_err(StoreError::io("list", root))?.file_name());
     }
-    if names.iter().any(|name| name == "FORMAT")
-        || names.iter().all(|name| name == "lock" || name == "FORMAT.new")
+    // `FORMAT.new` stands alone where the disk lost its rename; it was synced before.
+    if names.iter().any(|name| name == "FORMAT" || name == "FORMAT.new")
+        || names.iter().all(|name| name == "lock")
     {
         return Ok(());
     }

@@ -30,10 +30,16 @@ pub(super) fn bring_up(disk: &Disk, root: &Path) -> Result<(), StoreError> {
     let write = |number: u32| {
         disk.write_whole(&path, format!("{number}\n").as_bytes()).map_err(StoreError::io("write", &path))
     };
-    let Some(text) = text else { return write(FORMAT) };
-    let text = String::from_utf8_lossy(&text);
-    let Ok(found @ 1..=FORMAT) = text.trim().parse() else {
-        let found = text.trim().chars().take(40).collect();
+    let Some(text) = text else {
+        let staged = disk.read(&root.join("FORMAT.new")).map_err(StoreError::io("read", &path))?;
+        // A folder whose number was on its way is of that number, or a new one that holds nothing yet.
+        return match staged.as_deref().and_then(number) {
+            Some(known @ 1..FORMAT) => write(known).and_then(|()| bring_up(disk, root)),
+            _ => write(FORMAT),
+        };
+    };
+    let Some(found @ 1..=FORMAT) = number(&text) else {
+        let found = String::from_utf8_lossy(&text).trim().chars().take(40).collect();
         return Err(StoreError::Format { path: root.to_owned(), found });
     };
     for (number, step) in STEPS.iter().filter(|(number, _)| *number > found) {
@@ -42,6 +48,10 @@ pub(super) fn bring_up(disk: &Disk, root: &Path) -> Result<(), StoreError> {
         write(*number)?;
     }
     Ok(())
+}
+
+fn number(text: &[u8]) -> Option<u32> {
+    str::from_utf8(text).ok()?.trim().parse().ok()
 }
 
 /// The index is a view: it is made again from the files.

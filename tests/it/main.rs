@@ -11,6 +11,7 @@
 //! - `directory`: a directory as the upstream: renames, changes in place, a folder that vanishes (R1.2).
 //! - `disk_errors`: folders that take no files in the middle of a refresh (R1.4).
 //! - `embedded`: the relay as a library, within tasks of another program (design.md, Layers).
+//! - `faults`: each step on the data folder failed, torn and lost, in a first life and in a later one (R1.5).
 //! - `fill`: one fetch for all readers (R1.5, R2). `stampede`: 500 agents, each byte once; `resume`: resets, closes, changed files;
 //!   `deadlines`: silence, agents that leave; `lies`: wrong lengths, statuses, pages; `origins`: several, never mixed; `readers`: late,
 //!   slow, HTTP/1.0; `store`: lost blobs, a full disk; `unfinished`: stops and SIGKILL; `model`: random faults and readers (`FOREBAY_SEEDS` says how many).
@@ -58,6 +59,7 @@ mod data_folder;
 mod directory;
 mod disk_errors;
 mod embedded;
+mod faults;
 mod fill;
 mod formats;
 mod framing;

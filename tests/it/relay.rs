@@ -5,11 +5,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use forebay::app::Relay;
 use forebay::app::handle::RelayHandle;
+use forebay::app::{Relay, StartError};
 use forebay::config::settings::{Listen, Settings};
+use forebay::net::inherited::Inherited;
 use forebay::relay::refresh::{Last, Progress};
 use forebay::relay::tree::Tree;
+use forebay::store::disk::Disk;
 use tempfile::TempDir;
 
 /// How long a refresh may take before the test fails.
@@ -47,11 +49,22 @@ impl Running {
     }
 
     /// Starts a relay on a data folder.
-    pub(crate) fn start_on(mut settings: Settings, data: TempDir) -> Self {
+    pub(crate) fn start_on(settings: Settings, data: TempDir) -> Self {
+        Self::try_start(settings, data, &Disk::default()).unwrap_or_else(|(error, _)| panic!("{error}"))
+    }
+
+    /// Starts a relay on a data folder by a way that may have faults; gives the folder back where it does not start.
+    pub(crate) fn try_start(
+        mut settings: Settings,
+        data: TempDir,
+        disk: &Disk,
+    ) -> Result<Self, (StartError, TempDir)> {
         settings.data = data.path().to_owned();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let handle = Relay::start(settings.clone()).unwrap();
-        Self { handle, data, settings, runtime }
+        match Relay::start_on(settings.clone(), &Inherited::default(), disk) {
+            Ok(handle) => Ok(Self { handle, data, settings, runtime }),
+            Err(error) => Err((error, data)),
+        }
     }
 
     /// Stops the relay in order and starts it again on the same data.
