@@ -52,6 +52,7 @@
 //! | blob | immutable bytes in the store, named by BLAKE3 |
 //! | entry | a file of a tree: path -> blob, validators; the class stands in the generation |
 //! | fill | the one fetch that brings a blob in; readers follow it |
+//! | lane | one line of requests of a fill: the main lane begins at the start, far lanes where readers far ahead wait |
 //! | scope | what an agent may update |
 //! | view | the manifest that a scope sees |
 //! | permit | proof of a decision: only `policy` makes one, every answer spends one |

@@ -117,6 +117,7 @@ impl RelayHandle {
             tls.show(fresh);
         }
         parts.resources.fill_attempts.store(settings.fill.attempts, Ordering::Relaxed);
+        parts.resources.far_lanes.store(settings.fill.far_lanes, Ordering::Relaxed);
         parts.resources.fill_wait_ms.store(millis(settings.fill.wait), Ordering::Relaxed);
         parts.resources.prefetch_at_once.store(settings.fill.prefetch_at_once, Ordering::Relaxed);
         parts.resources.store.room().set_quota(settings.quota_bytes);

@@ -49,6 +49,7 @@ pub(super) fn resources(
         stop: CancellationToken::new(),
         fill_slots: Semaphore::new(settings.fill.at_once),
         fill_attempts: AtomicU32::new(settings.fill.attempts),
+        far_lanes: AtomicUsize::new(settings.fill.far_lanes),
         fill_wait_ms: AtomicU64::new(millis(settings.fill.wait)),
         prefetch_at_once: AtomicUsize::new(settings.fill.prefetch_at_once),
         naming: RwLock::new(()),

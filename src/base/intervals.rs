@@ -31,6 +31,16 @@ impl Intervals {
         }
     }
 
+    /// The first run that ends after `at`.
+    pub fn next(&self, at: u64) -> Option<ByteRange> {
+        self.runs.get(self.runs.partition_point(|run| run.end() <= at)).copied()
+    }
+
+    /// One past the last byte that is there; 0 where none is.
+    pub fn end(&self) -> u64 {
+        self.runs.last().map_or(0, |run| run.end())
+    }
+
     /// How many bytes are there in all.
     pub fn total(&self) -> u64 {
         self.runs.iter().map(|run| run.len()).sum()
@@ -58,7 +68,11 @@ mod tests {
             for at in 0..96 {
                 let run = model[at..].iter().take_while(|there| **there).count() as u64;
                 prop_assert_eq!(intervals.run_from(at as u64), run);
+                let next = intervals.next(at as u64).map(|run| usize::try_from(run.start()).unwrap().max(at));
+                prop_assert_eq!(next, model[at..].iter().position(|there| *there).map(|ahead| at + ahead));
             }
+            let end = model.iter().rposition(|there| *there).map_or(0, |last| last as u64 + 1);
+            prop_assert_eq!(intervals.end(), end);
             for pair in intervals.runs.windows(2) {
                 prop_assert!(pair[0].end() < pair[1].start());
             }

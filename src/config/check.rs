@@ -243,6 +243,7 @@ fn fill(mut section: Section<'_>) -> FillSettings {
         first_byte: section.seconds("first_byte_secs").unwrap_or(default.first_byte),
         silence: section.seconds("silence_secs").unwrap_or(default.silence),
         attempts: section.number("attempts").unwrap_or(default.attempts),
+        far_lanes: section.number("far_lanes").unwrap_or(default.far_lanes),
         wait: section.seconds("wait_secs").unwrap_or(default.wait),
         at_once,
         // A lower `at_once` alone lowers the default of this too.

@@ -241,6 +241,9 @@ pub struct FillSettings {
     /// Tries in a row that bring under 64 KiB each, the first counted. Default 6: with growing pauses, a few
     /// minutes.
     pub attempts: u32,
+    /// Requests that a fill may have under way for readers far ahead of it, besides its own. Default 4: with it under the six
+    /// connections that browsers taught servers to expect. 0: they wait, and no transfer is ever broken off.
+    pub far_lanes: usize,
     /// How long an agent waits for the first byte of a file that is being fetched, before it is told to come back; the
     /// fetch goes on. Default 60: agents give up after 120.
     pub wait: Duration,
@@ -360,6 +363,7 @@ impl Default for FillSettings {
             first_byte: Duration::from_secs(30),
             silence: Duration::from_secs(30),
             attempts: 6,
+            far_lanes: 4,
             wait: Duration::from_mins(1),
             at_once: 32,
             prefetch_at_once: 4,

@@ -379,6 +379,12 @@ pub const TABLE: &[Row] = &[
         reason: "tries without a byte gained: with growing pauses, a few minutes",
     },
     Row {
+        key: "fill.far_lanes",
+        default: Preset::Toml("4"),
+        allowed: Allowed::Number(0, 16),
+        reason: "requests for readers far ahead of a fill; with its own under the six that servers expect; 0: they wait",
+    },
+    Row {
         key: "fill.wait_secs",
         default: Preset::Toml("60"),
         allowed: Allowed::Number(1, 600),

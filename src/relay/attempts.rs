@@ -1,9 +1,11 @@
-//! A fill's way from its first attempt to its commit.
+//! A fill's main lane, from its first attempt to its commit.
 //!
 //! An *attempt* asks an origin, checks the head, appends what comes to the staged file, and tells readers how far it is; an
 //! attempt that breaks resumes where it broke when a strong validator vouches for it, else the next one starts over and
-//! compares what comes with what was staged. At the end the staged file is committed, the journals of all generations that
-//! name the entry get their record, and only then the entry counts as held.
+//! compares what comes with what was staged. Where it meets what far lanes wrote under the same tag it stops, takes that over
+//! and goes on behind it; under another tag, or none, it has them stopped and compares what they wrote too. At the end the
+//! staged file is committed, the journals of all generations that name the entry get their record, and only then the entry
+//! counts as held.
 //!
 //! Invariant: what is committed came as one state of the file: under one strong tag, or compared byte by byte.
 
@@ -14,13 +16,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use tracing::debug;
 
-use crate::base::limits::{FILL_BATCH_BYTES, SIGNATURE_BYTES_MAX};
+use crate::base::intervals::Intervals;
+use crate::base::limits::SIGNATURE_BYTES_MAX;
 use crate::base::range::ByteRange;
 use crate::base::validator::Validator;
+use crate::relay::batch::{append, gather};
 use crate::relay::entry::{Entry, Prior};
 use crate::relay::fill::{Fill, FillError};
 use crate::relay::tree::Tree;
-use crate::store::blobs::{BlobName, read_exact};
+use crate::store::blobs::BlobName;
 use crate::store::staging::{CommitError, Staged};
 use crate::store::unfinished::{Voucher, room_for_part};
 use crate::upstream::{Answer, Part, Request, Transfer, Upstream, UpstreamError};
@@ -55,6 +59,14 @@ pub(super) enum Fetched {
     Whole,
     /// The upstream says that what was held before still holds.
     Unchanged,
+}
+
+/// How an attempt ended without an error.
+enum Step {
+    /// There is nothing more to fetch.
+    Over(Fetched),
+    /// It came to where far lanes go on, or did.
+    Met,
 }
 
 /// Why an attempt ended.
@@ -123,10 +135,15 @@ impl Attempts {
         // The origin that gave the manifest: where it says that there is no such file, the others get one try each.
         let preferred = self.tree.preferred_origin() % upstream.origins();
         let (mut origin, mut failures, mut pause) = (preferred, 0, PAUSE);
+        fill.lanes().plan().pass(self.staged()?.len());
         loop {
+            if self.take_over(fill).await? {
+                return Ok(Fetched::Whole);
+            }
             let before = self.staged()?.len();
             let (error, passing) = match self.attempt(&upstream, origin, fill).await {
-                Ok(fetched) => return Ok(fetched),
+                Ok(Step::Over(fetched)) => return Ok(fetched),
+                Ok(Step::Met) => continue,
                 Err(Lost::Fill(error)) => return Err(error),
                 Err(Lost::Resume(error)) => (error, true),
                 Err(Lost::Origin(error)) => {
@@ -162,15 +179,42 @@ impl Attempts {
         }
     }
 
-    async fn attempt(&mut self, upstream: &Upstream, origin: usize, fill: &Fill) -> Result<Fetched, Lost> {
+    /// Takes over what far lanes wrote at the end of what is staged, as long as they bring it. True when all bytes are staged.
+    async fn take_over(&mut self, fill: &Fill) -> Result<bool, FillError> {
+        let lanes = fill.lanes();
+        while let Some(voucher) = self.vouched.clone().filter(|voucher| lanes.plan().is_of(Some(voucher))) {
+            let (written, followed) = {
+                let plan = lanes.plan();
+                (plan.written_at_front(), plan.is_followed())
+            };
+            if written > 0 {
+                let noted = voucher.clone();
+                let work =
+                    move |staged: &mut Staged| staged.adopt(written).and_then(|()| staged.vouch(&noted));
+                self.on_disk(work).await?;
+                lanes.plan().pass(self.staged()?.len());
+                self.vouch(self.staged()?.len(), Some(&voucher), fill);
+            } else if followed {
+                lanes.moved().await;
+            } else {
+                return Ok(self.entry.identity().size == Some(self.staged()?.len()));
+            }
+        }
+        Ok(false)
+    }
+
+    async fn attempt(&mut self, upstream: &Upstream, origin: usize, fill: &Fill) -> Result<Step, Lost> {
         let entry = self.entry.clone();
         let staged = self.staged().map_err(Lost::Fill)?.len();
         let (vouched, prior) = (self.vouched.take(), self.prior.clone());
         let name = upstream.origin_name(origin);
         let preferred = self.tree.preferred_origin() % upstream.origins();
         let tag = vouched.as_ref().filter(|vouched| vouched.origin == name && staged > 0);
+        let stop = fill.lanes().plan().stop_for(staged, tag);
         let part = match (tag.and_then(|vouched| vouched.validator.strong()), &prior) {
-            (Some(tag), _) => Part::From(staged, tag),
+            (Some(tag), _) => {
+                stop.map_or(Part::From(staged, tag), |stop| Part::Span(ByteRange::new(staged, stop), tag))
+            }
             // The origin that gave the manifest gave what was held before; another's tag may stand for other bytes.
             (_, Some(prior)) if self.validator.is_none() && origin == preferred => {
                 Part::UnlessStill(&prior.validator)
@@ -180,13 +224,15 @@ impl Attempts {
         let request = Request { path: entry.path().as_str(), part };
         let answer = match upstream.fetch(origin, request).await {
             Ok(Answer::Found(transfer)) => self.check_head(&transfer).map(|()| transfer),
-            Ok(Answer::Unchanged) => return Ok(Fetched::Unchanged),
+            Ok(Answer::Unchanged) => return Ok(Step::Over(Fetched::Unchanged)),
             Ok(Answer::Head(_)) => Err(UpstreamError::Head("a head where bytes were asked for")),
             Err(error) => Err(error),
         };
         let transfer = match (answer, part) {
             (Ok(transfer), _) => transfer,
-            (Err(error), Part::From(..)) if !error.is_passing() => return Err(Lost::Resume(error)),
+            (Err(error), Part::From(..) | Part::Span(..)) if !error.is_passing() => {
+                return Err(Lost::Resume(error));
+            }
             (Err(error), _) => {
                 self.vouched = vouched;
                 return Err(error.into());
@@ -199,8 +245,10 @@ impl Attempts {
             entry.set_seen(validator.clone());
             fill.note_head();
         }
-        self.take(transfer, voucher, fill).await?;
-        Ok(Fetched::Whole)
+        if !fill.lanes().plan().is_of(voucher.as_ref()) {
+            fill.lanes().halt().await;
+        }
+        self.take(transfer, voucher, fill).await
     }
 
     fn check_head(&self, transfer: &Transfer) -> Result<(), UpstreamError> {
@@ -214,43 +262,35 @@ impl Attempts {
         }
     }
 
-    /// Takes a transfer to its end: compares what was staged already, appends the rest.
+    /// Takes a transfer to its end, or to where far lanes go on: compares what was staged already, appends the rest.
     async fn take(
         &mut self,
         mut transfer: Transfer,
         voucher: Option<Voucher>,
         fill: &Fill,
-    ) -> Result<(), Lost> {
+    ) -> Result<Step, Lost> {
         let mut at = transfer.offset;
+        let most = transfer.end.unwrap_or(u64::MAX).min(self.size_max());
         self.vouch(at, voucher.as_ref(), fill);
-        let mut batch = Vec::new();
         loop {
-            // Gather what is there without waiting; write when the upstream pauses or the batch is full.
-            let chunk = tokio::select! {
-                biased;
-                chunk = transfer.chunk() => Some(chunk),
-                () = std::future::ready(()), if !batch.is_empty() => None,
-            };
-            let ended = match chunk {
-                Some(Ok(Some(bytes))) => {
-                    batch.push(bytes);
-                    if batch.iter().map(Bytes::len).sum::<usize>() < FILL_BATCH_BYTES {
-                        continue;
-                    }
-                    None
-                }
-                Some(Ok(None)) => Some(Ok(())),
-                Some(Err(error)) => Some(Err(error)),
-                None => None,
-            };
-            at = self.write(std::mem::take(&mut batch), at, voucher.clone()).await?;
+            let batch = gather(&mut transfer).await;
+            let came = at + batch.len();
+            if came > most {
+                return Err(UpstreamError::Head("it sends more bytes than the file has").into());
+            }
+            let (end, ahead) = fill.lanes().plan().claim_main(came, voucher.as_ref());
+            self.write((batch.first(end - at), at, end), ahead, voucher.clone()).await?;
+            at = end;
             self.vouch(at, voucher.as_ref(), fill);
-            match ended {
+            match batch.ended {
+                _ if end < came || fill.lanes().plan().is_met(at, voucher.as_ref()) => return Ok(Step::Met),
                 None => {}
                 Some(Ok(())) => return self.check_end(at, &transfer),
                 Some(Err(UpstreamError::Changed)) => return Err(Lost::Fill(FillError::Changed)),
-                // It broke after the last byte that the manifest promises: no more can come.
-                Some(Err(_)) if self.entry.identity().size == Some(at) => return Ok(()),
+                // It broke after the last byte that it promised, or that the manifest says: no more can come.
+                Some(Err(_)) if [transfer.end, self.entry.identity().size].contains(&Some(at)) => {
+                    return self.check_end(at, &transfer);
+                }
                 Some(Err(error)) => return Err(error.into()),
             }
         }
@@ -258,49 +298,63 @@ impl Attempts {
 
     /// Notes what vouches for the staged bytes: the tag of a transfer that has come `at` so far, once all that was staged
     /// before came under the same tag or was compared. Before that, a resumed transfer could join two states of the file,
-    /// and what an earlier fill left is no reader's.
+    /// and what an earlier fill left is no reader's; nor is anything new while far lanes' bytes wait to be compared.
     fn vouch(&mut self, at: u64, voucher: Option<&Voucher>, fill: &Fill) {
         let all = self.staged.as_ref().map(Staged::len).filter(|staged| *staged <= at);
         self.vouched = voucher.filter(|_| all.is_some()).cloned();
-        if let Some(staged) = all {
+        if let Some(staged) = all
+            && fill.lanes().vouch(voucher)
+        {
             fill.note_written(ByteRange::whole(staged));
         }
     }
 
-    fn check_end(&self, at: u64, transfer: &Transfer) -> Result<(), Lost> {
-        match self.entry.identity().size.or(transfer.head.size) {
-            Some(size) if at < size => {
-                Err(UpstreamError::Broken(format!("after {at} of {size} bytes")).into())
-            }
+    fn check_end(&self, at: u64, transfer: &Transfer) -> Result<Step, Lost> {
+        let size = self.entry.identity().size.or(transfer.head.size);
+        match transfer.end.or(size) {
+            Some(end) if at < end => Err(UpstreamError::Broken(format!("after {at} of {end} bytes")).into()),
+            // It was asked for no more than the bytes up to those of a far lane.
+            _ if size.is_some_and(|size| at < size) => Ok(Step::Met),
             // A signature that is shorter now than what came of it before.
             _ if at < self.staged().map_err(Lost::Fill)?.len() => Err(Lost::Fill(FillError::Changed)),
-            _ => Ok(()),
+            _ => Ok(Step::Over(Fetched::Whole)),
         }
     }
 
-    /// Writes a batch that stands at `at` in the file; gives where the next one stands.
-    async fn write(&mut self, batch: Vec<Bytes>, at: u64, voucher: Option<Voucher>) -> Result<u64, Lost> {
-        let end = at + batch.iter().map(|bytes| bytes.len() as u64).sum::<u64>();
-        if end > self.size_max() {
-            return Err(UpstreamError::Head("it sends more bytes than the file has").into());
-        }
-        let mut staged = self.staged.take().ok_or(Lost::Fill(FillError::Stopping))?;
-        let (staged, written) = blocking(move || {
-            let mut written = write_batch(&mut staged, &batch, at);
-            if let (Ok(true), Some(voucher)) = (&written, voucher.filter(|_| staged.len() == end)) {
-                written = staged.vouch(&voucher).map(|()| true);
+    /// Writes bytes that stand from `at` to `end` in the file; what stands there already is compared instead.
+    async fn write(
+        &mut self,
+        (pieces, at, end): (Vec<Bytes>, u64, u64),
+        ahead: Intervals,
+        voucher: Option<Voucher>,
+    ) -> Result<(), Lost> {
+        let work = move |staged: &mut Staged| {
+            let same = append(staged, &ahead, &pieces, at)?;
+            match voucher.filter(|_| same && staged.len() == end) {
+                Some(voucher) => staged.vouch(&voucher).map(|()| same),
+                None => Ok(same),
             }
-            Ok((staged, written))
-        })
-        .await
-        .map_err(Lost::Fill)?;
-        self.staged = Some(staged);
-        match written {
-            Ok(true) => {}
-            Ok(false) => return Err(Lost::Fill(FillError::Changed)),
-            Err(error) => return Err(Lost::Fill(FillError::Store(error.into()))),
+        };
+        if self.on_disk(work).await.map_err(Lost::Fill)? {
+            Ok(())
+        } else {
+            Err(Lost::Fill(FillError::Changed))
         }
-        Ok(end)
+    }
+
+    /// Works on the staged file on a thread that may wait for the disk.
+    async fn on_disk<T: Send + 'static>(
+        &mut self,
+        work: impl FnOnce(&mut Staged) -> io::Result<T> + Send + 'static,
+    ) -> Result<T, FillError> {
+        let mut staged = self.staged.take().ok_or(FillError::Stopping)?;
+        let (staged, done) = blocking(move || {
+            let done = work(&mut staged);
+            Ok((staged, done))
+        })
+        .await?;
+        self.staged = Some(staged);
+        done.map_err(|error| FillError::Store(error.into()))
     }
 
     /// Throws away what is staged: a later fill must not go on from it.
@@ -339,19 +393,6 @@ impl Attempts {
         })
         .await
     }
-}
-
-/// Appends a batch; what stands below the staged end is compared instead. False where it differs.
-fn write_batch(staged: &mut Staged, batch: &[Bytes], mut at: u64) -> io::Result<bool> {
-    for bytes in batch {
-        let known = usize::try_from(staged.len().saturating_sub(at)).unwrap_or(usize::MAX).min(bytes.len());
-        if known > 0 && read_exact(staged.file(), known, at)? != bytes[..known] {
-            return Ok(false);
-        }
-        staged.append(&bytes[known..])?;
-        at += bytes.len() as u64;
-    }
-    Ok(true)
 }
 
 /// The error that says most: one that is not "not found", else that.

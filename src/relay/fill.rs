@@ -1,9 +1,10 @@
 //! The one fetch that brings a file in, however many agents ask for it (R2).
 //!
-//! [`Tree::fill`] joins the entry's fill or starts one as a task of its own, which makes one `Run` (`relay/run.rs`) and then tells all who
-//! wait how it ended. The entry's state is set before its fill is taken away, so that nobody starts a second one in between.
+//! [`Tree::fill`] joins the entry's fill or starts one as a task of its own, which drives its main lane (`relay/attempts.rs`)
+//! and its far lanes (`relay/lanes.rs`), and then tells all who wait how it ended. The entry's state is set before its fill is
+//! taken away, so that nobody starts a second one in between.
 //!
-//! Invariant: bytes below what [`Progress::written`] says never change while the fill runs; bytes that turn out to be of
+//! Invariant: bytes that [`Progress::written`] names never change while the fill runs; bytes that turn out to be of
 //! another state of the file end it as [`FillError::Changed`], and its readers with it.
 
 use std::fs::File;
@@ -18,6 +19,7 @@ use crate::base::intervals::Intervals;
 use crate::base::range::ByteRange;
 use crate::relay::attempts::Attempts;
 use crate::relay::entry::{Entry, Filling};
+use crate::relay::lanes::{Driver, Lanes};
 use crate::relay::tree::Tree;
 use crate::store::blobs::BlobName;
 use crate::store::room::NoRoom;
@@ -35,6 +37,7 @@ const CHANGES_MAX: usize = 3;
 pub struct Fill {
     progress: watch::Sender<Progress>,
     file: OnceLock<Arc<File>>,
+    lanes: Lanes,
 }
 
 /// How far a fill is.
@@ -102,14 +105,16 @@ impl FillError {
 }
 
 impl Fill {
-    fn new() -> Arc<Self> {
-        Arc::new(Self { progress: watch::Sender::new(Progress::default()), file: OnceLock::new() })
+    fn new(size: Option<u64>, lanes_max: usize) -> Arc<Self> {
+        let progress = watch::Sender::new(Progress::default());
+        Arc::new(Self { progress, file: OnceLock::new(), lanes: Lanes::new(size, lanes_max) })
     }
 
     /// A fill that is over.
     fn failed(error: Arc<FillError>) -> Arc<Self> {
         let progress = Progress { phase: Phase::Failed(error), ..Progress::default() };
-        Arc::new(Self { progress: watch::Sender::new(progress), file: OnceLock::new() })
+        let progress = watch::Sender::new(progress);
+        Arc::new(Self { progress, file: OnceLock::new(), lanes: Lanes::new(None, 0) })
     }
 
     /// Tells readers that the entry has its stamp.
@@ -132,6 +137,11 @@ impl Fill {
     /// The file that the bytes are in; there is one as soon as anything is written.
     pub fn file(&self) -> Option<&Arc<File>> {
         self.file.get()
+    }
+
+    /// Where its bytes come from.
+    pub(super) fn lanes(&self) -> &Lanes {
+        &self.lanes
     }
 
     /// Waits for its end.
@@ -173,12 +183,16 @@ impl Tree {
             {
                 return Some(Fill::failed(error.clone()));
             }
-            let fill = Fill::new();
+            let fill = self.new_fill(entry);
             *filling = Filling::Running(fill.clone());
             fill
         };
         self.start(entry.clone(), fill.clone(), 0);
         Some(fill)
+    }
+
+    fn new_fill(&self, entry: &Entry) -> Arc<Fill> {
+        Fill::new(entry.identity().size, self.resources.far_lanes())
     }
 
     fn start(self: &Arc<Self>, entry: Arc<Entry>, fill: Arc<Fill>, changes: usize) {
@@ -204,7 +218,17 @@ impl Tree {
         let mut attempts = Attempts::new(self.clone(), entry.clone()).await?;
         // Nobody reads the file before bytes are written, and it is set but once.
         let _ = fill.file.set(attempts.staged()?.file().clone());
-        match attempts.fetch(fill).await {
+        let ahead = attempts.staged()?.ahead();
+        let far = Driver { tree: self, entry, fill, ahead };
+        let mut far = std::pin::pin!(far.run());
+        let fetched = tokio::select! {
+            fetched = attempts.fetch(fill) => fetched,
+            () = &mut far => Err(FillError::Stopping),
+        };
+        // Nobody may write to the file any more when it becomes a blob, or is gone on with by the next fill.
+        fill.lanes.close();
+        far.await;
+        match fetched {
             Ok(fetched) => attempts.commit(fetched).await,
             Err(error) => {
                 // What a passing error left may be gone on with; a full disk wants its room back.
@@ -238,7 +262,7 @@ impl Tree {
                 let error = Arc::new(error);
                 match &*error {
                     FillError::Changed if changes < CHANGES_MAX => {
-                        let fill = Fill::new();
+                        let fill = self.new_fill(entry);
                         filling = Filling::Running(fill.clone());
                         again = Some(fill);
                     }

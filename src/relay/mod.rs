@@ -1,7 +1,8 @@
 //! What the relay does with a permitted request, and how it gets what it serves.
 //!
 //! - A *hit*: [`serve`] finds the entry in the tree's current [`snapshot`] and gives its blob.
-//! - A *miss*: [`serve`] joins or starts the entry's one [`fill`] and follows the staged file.
+//! - A *miss*: [`serve`] joins or starts the entry's one [`fill`] and follows the staged file; for readers far ahead of its main
+//!   lane it opens others.
 //! - A *generation*: [`refresh`] takes the manifest, [`assemble`] fetches signatures and payloads, then the snapshot is
 //!   swapped.
 //!
@@ -10,13 +11,16 @@
 
 pub mod assemble;
 mod attempts;
+mod batch;
 pub mod content;
 pub mod entry;
 pub mod fill;
 pub mod follow;
 pub mod generation;
+mod lanes;
 pub mod live;
 pub mod pins;
+mod plan;
 pub mod refresh;
 pub mod resources;
 pub mod serve;

@@ -33,6 +33,8 @@ pub struct Resources {
     pub fill_slots: Semaphore,
     /// How often a fill asks again before it fails.
     pub fill_attempts: AtomicU32,
+    /// Far lanes that a fill may have at once.
+    pub far_lanes: AtomicUsize,
     /// How long an agent waits for a fill's first byte, in milliseconds.
     pub fill_wait_ms: AtomicU64,
     /// Files that a refresh fetches at once.
@@ -51,6 +53,11 @@ impl Resources {
     /// How often a fill asks again before it fails.
     pub fn fill_attempts(&self) -> u32 {
         self.fill_attempts.load(Ordering::Relaxed)
+    }
+
+    /// Far lanes that a fill may have at once.
+    pub fn far_lanes(&self) -> usize {
+        self.far_lanes.load(Ordering::Relaxed)
     }
 
     /// How long an agent waits for a fill's first byte.

@@ -1,7 +1,8 @@
 //! Bytes that are not a blob yet.
 //!
-//! A fill appends; readers follow through [`Staged::file`]; [`Store::commit`](crate::store::Store::commit) makes the file
-//! a blob. Invariant: what is dropped uncommitted leaves nothing behind but bytes that a later fill can go on from.
+//! A fill appends; what comes out of order is written by [`Ahead`], and adopted when all before it is there; readers follow
+//! through [`Staged::file`]; [`Store::commit`](crate::store::Store::commit) makes the file a blob. Invariant: what is dropped
+//! uncommitted leaves nothing behind but bytes that a later fill can go on from.
 
 use std::fs::File;
 use std::io;
@@ -10,10 +11,13 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
-use crate::store::blobs::BlobName;
+use crate::store::blobs::{BlobName, read_exact};
 use crate::store::disk::Disk;
 use crate::store::room::{NoRoom, Taken};
 use crate::store::unfinished::{Claim, Resumed, Voucher};
+
+/// Bytes that are read back at once to be adopted.
+const ADOPT_BYTES: usize = 1 << 20;
 
 /// A file under way, hashed while it is written.
 #[derive(Debug)]
@@ -23,6 +27,21 @@ pub struct Staged {
     place: Place,
     hasher: blake3::Hasher,
     committed: bool,
+}
+
+/// Writes ahead of what is appended. Whose bytes stand where is its caller's to see to: nothing may be written to what was
+/// appended or adopted.
+#[derive(Clone, Debug)]
+pub struct Ahead {
+    disk: Disk,
+    file: Arc<File>,
+}
+
+impl Ahead {
+    /// Writes bytes at an offset. Blocks on the disk.
+    pub fn write(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.disk.write_all_at(&self.file, bytes, offset)
+    }
 }
 
 /// Where staged bytes lie, and so whether they may outlive their fill.
@@ -86,12 +105,17 @@ impl Staged {
         &self.file
     }
 
-    /// How many bytes were appended.
+    /// What writes ahead of what is appended.
+    pub fn ahead(&self) -> Ahead {
+        Ahead { disk: self.disk.clone(), file: self.file.clone() }
+    }
+
+    /// How many bytes were appended or adopted.
     pub fn len(&self) -> u64 {
         self.hasher.count()
     }
 
-    /// Whether nothing was appended.
+    /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -100,6 +124,17 @@ impl Staged {
     pub fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.disk.write_all_at(&self.file, bytes, self.len())?;
         self.hasher.update(bytes);
+        Ok(())
+    }
+
+    /// Counts bytes in that were written ahead and now follow what is there: they are hashed as they stand in the file. Blocks
+    /// on the disk.
+    pub fn adopt(&mut self, len: u64) -> io::Result<()> {
+        let end = self.len() + len;
+        while self.len() < end {
+            let piece = usize::try_from(end - self.len()).unwrap_or(usize::MAX).min(ADOPT_BYTES);
+            self.hasher.update(&read_exact(&self.file, piece, self.len())?);
+        }
         Ok(())
     }
 

@@ -13,6 +13,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use bytes::Bytes;
 
 use crate::base::limits::FILL_BATCH_BYTES;
+use crate::base::range::ByteRange;
 use crate::base::validator::Validator;
 use crate::upstream::{Found, Head, Part, Request, Source, UpstreamError};
 
@@ -21,14 +22,14 @@ use crate::upstream::{Found, Head, Part, Request, Source, UpstreamError};
 pub struct DirectoryTransfer {
     file: Arc<File>,
     offset: u64,
-    size: u64,
+    end: u64,
     tag: String,
 }
 
 impl DirectoryTransfer {
     pub(super) async fn chunk(&mut self) -> Result<Option<Bytes>, UpstreamError> {
         let (file, offset, tag) = (self.file.clone(), self.offset, self.tag.clone());
-        let len = usize::try_from(self.size - offset).unwrap_or(usize::MAX).min(FILL_BATCH_BYTES);
+        let len = usize::try_from(self.end - offset).unwrap_or(usize::MAX).min(FILL_BATCH_BYTES);
         let bytes = blocking(move || {
             let mut buffer = vec![0; len];
             match file.read_exact_at(&mut buffer, offset) {
@@ -62,14 +63,21 @@ pub(super) async fn fetch(folder: &Path, request: Request<'_>) -> Result<Found, 
     let tag = entity_tag(&metadata);
     let validator = Validator { etag: Some(tag.clone()), last_modified: Some(last_modified(&metadata)) };
     let size = metadata.len();
-    let offset = match request.part {
+    let run = match request.part {
         Part::Head | Part::First => return Ok(Found::Head(Head { size: Some(size), validator })),
         Part::UnlessStill(known) if known.etag.as_deref() == Some(&tag) => return Ok(Found::Unchanged),
-        Part::From(offset, known) if known == tag && offset <= size => offset,
-        Part::Whole | Part::UnlessStill(_) | Part::From(..) => 0,
+        Part::From(offset, known) if known == tag && offset <= size => ByteRange::new(offset, size),
+        Part::Span(run, known) if known == tag && run.end() <= size => run,
+        Part::Whole | Part::UnlessStill(_) | Part::From(..) | Part::Span(..) => ByteRange::whole(size),
     };
-    let transfer = DirectoryTransfer { file: Arc::new(file), offset, size, tag };
-    Ok(Found::Bytes(Head { size: Some(size), validator }, offset, Source::Directory(transfer)))
+    let (offset, end) = (run.start(), run.end());
+    let transfer = DirectoryTransfer { file: Arc::new(file), offset, end, tag };
+    Ok(Found::Bytes {
+        head: Head { size: Some(size), validator },
+        offset,
+        end: Some(end),
+        source: Source::Directory(transfer),
+    })
 }
 
 fn entity_tag(metadata: &Metadata) -> String {

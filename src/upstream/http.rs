@@ -82,6 +82,10 @@ fn ask(url: &Url, part: Part<'_>) -> Result<hyper::Request<Empty<Bytes>>, Upstre
         Part::From(offset, tag) => {
             ask = ask.header(header::RANGE, format!("bytes={offset}-")).header(header::IF_RANGE, tag);
         }
+        Part::Span(run, tag) => {
+            let range = format!("bytes={}-{}", run.start(), run.end() - 1);
+            ask = ask.header(header::RANGE, range).header(header::IF_RANGE, tag);
+        }
         Part::UnlessStill(validator) => {
             if let Some(tag) = &validator.etag {
                 ask = ask.header(header::IF_NONE_MATCH, tag);
@@ -138,23 +142,13 @@ fn read(response: Response<Incoming>, part: Part<'_>) -> Result<Found, UpstreamE
             Ok(Found::Head(Head { size: content_range(headers)?.2, validator }))
         }
         (StatusCode::OK, _) => {
-            Ok(Found::Bytes(Head { size: length, validator }, 0, Source::Http(HttpTransfer { body })))
+            let source = Source::Http(HttpTransfer { body });
+            Ok(Found::Bytes { head: Head { size: length, validator }, offset: 0, end: length, source })
         }
         (StatusCode::NOT_MODIFIED, Part::UnlessStill(_)) => Ok(Found::Unchanged),
-        (StatusCode::PARTIAL_CONTENT, Part::From(offset, tag)) => {
-            let (start, end, size) = content_range(headers)?;
-            if start != offset || Some(end + 1) != size {
-                return Err(UpstreamError::Head("its part is not the one that was asked for"));
-            }
-            if length.is_some_and(|length| length != end - start + 1) {
-                return Err(UpstreamError::Head("its length and its range contradict each other"));
-            }
-            if validator.strong().is_some_and(|now| now != tag) {
-                return Err(UpstreamError::Head("its part is of another state of the file"));
-            }
-            // A 206 may leave out what the client has already (RFC 9110 section 15.3.7).
-            let validator = Validator { etag: Some(tag.to_owned()), ..validator };
-            Ok(Found::Bytes(Head { size, validator }, offset, Source::Http(HttpTransfer { body })))
+        (StatusCode::PARTIAL_CONTENT, Part::From(offset, tag)) => partial(headers, body, offset, None, tag),
+        (StatusCode::PARTIAL_CONTENT, Part::Span(run, tag)) => {
+            partial(headers, body, run.start(), Some(run.end()), tag)
         }
         (StatusCode::NOT_FOUND | StatusCode::GONE, _) => Err(UpstreamError::NotFound),
         (status, _) if status.is_success() => {
@@ -162,6 +156,32 @@ fn read(response: Response<Incoming>, part: Part<'_>) -> Result<Found, UpstreamE
         }
         (status, _) => Err(UpstreamError::Status(status.as_u16())),
     }
+}
+
+/// The answer to a request for the bytes from `offset` up to `until`, or to the end.
+fn partial(
+    headers: &HeaderMap,
+    body: Incoming,
+    offset: u64,
+    until: Option<u64>,
+    tag: &str,
+) -> Result<Found, UpstreamError> {
+    let (start, last, size) = content_range(headers)?;
+    let end = last.checked_add(1).filter(|end| size.is_some_and(|size| *end <= size));
+    if start != offset || end.is_none() || end != until.or(size) {
+        return Err(UpstreamError::Head("its part is not the one that was asked for"));
+    }
+    if content_length(headers)?.is_some_and(|length| Some(length) != end.map(|end| end - start)) {
+        return Err(UpstreamError::Head("its length and its range contradict each other"));
+    }
+    let validator = validator(headers);
+    if validator.strong().is_some_and(|now| now != tag) {
+        return Err(UpstreamError::Head("its part is of another state of the file"));
+    }
+    // A 206 may leave out what the client has already (RFC 9110 section 15.3.7).
+    let validator = Validator { etag: Some(tag.to_owned()), ..validator };
+    let source = Source::Http(HttpTransfer { body });
+    Ok(Found::Bytes { head: Head { size, validator }, offset, end, source })
 }
 
 fn validator(headers: &HeaderMap) -> Validator {

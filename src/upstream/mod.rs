@@ -17,6 +17,7 @@ use bytes::Bytes;
 use thiserror::Error;
 use url::Url;
 
+use crate::base::range::ByteRange;
 use crate::base::tally::Tally;
 use crate::base::validator::Validator;
 use crate::upstream::client::Client;
@@ -67,6 +68,8 @@ pub enum Part<'a> {
     UnlessStill(&'a Validator),
     /// The bytes from an offset on, if the entity tag (strong) still holds; else all of it.
     From(u64, &'a str),
+    /// The bytes of a run that is not empty, if the entity tag (strong) still holds; else all of it.
+    Span(ByteRange, &'a str),
     /// Its head alone.
     Head,
     /// Its head, by way of its first byte: for servers that do not know HEAD.
@@ -100,6 +103,8 @@ pub struct Transfer {
     pub head: Head,
     /// Where in the file the first byte stands: 0, or what was asked for.
     pub offset: u64,
+    /// One past the last byte that its head promises, where the origin says it.
+    pub end: Option<u64>,
     source: Source,
     silence: Duration,
     tally: Arc<Tally>,
@@ -203,9 +208,10 @@ impl Upstream {
         Ok(match found {
             Found::Unchanged => Answer::Unchanged,
             Found::Head(head) => Answer::Head(head),
-            Found::Bytes(head, offset, source) => Answer::Found(Transfer {
+            Found::Bytes { head, offset, end, source } => Answer::Found(Transfer {
                 head,
                 offset,
+                end,
                 source,
                 silence: self.deadlines.silence,
                 tally: self.tally.clone(),
@@ -219,7 +225,7 @@ impl Upstream {
 enum Found {
     Unchanged,
     Head(Head),
-    Bytes(Head, u64, Source),
+    Bytes { head: Head, offset: u64, end: Option<u64>, source: Source },
 }
 
 impl Transfer {

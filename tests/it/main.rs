@@ -16,6 +16,9 @@
 //!   `deadlines`: silence, agents that leave; `lies`: wrong lengths, statuses, pages; `origins`: several, never mixed; `readers`: late,
 //!   slow, HTTP/1.0; `store`: lost blobs, a full disk; `unfinished`: stops and SIGKILL; `model`: random faults and readers (`FOREBAY_SEEDS` says how many).
 //! - `formats`: data folders of every format so far, and migrations that are cut (R11.4).
+//!   `deadlines`: silence, agents that leave; `far`: readers far ahead, lanes that are refused or break; `lies`: wrong lengths,
+//!   statuses, pages; `origins`: several, never mixed; `readers`: late, slow, HTTP/1.0; `store`: lost blobs, a full disk;
+//!   `unfinished`: stops and SIGKILL; `model`: random faults and readers (`FOREBAY_SEEDS` says how many).
 //! - `framing`: ambiguous requests are refused, and what hides behind them is never read; heads have bounds (R3.3, R4.6).
 //! - `http2`: by ALPN and by prior knowledge: answers as over HTTP/1, a hundred at once, resets, idle clients (R1.1, R2.3, R3.1).
 //! - `layers`: a file imports lower layers only; what knows does no I/O; sled stays in its folders; lib.rs names each folder.

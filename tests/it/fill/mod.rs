@@ -2,6 +2,7 @@
 
 mod crowd;
 mod deadlines;
+mod far;
 mod ground;
 mod lies;
 mod model;

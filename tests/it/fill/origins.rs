@@ -1,12 +1,15 @@
 //! Several origins in their order: the next one helps, and two are never mixed (R1.2, R2.3).
 
+use std::time::Duration;
+
 use forebay::config::settings::Upstream;
 use tempfile::TempDir;
 
-use super::ground::{PATH, bytes, lazy, write_tree};
+use super::ground::{PATH, bytes, changed, lazy, write_tree};
 use crate::origin::Origin;
 use crate::origin::answer::Validators;
-use crate::origin::fault::Fault;
+use crate::origin::fault::{Fault, Gate};
+use crate::raw::Client;
 use crate::raw::answer::End;
 use crate::raw::fetch;
 use crate::relay::Running;
@@ -83,4 +86,64 @@ fn two_origins_with_other_bytes_are_never_mixed_r2_3() {
     let whole = fetch(two.relay.v4(), PATH, &[]).whole(200);
     assert!(whole == other);
     two.relay.stop();
+}
+
+#[test]
+fn a_far_lane_asks_the_origin_of_what_is_staged_and_no_other_r2_3() {
+    for refused in [None, Some(Fault::Status(404)), Some(Fault::Status(503)), Some(Fault::GarbageHead)] {
+        let two = two(None);
+        let gate = Gate::default();
+        two.first.script(PATH, Fault::StallAfter(500_000, gate.clone()));
+        let mut far = Client::connect(two.relay.v4());
+        far.ask("GET", PATH, &[("Range", "bytes=1500000-")]).unwrap();
+        far.read_head("GET").unwrap();
+        gate.wait_reached();
+        if let Some(fault) = &refused {
+            two.first.always(PATH, fault.clone());
+            far.set_patience(Duration::from_millis(500));
+            assert_eq!(far.read(1), (vec![], Some(End::TimedOut)), "{fault:?}");
+            two.first.behave();
+        } else {
+            assert!(far.read(usize::MAX).0 == two.bytes[1_500_000..]);
+        }
+        assert_eq!(two.second.seen().of(PATH).filter(|request| request.method == "GET").count(), 0);
+        gate.open();
+        assert!(fetch(two.relay.v4(), PATH, &[]).whole(200) == two.bytes);
+        two.relay.stop();
+    }
+}
+
+#[test]
+fn far_bytes_of_one_origin_are_compared_with_what_another_sends_r2_3() {
+    for other in [None, Some(changed(&bytes(0, SIZE), 1_700_000))] {
+        let two = two(other.clone());
+        let gate = Gate::default();
+        let faults = vec![Fault::StallAfter(500_000, gate.clone()), Fault::CloseAfter(500_000)];
+        two.first.script_together(PATH, faults);
+        let mut first = Client::connect(two.relay.v4());
+        first.ask("GET", PATH, &[]).unwrap();
+        first.read_head("GET").unwrap();
+        let far = fetch(two.relay.v4(), PATH, &[("Range", "bytes=1500000-")]).whole(206);
+        assert!(far == two.bytes[1_500_000..]);
+        for _ in 0..20 {
+            two.first.script(PATH, Fault::Status(404));
+        }
+        gate.open();
+        let (body, end) = first.read(usize::MAX);
+        match &other {
+            None => {
+                assert_eq!(end, Some(End::Complete));
+                assert!(body == two.bytes);
+            }
+            Some(_) => {
+                assert!(matches!(end, Some(End::Short | End::Reset)), "{end:?}");
+                assert!(
+                    body[..] == two.bytes[..500_000],
+                    "nothing of the other is shown beside the far bytes"
+                );
+            }
+        }
+        assert!(fetch(two.relay.v4(), PATH, &[]).whole(200) == other.unwrap_or(two.bytes));
+        two.relay.stop();
+    }
 }

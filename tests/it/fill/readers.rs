@@ -9,7 +9,7 @@ const SIZE: usize = 4_000_000;
 
 #[test]
 fn a_late_range_does_not_wait_for_slow_early_readers_r2_2() {
-    let ground = Ground::new(&[SIZE]);
+    let ground = Ground::with(&[SIZE], |settings| settings.fill.far_lanes = 0);
     let gate = Gate::default();
     ground.origin.script(PATH, Fault::StallAfter(3_000_000, gate.clone()));
     let mut slow = Client::connect(ground.relay.v4());

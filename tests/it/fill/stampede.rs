@@ -9,12 +9,16 @@ use tokio::sync::Barrier;
 use super::crowd::Agent;
 use super::ground::{Ground, PATH};
 use crate::origin::fault::{Fault, Gate};
+use crate::origin::seen::Ending;
 
 const SIZE: usize = 8 << 20;
 
+/// What both kernels hold of a connection on the loopback interface: their largest buffers, as Linux sets them.
+const ON_ITS_WAY: usize = (4 << 20) + (6 << 20);
+
 #[test]
 fn five_hundred_agents_cost_the_upstream_each_byte_once_r2_1() {
-    let mut ground = stampede(500, vec![]);
+    let mut ground = stampede(500, 0, vec![]);
     assert_eq!(ground.gets(PATH), 1);
     assert_eq!(ground.origin.seen().body_bytes(PATH), SIZE as u64, "1.00 of the unique bytes");
     assert_eq!((ground.fills(), ground.staged()), ([1, 1, 0], 0));
@@ -25,7 +29,7 @@ fn five_hundred_agents_cost_the_upstream_each_byte_once_r2_1() {
 
 #[test]
 fn a_reset_half_way_costs_a_crowd_the_lost_tail_and_no_more_r2_3() {
-    let mut ground = stampede(500, vec![Fault::ResetAfter(SIZE / 2)]);
+    let mut ground = stampede(500, 0, vec![Fault::ResetAfter(SIZE / 2)]);
     let ranges = ground.ranges(PATH);
     assert_eq!(ranges.len(), 2);
     let resumed = ranges[1].as_deref().and_then(|range| range.strip_prefix("bytes=")?.strip_suffix('-'));
@@ -38,10 +42,25 @@ fn a_reset_half_way_costs_a_crowd_the_lost_tail_and_no_more_r2_3() {
     ground.relay.stop();
 }
 
+#[test]
+fn far_lanes_cost_a_crowds_upstream_what_was_on_its_way_when_they_met_and_no_more_r2_1() {
+    let mut ground = stampede(500, 4, vec![]);
+    let seen = ground.origin.seen();
+    let gets: Vec<_> = seen.of(PATH).filter(|request| request.method == "GET").collect();
+    assert!((2..=65).contains(&gets.len()), "{} requests", gets.len());
+    // An answer that was sent to its end was asked for up to where another began.
+    let broken_off = gets.iter().filter(|request| request.end != Ending::Sent).count();
+    let over = seen.body_bytes(PATH) - SIZE as u64;
+    assert!(over <= (broken_off * ON_ITS_WAY) as u64, "{over} bytes twice, {broken_off} broken off");
+    assert_eq!((ground.fills(), ground.staged()), ([1, 1, 0], 0));
+    assert!(ground.get(PATH).whole(200) == ground.files[0]);
+    ground.relay.stop();
+}
+
 /// So many agents ask while the upstream holds back after the first megabyte; then it goes on, with these faults.
-fn stampede(agents: usize, mut faults: Vec<Fault>) -> Ground {
+fn stampede(agents: usize, far_lanes: usize, mut faults: Vec<Fault>) -> Ground {
     allow_sockets();
-    let mut ground = Ground::new(&[SIZE]);
+    let mut ground = Ground::with(&[SIZE], |settings| settings.fill.far_lanes = far_lanes);
     let gate = Gate::default();
     faults.push(Fault::StallAfter(1 << 20, gate.clone()));
     ground.origin.script_together(PATH, faults);

@@ -10,6 +10,7 @@ use tempfile::TempDir;
 use super::ground::{Ground, PATH, bytes, changed, write_tree};
 use crate::origin::Origin;
 use crate::origin::fault::{Fault, Gate};
+use crate::origin::seen::Request;
 use crate::raw::{self, Client};
 use crate::relay::Running;
 use crate::served::Place;
@@ -129,5 +130,62 @@ fn what_no_fill_can_go_on_from_is_removed_at_the_start() {
     fs::write(data.path().join("staging/7.part"), b"left by a crash").unwrap();
     let relay = Running::start_on(settings, data);
     assert_eq!(fs::read_dir(relay.data().join("staging")).unwrap().count(), 0);
+    relay.stop();
+}
+
+/// Follows a fill whose main lane stands at [`STALL`], and a far lane that stands behind it, until bytes of both are there.
+fn follow_two(origin: &Origin, address: std::net::SocketAddr, file: &[u8]) -> [Gate; 2] {
+    let gates = [Gate::default(), Gate::default()];
+    for (at, gate) in [STALL, 300_000].into_iter().zip(&gates) {
+        origin.script(PATH, Fault::StallAfter(at, gate.clone()));
+    }
+    follow(address);
+    let mut far = Client::connect(address);
+    far.ask("GET", PATH, &[("Range", "bytes=19000000-")]).unwrap();
+    far.read_head("GET").unwrap();
+    assert!(far.read(300_000).0 == file[19_000_000..19_300_000]);
+    far.reset();
+    gates
+}
+
+/// Sees that a relay that began anew asked but for what came after the main lane's last checkpoint.
+fn went_on(origin: &Origin) {
+    let seen = origin.seen();
+    let asked: Vec<_> = seen.of(PATH).filter(|request| request.method == "GET").map(Request::range).collect();
+    assert_eq!((asked.len(), asked[1]), (3, Some("bytes=19000000-19999999")));
+    let resumed = asked[2].and_then(|range| range.strip_prefix("bytes=")?.strip_suffix('-'));
+    let at: usize = resumed.unwrap().parse().unwrap();
+    assert!((8 << 20..=STALL).contains(&at), "{at}");
+}
+
+#[test]
+fn a_stop_while_lanes_run_leaves_what_the_main_one_brought_r2_1() {
+    let Ground { origin, relay, files, dir: _dir, .. } = Ground::new(&[SIZE]);
+    let gates = follow_two(&origin, relay.v4(), &files[0]);
+    let (settings, data) = relay.stop();
+    gates.iter().for_each(Gate::open);
+    let relay = Running::start_on(settings, data);
+    relay.wait_refreshes(1);
+    assert!(raw::fetch(relay.v4(), PATH, &[]).whole(200) == files[0]);
+    went_on(&origin);
+    relay.stop();
+}
+
+#[test]
+fn sigkill_while_lanes_run_leaves_what_the_main_one_brought_r2_1() {
+    let dir = TempDir::new().unwrap();
+    let file = bytes(0, SIZE);
+    write_tree(dir.path(), std::slice::from_ref(&file));
+    let origin = Origin::start(dir.path());
+    let place = Place::new();
+    place.configure("", &origin.url("/activeupdate/"), "prefetch = \"none\"");
+    let relay = place.serve_ready();
+    let gates = follow_two(&origin, relay.agents[0], &file);
+    relay.signal(Signal::KILL);
+    relay.wait_exit();
+    gates.iter().for_each(Gate::open);
+    let relay = place.serve(&[]);
+    assert!(raw::fetch(relay.agents[0], PATH, &[]).whole(200) == file);
+    went_on(&origin);
     relay.stop();
 }

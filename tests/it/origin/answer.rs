@@ -63,6 +63,7 @@ pub(super) struct Answer {
     garbage: Option<&'static [u8]>,
     pub(super) chunked: bool,
     pub(super) before_head: Option<Gate>,
+    pub(super) late: Duration,
     pub(super) stall: Option<(usize, Gate)>,
     pub(super) cut: Option<(usize, Cut)>,
     pub(super) pace: Pace,
@@ -238,10 +239,16 @@ fn bend(answer: &mut Answer, fault: &Fault) {
         Fault::ResetAfter(count) => answer.cut = Some((*count, Cut::Reset)),
         Fault::CloseAfter(count) => answer.cut = Some((*count, Cut::Close)),
         Fault::StallAfter(count, gate) => answer.stall = Some((*count, gate.clone())),
+        Fault::Late { by } => answer.late = *by,
         Fault::StallBeforeHead(gate) => answer.before_head = Some(gate.clone()),
         Fault::WrongLength { declared } => {
             answer.replace("Content-Length", declared.to_string());
             answer.cut = Some((usize::MAX, Cut::Close));
+        }
+        Fault::TooLong { by } => {
+            answer.body.resize(answer.body.len() + by, 7);
+            let length = answer.body.len().to_string();
+            answer.replace("Content-Length", length);
         }
         Fault::WrongContentRange => shift_content_range(answer),
         Fault::Chunked => {

@@ -16,6 +16,11 @@ pub(crate) enum Fault {
     StallAfter(usize, Gate),
     /// The request is read and nothing comes, until the gate opens.
     StallBeforeHead(Gate),
+    /// The request is read and nothing comes for so long: a line's round trip.
+    Late {
+        /// How long.
+        by: Duration,
+    },
     /// Another status, with a line of text as its body.
     Status(u16),
     /// 200 with a captive portal's page.
@@ -27,6 +32,11 @@ pub(crate) enum Fault {
     },
     /// 302 to this location.
     Redirect(String),
+    /// So many bytes follow the body, and its length says so.
+    TooLong {
+        /// How many.
+        by: usize,
+    },
     /// `Range` is ignored: the whole object comes with 200.
     NoRange,
     /// 206 whose Content-Range names a place one byte further on than the bytes come from.

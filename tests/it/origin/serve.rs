@@ -116,6 +116,7 @@ impl Writer<'_> {
         if let Some(gate) = &answer.before_head {
             self.hold(gate)?;
         }
+        self.shared.pause(answer.late).then_some(())?;
         self.shared.note(self.index, |request| request.status = answer.status);
         self.put(&answer.head())?;
         let cut = answer.cut.map(|(at, how)| (at.min(answer.body.len()), how));
