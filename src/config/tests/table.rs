@@ -159,6 +159,7 @@ fn number(settings: &Settings, key: &str) -> Option<u64> {
         "fill.silence_secs" => settings.fill.silence.as_secs(),
         "fill.wait_secs" => settings.fill.wait.as_secs(),
         "fill.attempts" => settings.fill.attempts.into(),
+        "fill.far_lanes" => count(settings.fill.far_lanes),
         "fill.at_once" => count(settings.fill.at_once),
         "upstream.connect_secs" => settings.upstream.connect.as_secs(),
         other => panic!("{other} is no numeric key"),
