@@ -131,6 +131,29 @@ fn the_first_request_stops_where_the_second_began_r2_1() {
 }
 
 #[test]
+fn a_first_request_that_stands_where_the_second_began_is_not_waited_for_r2_1() {
+    let mut ground = Ground::new(&[SIZE]);
+    let gate = Gate::default();
+    let paced = Fault::Throttle { bytes_per_sec: 2_000_000 };
+    ground.origin.script_together(PATH, vec![paced, Fault::StallAfter(1_500_000, gate.clone())]);
+    let mut first = Client::connect(ground.relay.v4());
+    first.ask("GET", PATH, &[]).unwrap();
+    first.read_head("GET").unwrap();
+    let begun = Instant::now();
+    assert!(
+        ground.ask(PATH, &[("Range", "bytes=1500000-1500009")]).body == ground.files[0][1_500_000..1_500_010]
+    );
+    let (body, end) = first.read(usize::MAX);
+    assert_eq!(end, Some(End::Complete));
+    assert!(body == ground.files[0]);
+    stored(&mut ground);
+    assert!(begun.elapsed() < Duration::from_secs(15), "not after 20 s of silence");
+    assert_eq!(ground.origin.seen().body_bytes(PATH), SIZE as u64);
+    gate.open();
+    ground.relay.stop();
+}
+
+#[test]
 fn many_far_readers_share_few_lanes_and_all_are_served_r2_2() {
     let (mut ground, first, gate) = held(Ground::new(&[SIZE]), vec![Fault::CloseAfter(FRONT)]);
     std::thread::scope(|scope| {
@@ -154,10 +177,10 @@ fn readers_near_each_other_share_a_lane_r2_1() {
     let (mut ground, first, gate) = held(Ground::new(&[SIZE]), vec![Fault::CloseAfter(FRONT)]);
     let hold = Gate::default();
     ground.origin.script(PATH, Fault::StallAfter(10, hold.clone()));
-    let mut far: Vec<_> = (0..5)
-        .map(|number| reader(&ground, PATH, &format!("bytes={}-", 2_000_000 + number * 50_000)))
-        .collect();
+    let range = |number: usize| format!("bytes={}-", 2_000_000 + number * 50_000);
+    let mut far = vec![reader(&ground, PATH, &range(0))];
     hold.wait_reached();
+    far.extend((1..5).map(|number| reader(&ground, PATH, &range(number))));
     far[4].set_patience(Duration::from_millis(300));
     assert_eq!(far[4].read(1), (vec![], Some(End::TimedOut)));
     assert_eq!(ground.gets(PATH), 2);
