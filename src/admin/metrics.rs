@@ -13,7 +13,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
 use crate::admin::State;
-use crate::base::tally::Outcome;
+use crate::base::tally::{Outcome, Refused};
 use crate::relay::tree::Tree;
 
 const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -45,6 +45,13 @@ impl Collector for Scrape {
             ("fills_completed", "Fetches that became a blob", &tally.fills_completed),
             ("fills_failed", "Fetches that ended in an error", &tally.fills_failed),
             ("connections", "Agents' connections accepted", &tally.connections),
+            (
+                "connections_dismissed",
+                "Idle connections closed to make room for new ones",
+                &tally.connections_dismissed,
+            ),
+            ("tls_completed", "TLS handshakes that agents completed", &tally.tls_completed),
+            ("tls_failed", "TLS handshakes that failed or took too long", &tally.tls_failed),
             ("refreshes_new", "Refreshes that gave a new generation", &tally.refreshes_new),
             ("refreshes_same", "Refreshes that found nothing new", &tally.refreshes_same),
             ("refreshes_failed", "Refreshes that failed", &tally.refreshes_failed),
@@ -71,6 +78,7 @@ impl Collector for Scrape {
             ConstGauge::new(value).encode(metric)?;
         }
         self.requests(&mut encoder)?;
+        self.refused(&mut encoder)?;
         self.trees(&mut encoder)
     }
 }
@@ -82,6 +90,16 @@ impl Scrape {
         for outcome in Outcome::ALL {
             let counter = ConstCounter::new(self.0.tally().requests(outcome));
             counter.encode(family.encode_family(&[("outcome", outcome.name())])?)?;
+        }
+        Ok(())
+    }
+
+    fn refused(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let help = "Connections closed before anything was asked on them, by reason";
+        let mut family = encoder.encode_descriptor("connections_refused", help, None, MetricType::Counter)?;
+        for reason in Refused::ALL {
+            let counter = ConstCounter::new(self.0.tally().connections_refused(reason));
+            counter.encode(family.encode_family(&[("reason", reason.name())])?)?;
         }
         Ok(())
     }

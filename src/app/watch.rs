@@ -52,12 +52,13 @@ mod tests {
     use std::sync::mpsc;
 
     use tokio::io::AsyncWriteExt;
-    use tokio::sync::Semaphore;
 
     use super::*;
+    use crate::base::clock::SystemClock;
     use crate::net::listen::{Transport, listen};
+    use crate::net::places::Places;
     use crate::net::pulse::pulse;
-    use crate::net::worker;
+    use crate::net::worker::{self, Door};
 
     const EVERY: Duration = Duration::from_millis(20);
     const WITHIN: Duration = Duration::from_mins(1);
@@ -79,9 +80,10 @@ mod tests {
                 async {}
             }
         };
-        let slots = Arc::new(Semaphore::new(10));
+        let places = Arc::new(Places::new(10, 1, Arc::default(), Arc::new(SystemClock::default())));
+        let door = Door { places, worker: 0, limit: |_| 10 };
         let sockets = listener.sockets.into_iter().map(|socket| (socket, Transport::Clear)).collect();
-        let thread = worker::start("data-0".into(), sockets, slots, stop.clone(), answerer, make).unwrap();
+        let thread = worker::start("data-0".into(), sockets, door, stop.clone(), answerer, make).unwrap();
         let (told, mut telling) = tokio::sync::mpsc::unbounded_channel();
         let end = CancellationToken::new();
         let watching = tokio::spawn(watch(vec![asker], EVERY, stop.clone(), end.clone(), move || {

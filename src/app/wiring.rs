@@ -20,9 +20,10 @@ use crate::config::settings::{self, Listen, Settings, TreeSettings};
 use crate::http::connection::{self, Worker};
 use crate::net::inherited::Given;
 use crate::net::listen::{ListenError, Listener, Transport, listen};
+use crate::net::places::Places;
 use crate::net::pulse::Answerer;
 use crate::net::tls::Tls;
-use crate::net::worker::{self, Stop};
+use crate::net::worker::{self, Door, Stop};
 use crate::policy::decide::Policy;
 use crate::relay::live::Live;
 use crate::relay::resources::Resources;
@@ -144,7 +145,8 @@ pub(super) fn start_workers(
     resources: &Arc<Resources>,
     stop: &Stop,
 ) -> io::Result<Vec<JoinHandle<()>>> {
-    let connections = Arc::new(Semaphore::new(settings.limits.connections_max));
+    let (tally, clock) = (resources.tally.clone(), resources.clock.clone());
+    let places = Arc::new(Places::new(settings.limits.connections_max, answerers.len(), tally, clock));
     let start = |(index, answerer)| {
         let sockets = listeners
             .iter_mut()
@@ -153,12 +155,16 @@ pub(super) fn start_workers(
         let tls = tls.cloned();
         let (live, tally, clock) = (live.clone(), resources.tally.clone(), resources.clock.clone());
         let swept = resources.swept.subscribe();
+        let rules = live.clone();
+        let limit = move |address| rules.load().connections_of(address);
+        let door = Door { places: places.clone(), worker: index, limit };
+        let places = places.clone();
         let make = move || {
-            let worker = Rc::new(Worker { live, tally, clock, tls, shelf: Shelf::default() });
+            let worker = Rc::new(Worker { live, tally, clock, tls, places, shelf: Shelf::default() });
             tokio::task::spawn_local(tend(worker.clone(), swept));
             move |accepted, drain| connection::serve(worker.clone(), accepted, drain)
         };
-        worker::start(format!("data-{index}"), sockets, connections.clone(), stop.clone(), answerer, make)
+        worker::start(format!("data-{index}"), sockets, door, stop.clone(), answerer, make)
     };
     answerers.into_iter().enumerate().map(start).collect()
 }

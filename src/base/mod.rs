@@ -9,6 +9,7 @@ pub mod intervals;
 pub mod limits;
 pub mod path;
 pub mod range;
+pub mod seldom;
 pub mod tally;
 pub mod tree;
 pub mod validator;

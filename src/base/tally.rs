@@ -101,10 +101,33 @@ impl Outcome {
     }
 }
 
+/// Why a connection was closed before anything was asked on it, as metrics name it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// Its address had as many as one may have.
+    Address,
+    /// A trusted proxy did not say for whom it was.
+    ProxyHeader,
+}
+
+impl Refused {
+    /// All reasons, in the order of their declaration.
+    pub const ALL: [Self; 2] = [Self::Address, Self::ProxyHeader];
+
+    /// The reason's name in metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Address => "address",
+            Self::ProxyHeader => "proxy-header",
+        }
+    }
+}
+
 /// The relay's counts.
 #[derive(Debug, Default)]
 pub struct Tally {
     requests: [Counter; Outcome::ALL.len()],
+    refused: [Counter; Refused::ALL.len()],
     /// Body bytes handed to agents.
     pub sent_bytes: Counter,
     /// Body bytes received from upstreams.
@@ -123,6 +146,12 @@ pub struct Tally {
     pub connections_now: std::sync::Arc<Gauge>,
     /// Agents' connections accepted.
     pub connections: Counter,
+    /// Idle connections closed to make room for new ones.
+    pub connections_dismissed: Counter,
+    /// TLS handshakes that agents completed.
+    pub tls_completed: Counter,
+    /// TLS handshakes that failed or took too long.
+    pub tls_failed: Counter,
     /// Refreshes that gave a new generation.
     pub refreshes_new: Counter,
     /// Refreshes that found nothing new.
@@ -139,6 +168,16 @@ impl Tally {
     /// Counts one request.
     pub fn request(&self, outcome: Outcome) {
         self.requests[outcome as usize].one();
+    }
+
+    /// Counts one connection that was refused.
+    pub fn refused(&self, reason: Refused) {
+        self.refused[reason as usize].one();
+    }
+
+    /// Connections that were refused for this reason.
+    pub fn connections_refused(&self, reason: Refused) -> u64 {
+        self.refused[reason as usize].value()
     }
 
     /// Requests that ended so.

@@ -211,7 +211,7 @@ fn agent_range(mut section: Section<'_>, seen: &mut HashSet<IpNet>) -> Option<Ag
 
 fn limits(mut section: Section<'_>) -> LimitSettings {
     let default = LimitSettings::default();
-    let limits = LimitSettings {
+    let mut limits = LimitSettings {
         head_bytes_max: section.bytes("head_bytes_max").unwrap_or(default.head_bytes_max),
         path_bytes_max: section.bytes("path_bytes_max").unwrap_or(default.path_bytes_max),
         ranges_max: section.number("ranges_max").unwrap_or(default.ranges_max),
@@ -219,11 +219,20 @@ fn limits(mut section: Section<'_>) -> LimitSettings {
         stall_timeout: section.seconds("stall_timeout_secs").unwrap_or(default.stall_timeout),
         connections_max: section.number("connections_max").unwrap_or(default.connections_max),
         drain: section.seconds("drain_secs").unwrap_or(default.drain),
+        ..default
     };
+    limits.connections_per_address_max = section
+        .number("connections_per_address_max")
+        .unwrap_or_else(|| three_quarters(limits.connections_max));
     if limits.path_bytes_max > limits.head_bytes_max {
         section.refuse("path_bytes_max", format!("over head_bytes_max, {}", limits.head_bytes_max));
     }
     limits
+}
+
+/// Of so many places, what one address may have: not all, but at least one.
+fn three_quarters(places: usize) -> usize {
+    (places - places.div_ceil(4)).max(1)
 }
 
 fn http2(mut section: Section<'_>) -> Http2Settings {

@@ -208,8 +208,12 @@ pub struct LimitSettings {
     pub head_timeout: Duration,
     /// A client that takes no byte for so long is cut. Default 60: longer than a line that comes back.
     pub stall_timeout: Duration,
-    /// Connections at a time. Default 20,000: they fit in 1 GiB; more wait in the kernel's queue.
+    /// Connections at a time. Default 20,000: they fit in 1 GiB. When there are so many and another one comes, the one that
+    /// has been idle longest is closed; while none is idle, more wait in the kernel's queue.
     pub connections_max: usize,
+    /// Connections of one address at a time, of IPv6 the /64; more are closed at once. Default three quarters of
+    /// `connections_max`: a whole site may be behind one address, and yet the rest has places.
+    pub connections_per_address_max: usize,
     /// For transfers to end after SIGTERM. Default 30: service managers kill after 90.
     pub drain: Duration,
 }
@@ -346,6 +350,7 @@ impl Default for LimitSettings {
             head_timeout: Duration::from_secs(15),
             stall_timeout: Duration::from_mins(1),
             connections_max: 20_000,
+            connections_per_address_max: 15_000,
             drain: Duration::from_secs(30),
         }
     }
@@ -353,7 +358,12 @@ impl Default for LimitSettings {
 
 impl Default for Http2Settings {
     fn default() -> Self {
-        Self { streams_max: 100, resets_max: 20, ping: Duration::from_secs(20), send_buffer_bytes: 64 << 10 }
+        Self {
+            streams_max: 100,
+            resets_max: 20,
+            ping: Duration::from_secs(20),
+            send_buffer_bytes: 64 << 10,
+        }
     }
 }
 

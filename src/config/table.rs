@@ -328,7 +328,13 @@ pub const TABLE: &[Row] = &[
         key: "limits.connections_max",
         default: Preset::Toml("20000"),
         allowed: Allowed::Number(1, 1_000_000),
-        reason: "they fit in 1 GiB; more wait in the kernel's queue",
+        reason: "they fit in 1 GiB; for one more, the one that has been idle longest is closed",
+    },
+    Row {
+        key: "limits.connections_per_address_max",
+        default: Preset::Otherwise("three quarters of `connections_max`"),
+        allowed: Allowed::Number(1, 1_000_000),
+        reason: "a site may be behind one address, and yet the rest has places; of IPv6 a /64 counts, of a trusted proxy the client",
     },
     Row {
         key: "limits.drain_secs",

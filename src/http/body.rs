@@ -17,6 +17,7 @@ use crate::base::limits::BODY_CHUNK_BYTES;
 use crate::base::range::ByteRange;
 use crate::http::record::Record;
 use crate::http::streams::{Stream, Turn};
+use crate::net::idle::Busy;
 use crate::relay::content::Content;
 use crate::relay::follow::Follower;
 use crate::store::blobs::{read_cached, read_exact};
@@ -30,6 +31,7 @@ pub struct Body {
     left: u64,
     record: Option<Record>,
     stream: Option<Stream>,
+    busy: Option<Busy>,
 }
 
 /// What a body is made of, in order.
@@ -79,6 +81,13 @@ impl Body {
     #[must_use]
     pub fn recorded(mut self, record: Record) -> Self {
         self.record = Some(record);
+        self
+    }
+
+    /// Keeps the connection from counting as idle until the body ends, however it ends.
+    #[must_use]
+    pub fn busy(mut self, busy: Busy) -> Self {
+        self.busy = Some(busy);
         self
     }
 

@@ -1,6 +1,6 @@
 //! What agents speak: HTTP/1.0, 1.1 and 2 over hyper (R3).
 //!
-//! A request's way: [`connection`] reads it -> [`route`] says what it is for (one match) -> [`mirror`] asks the policy,
+//! A request's way: [`connection`] finds out what is spoken -> [`speak`] reads it -> [`route`] says what it is for (one match) -> [`mirror`] asks the policy,
 //! finds the entry and gets its representation -> [`conditional`] and [`ranges`] say which part of it -> [`body`] gives
 //! the bytes. What goes wrong becomes a status in [`respond`] (one match); [`record`] counts and logs each request once,
 //! when its body ends. Invariant: a body that cannot be given whole ends in an error on the wire.
@@ -13,4 +13,5 @@ pub mod ranges;
 pub mod record;
 pub mod respond;
 pub mod route;
+pub mod speak;
 pub mod streams;

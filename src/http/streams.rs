@@ -53,6 +53,11 @@ impl Streams {
         Stream { streams: self.clone(), turn: Turn::Relay }
     }
 
+    /// Whether any request is under way.
+    pub fn any(&self) -> bool {
+        self.open.get() > 0
+    }
+
     /// Waits until nothing was asked for, or nothing was taken, for so long.
     pub async fn quiet(&self, idle: Duration, stall: Duration) -> Quiet {
         loop {

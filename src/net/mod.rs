@@ -2,10 +2,14 @@
 //!
 //! Never knows what a request is. Invariant: connections are bounded in number, and each ends.
 
+pub mod addresses;
 pub mod ahead;
 pub mod certificate;
+pub mod idle;
 pub mod inherited;
 pub mod listen;
+pub mod noted;
+pub mod places;
 pub mod proxy_header;
 pub mod pulse;
 pub mod stall;

@@ -1,22 +1,26 @@
 //! Data workers: one single-threaded runtime for each, accepting on sockets of its own (design.md, Decisions).
 //!
-//! A worker's connections never leave its thread. Invariant: at most so many connections are served as the limit says; one
-//! more of each socket waits accepted, the rest in the kernel's queue.
+//! A worker's connections never leave its thread. Invariant: at most so many connections are served as there are places; one
+//! more of each socket waits accepted until whoever has been idle longest makes room, the rest in the kernel's queue.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
-use tokio::sync::Semaphore;
 use tokio::task::LocalSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{error, warn};
+use tracing::error;
 
+use crate::base::address::normalised;
+use crate::net::addresses::Counted;
+use crate::net::idle::{Idle, Place};
 use crate::net::listen::Transport;
+use crate::net::places::Places;
 use crate::net::pulse::Answerer;
 
 /// How long accepting rests when the system has no room for another connection.
@@ -40,18 +44,39 @@ pub struct Accepted {
     pub peer: SocketAddr,
     /// What its listener is for.
     pub transport: Transport,
+    /// Where it tells whether it is idle.
+    pub place: Rc<Place>,
+}
+
+/// The places that connections take, and who gets how many of them.
+#[derive(Debug)]
+pub struct Door<L> {
+    /// The places.
+    pub places: Arc<Places>,
+    /// The worker's number among those that share them.
+    pub worker: usize,
+    /// How many an address may have.
+    pub limit: L,
+}
+
+/// What a worker accepts with.
+#[derive(Debug)]
+struct Entrance<L> {
+    idle: Rc<Idle>,
+    limit: L,
 }
 
 /// Starts a worker on its own thread. `serve` is made on that thread, once, and runs each connection.
-pub fn start<M, S, F>(
+pub fn start<L, M, S, F>(
     name: String,
     listeners: Vec<(TcpListener, Transport)>,
-    connections: Arc<Semaphore>,
+    door: Door<L>,
     stop: Stop,
     answerer: Answerer,
     make: M,
 ) -> io::Result<JoinHandle<()>>
 where
+    L: Fn(IpAddr) -> usize + Send + 'static,
     M: FnOnce() -> S + Send + 'static,
     S: Fn(Accepted, CancellationToken) -> F + Clone + 'static,
     F: Future<Output = ()> + 'static,
@@ -62,7 +87,9 @@ where
         // Made within the set, so that it may spawn tasks of the worker; they end with the thread.
         local.block_on(&runtime, async move {
             tokio::task::spawn_local(answerer.answer());
-            run(listeners, connections, stop, make()).await;
+            let idle = Idle::new(door.places, door.worker);
+            tokio::task::spawn_local(idle.clone().tend());
+            run(listeners, Rc::new(Entrance { idle, limit: door.limit }), stop, make()).await;
         });
         // Reads from the disk that are under way need not be waited for.
         drop(local);
@@ -70,23 +97,24 @@ where
     })
 }
 
-async fn run<S, F>(
+async fn run<L, S, F>(
     listeners: Vec<(TcpListener, Transport)>,
-    connections: Arc<Semaphore>,
+    entrance: Rc<Entrance<L>>,
     stop: Stop,
     serve: S,
 ) where
+    L: Fn(IpAddr) -> usize + 'static,
     S: Fn(Accepted, CancellationToken) -> F + Clone + 'static,
     F: Future<Output = ()> + 'static,
 {
     let open = TaskTracker::new();
     let accepting = TaskTracker::new();
     for listener in listeners {
-        let (connections, drain, open, serve) =
-            (connections.clone(), stop.drain.clone(), open.clone(), serve.clone());
+        let (entrance, drain, open, serve) =
+            (entrance.clone(), stop.drain.clone(), open.clone(), serve.clone());
         accepting.spawn_local(async move {
             tokio::select! {
-                failed = accept(listener, connections, &drain, open, serve) => {
+                failed = accept(listener, &entrance, &drain, open, serve) => {
                     if let Err(error) = failed {
                         error!(%error, "a listener is lost");
                     }
@@ -107,34 +135,47 @@ async fn run<S, F>(
     }
 }
 
-async fn accept<S, F>(
+async fn accept<L, S, F>(
     (listener, transport): (TcpListener, Transport),
-    connections: Arc<Semaphore>,
+    entrance: &Entrance<L>,
     drain: &CancellationToken,
     open: TaskTracker,
     serve: S,
 ) -> io::Result<()>
 where
+    L: Fn(IpAddr) -> usize,
     S: Fn(Accepted, CancellationToken) -> F + 'static,
     F: Future<Output = ()> + 'static,
 {
     let listener = tokio::net::TcpListener::from_std(listener)?;
+    let places = entrance.idle.places();
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => {
-                let Ok(slot) = connections.clone().acquire_owned().await else { return Ok(()) };
-                let served = serve(Accepted { stream, peer, transport }, drain.clone());
+                // Who has too many is sent away before anybody makes room.
+                let Some(counted) = entrance.count(peer.ip()) else { continue };
+                let Some(held) = places.place().await else { return Ok(()) };
+                let place = entrance.idle.enter();
+                let served = serve(Accepted { stream, peer, transport, place }, drain.clone());
                 open.spawn_local(async move {
                     served.await;
-                    drop(slot);
+                    drop((held, counted));
                 });
             }
             Err(error) if is_of_the_peer(&error) => {}
             Err(error) => {
-                warn!(%error, "no connection can be accepted for the moment");
+                places.failed(&error);
                 tokio::time::sleep(REST).await;
             }
         }
+    }
+}
+
+impl<L: Fn(IpAddr) -> usize> Entrance<L> {
+    /// Counts a connection of this address; `None` where it has too many.
+    fn count(&self, address: IpAddr) -> Option<Counted> {
+        let address = normalised(address);
+        self.idle.places().count(address, (self.limit)(address))
     }
 }
 

@@ -1,5 +1,6 @@
 //! What a request is served with: one immutable value, swapped whole at a reload.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
@@ -26,6 +27,16 @@ pub struct Live {
 }
 
 impl Live {
+    /// Whether an address may say for whom it speaks.
+    pub fn is_trusted(&self, address: IpAddr) -> bool {
+        self.trusted_proxies.iter().any(|proxy| proxy.contains(&address))
+    }
+
+    /// How many connections an address may have at a time. Who speaks for others may have any number: those count.
+    pub fn connections_of(&self, address: IpAddr) -> usize {
+        if self.is_trusted(address) { usize::MAX } else { self.limits.connections_per_address_max }
+    }
+
     /// The tree that a path lies in, and the rest of the path.
     pub fn tree<'p>(&self, path: &'p str) -> Option<(&Arc<Tree>, &'p str)> {
         self.trees.iter().find_map(|(base, tree)| Some((tree, path.strip_prefix(&**base)?)))

@@ -86,22 +86,28 @@ fn a_client_that_takes_no_byte_is_cut_and_gives_its_place_to_the_next() {
 }
 
 #[test]
-fn more_connections_than_the_limit_wait_for_a_place() {
-    let mut settings = unhurried();
+fn more_connections_than_the_limit_wait_for_a_place_while_none_is_idle() {
+    let origin = Origin::start(FIXTURE.as_ref());
+    let mut settings = settings(&origin.url("/"));
+    settings.trees[0].prefetch = Prefetch::None;
     settings.limits.connections_max = 2;
     let relay = Running::refreshed(settings);
+    let gate = Gate::default();
+    origin.script("/pattern/vsapi329.zip", Fault::StallBeforeHead(gate.clone()));
     let mut held: Vec<_> = (0..2).map(|_| Client::connect(relay.v4())).collect();
     for client in &mut held {
-        client.exchange("GET", MANIFEST, &[]).unwrap().whole(200);
+        client.ask("GET", PACKAGE, &[]).unwrap();
     }
+    gate.wait_reached();
     let mut third = Client::connect(relay.v4());
     third.set_patience(SOON / 2);
     third.ask("GET", MANIFEST, &[]).unwrap();
     assert_eq!(third.read_head("GET").unwrap_err(), End::TimedOut, "both places are taken");
+    gate.open();
     for client in &mut held {
-        client.exchange("GET", MANIFEST, &[]).unwrap().whole(200);
+        client.answer("GET").unwrap().whole(200);
     }
-    held.pop();
+    // Now one of them is idle, and makes room.
     third.set_patience(crate::raw::PATIENCE);
     third.answer("GET").unwrap().whole(200);
     relay.stop();

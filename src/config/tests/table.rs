@@ -28,6 +28,7 @@ fn example(row: &Row) -> String {
             "tls.listen" => "[\"[::]:8443\", \"0.0.0.0:8443\"]",
             "tls.certificate.chain" => "\"/etc/forebay/relay.pem\"",
             "tls.certificate.key" => "\"/etc/forebay/relay.key\"",
+            "limits.connections_per_address_max" => "500",
             "upstream.ca_file" => "\"/etc/ssl/site.pem\"",
             other => panic!("{other} has no example"),
         }
@@ -114,7 +115,8 @@ fn the_table_tells_each_key_its_default_and_its_words() {
 }
 
 /// Numeric keys whose bounds depend on another key.
-const DEPENDENT: [&str; 2] = ["limits.path_bytes_max", "fill.prefetch_at_once"];
+const DEPENDENT: [&str; 3] =
+    ["limits.path_bytes_max", "limits.connections_per_address_max", "fill.prefetch_at_once"];
 
 /// The numeric rows whose values do not depend on each other, each with a number within its bounds or
 /// nothing.

@@ -1,0 +1,208 @@
+//! HTTP on a connection: hyper over its stream, with the deadlines of a connection that does not ask or does not take.
+//!
+//! Never knows what lies under the stream. Invariant: a connection ends by its client, its deadlines, the relay's stop,
+//! or for want of room; the last two not before what was asked is answered.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use hyper::body::{Body as _, Incoming};
+use hyper::header::{CONNECTION, CONTENT_LENGTH};
+use hyper::rt::Executor;
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, Version};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, error};
+
+use crate::base::tally::Outcome;
+use crate::http::body::Body;
+use crate::http::connection::Worker;
+use crate::http::mirror;
+use crate::http::record::Record;
+use crate::http::respond::{Failure, failure};
+use crate::http::route::route;
+use crate::http::streams::{Quiet, Streams};
+use crate::net::idle::Place;
+use crate::relay::serve::ServeError;
+
+/// Who speaks on a connection, and who serves it.
+#[derive(Debug)]
+pub struct Agent {
+    /// The worker.
+    pub worker: Rc<Worker>,
+    /// The agent's address, as a trusted proxy named it or as the socket has it.
+    pub address: SocketAddr,
+    /// Where the connection tells whether it is idle.
+    pub place: Rc<Place>,
+}
+
+/// Speaks HTTP/1.
+pub async fn speak<S>(agent: Agent, stream: S, drain: CancellationToken)
+where
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    let Agent { worker, address, place } = agent;
+    let limits = worker.live.load().limits;
+    let service = service_fn(|request| {
+        let (worker, busy) = (worker.clone(), place.begin());
+        async move { Ok::<_, Infallible>(answer(&worker, request, address).await.map(|body| body.busy(busy))) }
+    });
+    let mut connection = std::pin::pin!(
+        http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(limits.head_timeout)
+            .max_buf_size(limits.head_bytes_max)
+            .serve_connection(TokioIo::new(stream), service)
+    );
+    let served = tokio::select! {
+        biased;
+        served = connection.as_mut() => served,
+        () = drain.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+        () = place.dismissed() => {
+            debug!(agent = %address, "an idle connection makes room");
+            connection.as_mut().graceful_shutdown();
+            timeout(PARTING, connection).await.unwrap_or(Ok(()))
+        }
+    };
+    if let Err(error) = served {
+        if error.is_parse() {
+            // hyper has answered what it could not read; no record was begun for it.
+            worker.tally.request(Outcome::BadRequest);
+        }
+        debug!(agent = %address, %error, "a connection ended");
+    }
+}
+
+/// Speaks HTTP/2.
+pub async fn speak_http2<S>(agent: Agent, stream: S, drain: CancellationToken)
+where
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    let Agent { worker, address, place } = agent;
+    let (limits, http2) = {
+        let live = worker.live.load();
+        (live.limits, live.http2)
+    };
+    place.speaks_frames();
+    let streams = Rc::new(Streams::default());
+    let service = service_fn(|request| {
+        let (worker, stream, busy) = (worker.clone(), streams.begin(), place.begin());
+        async move {
+            let answer = answer(&worker, request, address).await;
+            Ok::<_, Infallible>(answer.map(|body| body.busy(busy).streamed(stream)))
+        }
+    });
+    let mut builder = http2::Builder::new(OnThisThread);
+    builder
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(http2.streams_max)
+        .max_pending_accept_reset_streams(http2.resets_max)
+        .max_local_error_reset_streams(http2.resets_max)
+        .max_header_list_size(u32::try_from(limits.head_bytes_max).unwrap_or(u32::MAX))
+        .max_send_buf_size(http2.send_buffer_bytes)
+        .initial_stream_window_size(REQUEST_WINDOW_BYTES)
+        .initial_connection_window_size(REQUEST_WINDOW_BYTES)
+        .keep_alive_interval(http2.ping)
+        .keep_alive_timeout(http2.ping);
+    let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let quiet = || streams.quiet(limits.head_timeout, limits.stall_timeout);
+    let served = tokio::select! {
+        biased;
+        served = connection.as_mut() => served,
+        () = drain.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            tokio::select! {
+                served = connection => served,
+                _ = quiet() => Ok(()),
+            }
+        }
+        () = place.dismissed() => {
+            debug!(agent = %address, "an idle connection makes room");
+            connection.as_mut().graceful_shutdown();
+            let parted = async {
+                sleep(PARTING).await;
+                // What was asked before the client heard of it is answered.
+                if streams.any() {
+                    quiet().await;
+                }
+            };
+            tokio::select! {
+                served = connection => served,
+                () = parted => Ok(()),
+            }
+        }
+        quiet = quiet() => {
+            debug!(agent = %address, ?quiet, "a connection is ended");
+            connection.as_mut().graceful_shutdown();
+            // A client that is idle is told; one that took nothing would not take this either.
+            let told = timeout(if quiet == Quiet::Idle { GOODBYE } else { Duration::ZERO }, connection);
+            told.await.unwrap_or(Ok(()))
+        }
+    };
+    if let Err(error) = served {
+        debug!(agent = %address, %error, "a connection ended");
+    }
+}
+
+/// What a client may send of requests' bodies before it is told to stop: they have none (RFC 9113's first window).
+const REQUEST_WINDOW_BYTES: u32 = 65_535;
+
+/// For an idle client to hear that its connection ends.
+const GOODBYE: Duration = Duration::from_secs(1);
+
+/// The same while somebody waits for its place.
+const PARTING: Duration = Duration::from_millis(100);
+
+/// Runs the requests of a connection on its worker.
+#[derive(Clone, Copy, Debug)]
+struct OnThisThread;
+
+impl<F: Future + 'static> Executor<F> for OnThisThread {
+    fn execute(&self, task: F) {
+        tokio::task::spawn_local(async move {
+            task.await;
+        });
+    }
+}
+
+async fn answer(worker: &Worker, request: Request<Incoming>, agent: SocketAddr) -> Response<Body> {
+    let live = worker.live.load_full();
+    // The body is dropped here unread: a file's request has none.
+    let (request, body) = request.into_parts();
+    let has_body = request.version == Version::HTTP_2 && !body.is_end_stream();
+    drop(body);
+    let mut record =
+        Record::begin(worker.tally.clone(), worker.clock.clone(), live.log.access, agent, &request);
+    let served = match route(&request, &live) {
+        Ok(_) if has_body => Err(Failure::RequestBody),
+        Ok(route) => mirror::serve(&request, route, agent, &live, &worker.shelf).await,
+        Err(failure) => Err(failure),
+    };
+    let (mut response, outcome) = served.unwrap_or_else(|failed| {
+        record.failed(&failed);
+        if let Failure::Serve(ServeError::Store(error)) = &failed {
+            error!(path = request.uri.path(), %error, "the store could not be read");
+        }
+        (failure(&failed), failed.outcome())
+    });
+    let body_bytes = response.body().size_hint().exact().unwrap_or(0);
+    record.answered(response.status(), outcome, body_bytes);
+    if request.version == Version::HTTP_2 {
+        response.headers_mut().remove(CONNECTION);
+        // hyper leaves a HEAD's body out of HTTP/1 alone.
+        if request.method == Method::HEAD && body_bytes > 0 {
+            response.headers_mut().insert(CONTENT_LENGTH, body_bytes.into());
+            *response.body_mut() = Body::default();
+        }
+    }
+    response.map(|body| body.recorded(record))
+}
