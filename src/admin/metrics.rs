@@ -50,6 +50,11 @@ impl Collector for Scrape {
                 "Idle connections closed to make room for new ones",
                 &tally.connections_dismissed,
             ),
+            (
+                "http2_floods",
+                "HTTP/2 connections ended for too many frames that asked for nothing",
+                &tally.http2_floods,
+            ),
             ("tls_completed", "TLS handshakes that agents completed", &tally.tls_completed),
             ("tls_failed", "TLS handshakes that failed or took too long", &tally.tls_failed),
             ("refreshes_new", "Refreshes that gave a new generation", &tally.refreshes_new),

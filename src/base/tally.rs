@@ -148,6 +148,8 @@ pub struct Tally {
     pub connections: Counter,
     /// Idle connections closed to make room for new ones.
     pub connections_dismissed: Counter,
+    /// HTTP/2 connections ended because their client sent too many frames that asked for nothing.
+    pub http2_floods: Counter,
     /// TLS handshakes that agents completed.
     pub tls_completed: Counter,
     /// TLS handshakes that failed or took too long.

@@ -240,6 +240,7 @@ fn http2(mut section: Section<'_>) -> Http2Settings {
     Http2Settings {
         streams_max: section.number("streams_max").unwrap_or(default.streams_max),
         resets_max: section.number("resets_max").unwrap_or(default.resets_max),
+        control_frames_max: section.number("control_frames_max").unwrap_or(default.control_frames_max),
         ping: section.seconds("ping_secs").unwrap_or(default.ping),
         send_buffer_bytes: section.bytes("send_buffer_bytes").unwrap_or(default.send_buffer_bytes),
     }

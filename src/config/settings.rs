@@ -226,6 +226,10 @@ pub struct Http2Settings {
     /// Requests taken back before the relay began them, and streams ended for the client's faults; more end the
     /// connection. Default 20: clients give up now and then, a flood is an attack (CVE-2023-44487).
     pub resets_max: usize,
+    /// Frames that ask for nothing (pings, settings, resets, priorities, window updates) in a second, beside one for each
+    /// KiB that the client takes; more end the connection. Default 1,000: clients send a few, floods are attacks
+    /// (CVE-2019-9512, CVE-2019-9515).
+    pub control_frames_max: u32,
     /// From one sign of life that is asked for to the next, and for it to come. Default 20: a peer that is gone is
     /// noticed within a minute.
     pub ping: Duration,
@@ -361,6 +365,7 @@ impl Default for Http2Settings {
         Self {
             streams_max: 100,
             resets_max: 20,
+            control_frames_max: 1000,
             ping: Duration::from_secs(20),
             send_buffer_bytes: 64 << 10,
         }

@@ -355,6 +355,12 @@ pub const TABLE: &[Row] = &[
         reason: "requests that a client takes back before they are begun, or gets wrong; more end its connection",
     },
     Row {
+        key: "http2.control_frames_max",
+        default: Preset::Toml("1000"),
+        allowed: Allowed::Number(100, 1_000_000),
+        reason: "frames in a second that ask for nothing, beside one for each KiB taken; a flood ends the connection",
+    },
+    Row {
         key: "http2.ping_secs",
         default: Preset::Toml("20"),
         allowed: Allowed::Number(1, 600),

@@ -18,6 +18,7 @@ use tracing::{debug, error};
 use crate::base::address::normalised_peer;
 use crate::base::clock::Clock;
 use crate::base::tally::{Outcome, Refused, Tally};
+use crate::http::frames::PREFACE;
 use crate::http::speak::{Agent, speak, speak_http2};
 use crate::net::ahead::Ahead;
 use crate::net::idle::Place;
@@ -188,9 +189,6 @@ async fn shake_hands(
 const CLEAR_TEXT: &[u8] =
     b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 48\r\n\
     Cache-Control: no-store\r\nConnection: close\r\n\r\nthis port speaks TLS: ask with https, not http.\n";
-
-/// What an HTTP/2 client sends first (RFC 9113 section 3.4).
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Looks ahead until it is clear whether HTTP/2 is spoken.
 async fn begins_http2(stream: &mut Raw) -> io::Result<bool> {

@@ -8,6 +8,7 @@
 pub mod body;
 pub mod conditional;
 pub mod connection;
+pub mod frames;
 pub mod mirror;
 pub mod ranges;
 pub mod record;

@@ -1,7 +1,7 @@
 //! HTTP on a connection: hyper over its stream, with the deadlines of a connection that does not ask or does not take.
 //!
-//! Never knows what lies under the stream. Invariant: a connection ends by its client, its deadlines, the relay's stop,
-//! or for want of room; the last two not before what was asked is answered.
+//! Never knows what lies under the stream. Invariant: a connection ends by its client, its deadlines, a flood of frames, the
+//! relay's stop, or for want of room; the last two not before what was asked is answered.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -23,6 +23,7 @@ use tracing::{debug, error};
 use crate::base::tally::Outcome;
 use crate::http::body::Body;
 use crate::http::connection::Worker;
+use crate::http::frames::Frames;
 use crate::http::mirror;
 use crate::http::record::Record;
 use crate::http::respond::{Failure, failure};
@@ -93,6 +94,7 @@ where
         (live.limits, live.http2)
     };
     place.speaks_frames();
+    let stream = Frames::new(stream, http2.control_frames_max, worker.tally.clone());
     let streams = Rc::new(Streams::default());
     let service = service_fn(|request| {
         let (worker, stream, busy) = (worker.clone(), streams.begin(), place.begin());

@@ -155,6 +155,7 @@ fn number(settings: &Settings, key: &str) -> Option<u64> {
         "limits.drain_secs" => settings.limits.drain.as_secs(),
         "http2.streams_max" => settings.http2.streams_max.into(),
         "http2.resets_max" => count(settings.http2.resets_max),
+        "http2.control_frames_max" => settings.http2.control_frames_max.into(),
         "http2.ping_secs" => settings.http2.ping.as_secs(),
         "http2.send_buffer_bytes" => count(settings.http2.send_buffer_bytes),
         "fill.first_byte_secs" => settings.fill.first_byte.as_secs(),
