@@ -233,8 +233,9 @@ pub struct Http2Settings {
     /// From one sign of life that is asked for to the next, and for it to come. Default 20: a peer that is gone is
     /// noticed within a minute.
     pub ping: Duration,
-    /// Bytes of an answer that wait for the client, for each request. Default 64 KiB: a line is kept full, and a
-    /// hundred requests hold little.
+    /// Bytes of an answer that wait for the client, for each request; where more than four are under way on a connection, they
+    /// share four times as much, but each has a frame (16 KiB). Default 64 KiB: a line is kept full, and a hundred requests
+    /// hold little.
     pub send_buffer_bytes: usize,
 }
 

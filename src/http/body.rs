@@ -112,7 +112,10 @@ impl Body {
                     self.pieces.pop_front();
                 }
                 Some(Piece::Run(range)) => {
-                    let read = ready!(poll_read(self.content.as_mut(), &mut self.reading, *range, cx));
+                    // Over HTTP/2 what is read waits for the client's window; over HTTP/1 the socket takes much of it.
+                    let most = self.stream.as_ref().map_or(BODY_CHUNK_BYTES, Stream::share_bytes);
+                    let run = chunk(*range, most.min(BODY_CHUNK_BYTES));
+                    let read = ready!(poll_read(self.content.as_mut(), &mut self.reading, run, cx));
                     if let Ok(bytes) = &read {
                         *range = range.advanced(bytes.len() as u64);
                     }
@@ -132,7 +135,7 @@ impl Piece {
     }
 }
 
-/// Reads from the start of a run, which is not empty; gives at least one byte of it.
+/// Reads from the start of a run, which is not empty and no longer than a chunk; gives at least one byte of it.
 fn poll_read(
     content: Option<&mut Content>,
     reading: &mut Option<Reading>,
@@ -147,7 +150,7 @@ fn poll_read(
             return Poll::Ready(Ok(bytes.slice(start..end)));
         }
         (None, Content::Blob(blob)) => {
-            let (file, run) = (blob.file().clone(), chunk(range));
+            let (file, run) = (blob.file().clone(), range);
             if let Some(bytes) = cached(&file, run)? {
                 return Poll::Ready(Ok(bytes));
             }
@@ -161,8 +164,7 @@ fn poll_read(
 }
 
 async fn follow(mut follower: Follower, range: ByteRange) -> io::Result<Bytes> {
-    let (file, run) =
-        follower.available(chunk(range)).await.map_err(|error| io::Error::other(error.to_string()))?;
+    let (file, run) = follower.available(range).await.map_err(|error| io::Error::other(error.to_string()))?;
     match cached(&file, run)? {
         Some(bytes) => Ok(bytes),
         None => read(file, run).await,
@@ -183,8 +185,8 @@ async fn read(file: Arc<File>, run: ByteRange) -> io::Result<Bytes> {
     read.await.map_err(|error| io::Error::other(error.to_string()))?.map(Bytes::from)
 }
 
-fn chunk(range: ByteRange) -> ByteRange {
-    ByteRange::new(range.start(), range.end().min(range.start() + BODY_CHUNK_BYTES as u64))
+fn chunk(range: ByteRange, most: usize) -> ByteRange {
+    ByteRange::new(range.start(), range.end().min(range.start() + most as u64))
 }
 
 fn at(offset: u64) -> usize {
@@ -200,6 +202,9 @@ impl hyper::body::Body for Body {
         let this = &mut *self;
         if let Some(stream) = &mut this.stream {
             stream.moved(if piece.is_pending() { Turn::Relay } else { Turn::Client });
+        }
+        if let Some(busy) = &this.busy {
+            busy.waits(piece.is_pending() && matches!(this.content, Some(Content::Fill(_))));
         }
         let piece = ready!(piece);
         match &piece {

@@ -15,6 +15,7 @@ use crate::http::conditional::{Verdict, evaluate, range_holds};
 use crate::http::ranges::{self, Multipart, Wanted, content_range};
 use crate::http::respond::Failure;
 use crate::http::route::Route;
+use crate::net::idle::Busy;
 use crate::policy::decide::{Ask, Permit, Refusal};
 use crate::relay::live::Live;
 use crate::relay::pins::Pins;
@@ -42,17 +43,18 @@ pub async fn serve(
     agent: SocketAddr,
     live: &Live,
     shelf: &Shelf,
+    busy: &Busy,
 ) -> Result<(Response<Body>, Outcome), Failure> {
     match route {
         Route::Manifest(tree) => manifest(request, &tree, agent, live, shelf).await,
         Route::File(tree, path) => {
             for _ in 1..MOVES_MAX {
-                match file(request, &tree, &path, agent, live, shelf).await {
+                match file(request, &tree, &path, agent, live, shelf, busy).await {
                     Err(Failure::Serve(ServeError::Moved)) => {}
                     served => return served,
                 }
             }
-            file(request, &tree, &path, agent, live, shelf).await
+            file(request, &tree, &path, agent, live, shelf, busy).await
         }
     }
 }
@@ -85,6 +87,7 @@ async fn file(
     agent: SocketAddr,
     live: &Live,
     shelf: &Shelf,
+    busy: &Busy,
 ) -> Result<(Response<Body>, Outcome), Failure> {
     let snapshot = tree.snapshot();
     let pinned = tree.pins.find(agent.ip(), now_secs(tree));
@@ -97,6 +100,7 @@ async fn file(
         return Err(Failure::NotReady);
     }
     let listed = listed.ok_or(Failure::NotFound)?;
+    busy.waits(listed.entry.held().is_none());
     let representation = serve::file(permit, tree, listed).await?;
     let of_a_generation = listed.entry.identity().generation.is_some();
     let (mut response, outcome) = answer(request, tree, representation, PACKAGE_TYPE, live, shelf).await?;

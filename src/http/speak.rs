@@ -29,7 +29,8 @@ use crate::http::record::Record;
 use crate::http::respond::{Failure, failure};
 use crate::http::route::route;
 use crate::http::streams::{Quiet, Streams};
-use crate::net::idle::Place;
+use crate::net::half_open::HalfOpen;
+use crate::net::idle::{Busy, Place};
 use crate::relay::serve::ServeError;
 
 /// Who speaks on a connection, and who serves it.
@@ -52,14 +53,14 @@ where
     let limits = worker.live.load().limits;
     let service = service_fn(|request| {
         let (worker, busy) = (worker.clone(), place.begin());
-        async move { Ok::<_, Infallible>(answer(&worker, request, address).await.map(|body| body.busy(busy))) }
+        async move { Ok::<_, Infallible>(answer(&worker, request, address, busy).await) }
     });
     let mut connection = std::pin::pin!(
         http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(limits.head_timeout)
             .max_buf_size(limits.head_bytes_max)
-            .serve_connection(TokioIo::new(stream), service)
+            .serve_connection(TokioIo::new(HalfOpen::new(stream, place.clone())), service)
     );
     let served = tokio::select! {
         biased;
@@ -95,12 +96,12 @@ where
     };
     place.speaks_frames();
     let stream = Frames::new(stream, http2.control_frames_max, worker.tally.clone());
-    let streams = Rc::new(Streams::default());
+    let streams = Rc::new(Streams::new(http2.send_buffer_bytes));
     let service = service_fn(|request| {
         let (worker, stream, busy) = (worker.clone(), streams.begin(), place.begin());
         async move {
-            let answer = answer(&worker, request, address).await;
-            Ok::<_, Infallible>(answer.map(|body| body.busy(busy).streamed(stream)))
+            let answer = answer(&worker, request, address, busy).await;
+            Ok::<_, Infallible>(answer.map(|body| body.streamed(stream)))
         }
     });
     let mut builder = http2::Builder::new(OnThisThread);
@@ -130,14 +131,18 @@ where
         () = place.dismissed() => {
             debug!(agent = %address, "an idle connection makes room");
             connection.as_mut().graceful_shutdown();
+            let parting = place.part();
             let parted = async {
-                sleep(PARTING).await;
+                if parting.is_some() {
+                    sleep(PARTING).await;
+                }
                 // What was asked before the client heard of it is answered.
                 if streams.any() {
                     quiet().await;
                 }
             };
             tokio::select! {
+                biased;
                 served = connection => served,
                 () = parted => Ok(()),
             }
@@ -161,8 +166,8 @@ const REQUEST_WINDOW_BYTES: u32 = 65_535;
 /// For an idle client to hear that its connection ends.
 const GOODBYE: Duration = Duration::from_secs(1);
 
-/// The same while somebody waits for its place.
-const PARTING: Duration = Duration::from_millis(100);
+/// The same while somebody waits for its place: a round trip within a site.
+const PARTING: Duration = Duration::from_millis(50);
 
 /// Runs the requests of a connection on its worker.
 #[derive(Clone, Copy, Debug)]
@@ -176,7 +181,12 @@ impl<F: Future + 'static> Executor<F> for OnThisThread {
     }
 }
 
-async fn answer(worker: &Worker, request: Request<Incoming>, agent: SocketAddr) -> Response<Body> {
+async fn answer(
+    worker: &Worker,
+    request: Request<Incoming>,
+    agent: SocketAddr,
+    busy: Busy,
+) -> Response<Body> {
     let live = worker.live.load_full();
     // The body is dropped here unread: a file's request has none.
     let (request, body) = request.into_parts();
@@ -186,7 +196,7 @@ async fn answer(worker: &Worker, request: Request<Incoming>, agent: SocketAddr) 
         Record::begin(worker.tally.clone(), worker.clock.clone(), live.log.access, agent, &request);
     let served = match route(&request, &live) {
         Ok(_) if has_body => Err(Failure::RequestBody),
-        Ok(route) => mirror::serve(&request, route, agent, &live, &worker.shelf).await,
+        Ok(route) => mirror::serve(&request, route, agent, &live, &worker.shelf, &busy).await,
         Err(failure) => Err(failure),
     };
     let (mut response, outcome) = served.unwrap_or_else(|failed| {
@@ -206,5 +216,6 @@ async fn answer(worker: &Worker, request: Request<Incoming>, agent: SocketAddr) 
             *response.body_mut() = Body::default();
         }
     }
-    response.map(|body| body.recorded(record))
+    busy.waits(false);
+    response.map(|body| body.recorded(record).busy(busy))
 }

@@ -11,8 +11,10 @@ use tokio::sync::Notify;
 use tokio::time::timeout;
 
 /// The streams of one connection.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Streams {
+    /// What one answer may have waiting for the client.
+    send_buffer_bytes: usize,
     open: Cell<usize>,
     /// How many of them wait for the relay.
     ours: Cell<usize>,
@@ -45,6 +47,11 @@ pub enum Quiet {
 }
 
 impl Streams {
+    /// None yet; so many bytes of each answer may wait for the client while there are few.
+    pub fn new(send_buffer_bytes: usize) -> Self {
+        Self { send_buffer_bytes, open: Cell::default(), ours: Cell::default(), moved: Notify::new() }
+    }
+
     /// Begins a request; it is the relay's turn.
     pub fn begin(self: &Rc<Self>) -> Stream {
         self.open.set(self.open.get() + 1);
@@ -77,6 +84,13 @@ impl Streams {
 }
 
 impl Stream {
+    /// How many bytes the answer may have waiting: the connection's share, by the streams that are open. A client that
+    /// takes single bytes of a hundred answers holds little more than one that takes four.
+    pub fn share_bytes(&self) -> usize {
+        let most = self.streams.send_buffer_bytes;
+        (SHARES * most / self.streams.open.get().max(1)).clamp(FRAME_BYTES.min(most), most)
+    }
+
     /// Notes that something moved, and whose turn it is.
     pub fn moved(&mut self, turn: Turn) {
         let ours = &self.streams.ours;
@@ -97,6 +111,12 @@ impl Drop for Stream {
     }
 }
 
+/// Answers that may each have a full buffer waiting on one connection: they keep any line full.
+const SHARES: usize = 4;
+
+/// A frame of data as h2 makes them: less would cost more than it saves.
+const FRAME_BYTES: usize = 16 << 10;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -104,7 +124,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn only_who_is_to_act_is_waited_for() {
         let (idle, stall) = (Duration::from_secs(15), Duration::from_mins(1));
-        let streams = Rc::new(Streams::default());
+        let streams = Rc::new(Streams::new(64 << 10));
         assert_eq!(streams.quiet(idle, stall).await, Quiet::Idle);
         let mut stream = streams.begin();
         let hour = Duration::from_hours(1);
@@ -117,5 +137,15 @@ mod tests {
         assert_eq!(streams.quiet(idle, stall).await, Quiet::Stalled);
         drop(stream);
         assert_eq!(streams.quiet(idle, stall).await, Quiet::Idle);
+    }
+
+    #[test]
+    fn many_answers_share_what_few_have_each() {
+        let streams = Rc::new(Streams::new(64 << 10));
+        let mut open = Vec::new();
+        for (count, kib) in [(1, 64), (4, 64), (8, 32), (16, 16), (100, 16)] {
+            open.resize_with(count, || streams.begin());
+            assert_eq!(open[0].share_bytes(), kib << 10, "{count}");
+        }
     }
 }

@@ -8,10 +8,11 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::Waker;
 
 use tokio::sync::Notify;
 
-use crate::net::places::{Floor, HEAD_GRACE_MS, NOBODY, Places};
+use crate::net::places::{Floor, HEAD_GRACE_MS, NOBODY, Parting, Places};
 
 /// A worker's idle connections.
 #[derive(Debug)]
@@ -28,6 +29,8 @@ pub struct Place {
     slot: usize,
     call: Rc<Call>,
     state: Cell<State>,
+    /// Who wants to know that no answer is being given any more.
+    waker: RefCell<Option<Waker>>,
 }
 
 /// How a connection is told to go.
@@ -47,9 +50,20 @@ struct State {
     answers: usize,
     /// Bytes wait for the client to take them.
     blocked: bool,
-    /// Bytes came since the last request; with frames they mean nothing.
-    heard: bool,
-    framed: bool,
+    heard: Heard,
+    /// An answer waits for the upstream.
+    waits: bool,
+}
+
+/// What came since the last request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Heard {
+    #[default]
+    Nothing,
+    /// A part of a head.
+    Part,
+    /// Frames: bytes alone begin no request.
+    Frames,
 }
 
 /// What a connection without a request waits for.
@@ -77,7 +91,8 @@ impl Idle {
     pub fn enter(self: &Rc<Self>) -> Rc<Place> {
         let call = Rc::new(Call::default());
         let slot = self.queues.borrow_mut().enter(call.clone());
-        let place = Place { idle: self.clone(), slot, call, state: Cell::default() };
+        let place =
+            Place { idle: self.clone(), slot, call, state: Cell::default(), waker: RefCell::default() };
         place.settle();
         Rc::new(place)
     }
@@ -114,26 +129,27 @@ impl Place {
     pub fn begin(self: &Rc<Self>) -> Busy {
         self.change(|state| {
             state.answers += 1;
-            state.heard = false;
+            if state.heard == Heard::Part {
+                state.heard = Heard::Nothing;
+            }
         });
         Busy(self.clone())
     }
 
     /// From here on frames are spoken: bytes alone begin no request.
     pub fn speaks_frames(&self) {
-        self.change(|state| (state.framed, state.heard) = (true, false));
+        self.change(|state| state.heard = Heard::Frames);
     }
 
     /// Whatever came so far was no request: a connection begins.
     pub fn begins(&self) {
-        self.change(|state| state.heard = false);
+        self.change(|state| state.heard = Heard::Nothing);
     }
 
     /// Notes that bytes came.
     pub fn heard(&self) {
-        let state = self.state.get();
-        if !state.heard && !state.framed {
-            self.change(|state| state.heard = true);
+        if self.state.get().heard == Heard::Nothing {
+            self.change(|state| state.heard = Heard::Part);
         }
     }
 
@@ -142,6 +158,17 @@ impl Place {
         if self.state.get().blocked != blocked {
             self.change(|state| state.blocked = blocked);
         }
+    }
+
+    /// Whether an answer is being given, and none waits for the upstream.
+    pub fn is_answering(&self) -> bool {
+        let State { answers, waits, .. } = self.state.get();
+        answers > 0 && !waits
+    }
+
+    /// Wakes once when that is no longer so.
+    pub fn wake_when_changed(&self, waker: &Waker) {
+        *self.waker.borrow_mut() = Some(waker.clone());
     }
 
     /// Waits until the connection is to go. Whoever waits polls the connection before this: what has come by then counts.
@@ -158,9 +185,21 @@ impl Place {
         }
     }
 
+    /// Lets the connection take its time once it is dismissed; `None` where enough others do.
+    pub fn part(&self) -> Option<Parting<'_>> {
+        self.idle.places.part()
+    }
+
     fn may_go(&self) -> bool {
         let State { answers, blocked, heard, .. } = self.state.get();
-        answers == 0 && !blocked && (!heard || self.call.from.get() == Some(Waiting::ForHead))
+        answers == 0 && !blocked && (heard != Heard::Part || self.call.from.get() == Some(Waiting::ForHead))
+    }
+
+    fn wake(&self) {
+        let waker = self.waker.borrow_mut().take();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
     }
 
     fn change(&self, change: impl FnOnce(&mut State)) {
@@ -173,8 +212,8 @@ impl Place {
     /// Puts the connection where it belongs now, if it is elsewhere.
     fn settle(&self) {
         let waiting = match self.state.get() {
-            State { answers: 0, blocked: false, heard: true, .. } => Some(Waiting::ForHead),
-            State { answers: 0, blocked: false, heard: false, .. } => Some(Waiting::ForByte),
+            State { answers: 0, blocked: false, heard: Heard::Part, .. } => Some(Waiting::ForHead),
+            State { answers: 0, blocked: false, .. } => Some(Waiting::ForByte),
             _ => None,
         };
         let mut queues = self.idle.queues.borrow_mut();
@@ -197,9 +236,22 @@ impl Drop for Place {
     }
 }
 
+impl Busy {
+    /// Notes whether the answer waits for the upstream.
+    pub fn waits(&self, waits: bool) {
+        let mut state = self.0.state.get();
+        if state.waits != waits {
+            state.waits = waits;
+            self.0.state.set(state);
+            self.0.wake();
+        }
+    }
+}
+
 impl Drop for Busy {
     fn drop(&mut self) {
-        self.0.change(|state| state.answers -= 1);
+        self.0.change(|state| (state.answers, state.waits) = (state.answers - 1, false));
+        self.0.wake();
     }
 }
 

@@ -5,6 +5,7 @@
 pub mod addresses;
 pub mod ahead;
 pub mod certificate;
+pub mod half_open;
 pub mod idle;
 pub mod inherited;
 pub mod listen;

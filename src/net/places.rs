@@ -17,8 +17,11 @@ use crate::base::seldom::Seldom;
 use crate::base::tally::{Refused, Tally};
 use crate::net::addresses::{Addresses, Counted};
 
-/// From one asking for room to the next: whoever was asked may have begun to speak at that moment.
-const ASK_AGAIN: Duration = Duration::from_millis(50);
+/// From one asking for room to the next: whoever was asked may have begun to speak at that moment, or takes its time to part.
+const ASK_AGAIN: Duration = Duration::from_millis(10);
+
+/// How many connections may take their time to part while somebody waits: their places come free a little later.
+const PARTING_MAX: usize = 8;
 
 /// How long the head of a request, or of what comes before it, may take before its connection counts as idle when room is
 /// wanted and none is: two round trips over a bad line.
@@ -31,6 +34,7 @@ pub struct Places {
     free: Arc<Semaphore>,
     floors: Vec<Arc<Floor>>,
     addresses: Addresses,
+    parting: AtomicUsize,
     pub(super) tally: Arc<Tally>,
     pub(super) clock: Arc<dyn Clock>,
     full: Seldom,
@@ -61,6 +65,7 @@ impl Places {
             free: Arc::new(Semaphore::new(most)),
             floors: (0..workers).map(|_| Arc::default()).collect(),
             addresses: Addresses::default(),
+            parting: AtomicUsize::default(),
             tally,
             clock,
             full: Seldom::default(),
@@ -132,6 +137,28 @@ impl Places {
 
     pub(super) fn now_ms(&self) -> u64 {
         u64::try_from(self.clock.monotonic().as_millis()).unwrap_or(NOBODY - 1)
+    }
+}
+
+/// A connection that takes its time to part, while it is held.
+#[derive(Debug)]
+pub struct Parting<'p>(&'p Places);
+
+impl Places {
+    /// Lets a connection that was told to go take its time, and asks another one meanwhile; `None` where enough do.
+    pub(super) fn part(&self) -> Option<Parting<'_>> {
+        let parting = Parting(self);
+        if self.parting.fetch_add(1, Ordering::Relaxed) >= PARTING_MAX {
+            return None;
+        }
+        self.make_room();
+        Some(parting)
+    }
+}
+
+impl Drop for Parting<'_> {
+    fn drop(&mut self) {
+        self.0.parting.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -22,8 +22,8 @@ use crate::net::certificate::{Certificate, CertificateError, Stamp, Wildcards};
 /// one moment.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// What is spoken under TLS, the most wanted first (ALPN, RFC 7301).
-const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
+/// What is spoken under TLS, the most wanted first (ALPN, RFC 7301). A client that names what is not here gets no connection.
+const PROTOCOLS: [&[u8]; 3] = [b"h2", b"http/1.1", b"http/1.0"];
 
 /// The TLS side of a relay's listeners.
 #[derive(Debug)]
