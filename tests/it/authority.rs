@@ -76,7 +76,15 @@ pub(crate) fn shake_hands(
     address: SocketAddr,
     name: &str,
 ) -> Result<Stream, std::io::Error> {
-    let socket = TcpStream::connect(address).unwrap();
+    shake_hands_over(config, TcpStream::connect(address).unwrap(), name)
+}
+
+/// Shakes hands on a connection.
+pub(crate) fn shake_hands_over(
+    config: Arc<ClientConfig>,
+    socket: TcpStream,
+    name: &str,
+) -> Result<Stream, std::io::Error> {
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
     socket.set_write_timeout(Some(PATIENCE)).unwrap();
     let connection = ClientConnection::new(config, name.to_owned().try_into().unwrap()).unwrap();

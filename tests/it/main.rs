@@ -20,6 +20,9 @@
 //!   statuses, pages; `origins`: several, never mixed; `readers`: late, slow, HTTP/1.0; `store`: lost blobs, a full disk;
 //!   `unfinished`: stops and SIGKILL; `model`: random faults and readers (`FOREBAY_SEEDS` says how many).
 //! - `framing`: ambiguous requests are refused, and what hides behind them is never read; heads have bounds (R3.3, R4.6).
+//! - `hostile`: clients that mean harm. `places`: idle connections make room, addresses have bounds; `http1`: half-open, pipelined,
+//!   oversize, slow; `http2`: floods, nonsense and narrow windows as raw frames; `pressure`: connections by the thousand
+//!   (`FOREBAY_CONNECTIONS` says how many) (R4.6).
 //! - `http2`: by ALPN and by prior knowledge: answers as over HTTP/1, a hundred at once, resets, idle clients (R1.1, R2.3, R3.1).
 //! - `layers`: a file imports lower layers only; what knows does no I/O; sled stays in its folders; lib.rs names each folder.
 //! - `missing`: packages, increments and signatures that the upstream does not have, and that appear later (R1.5).
@@ -38,6 +41,7 @@
 //! - `serve`: every file of the tree over both families; the store serves after a restart without the upstream (R1.1, R1.6).
 //! - `slow_clients`: the slow, the idle and the gone are cut in time and hold up nobody; requests are counted once (R11.2).
 //! - `stock`: upstream, relay and stock curl and wget as processes, release after release (R1.1, R2.1, R3.1, R4.1).
+//! - `stock_http2`: stock curl, openssl, nghttp and h2load over HTTP/2 and TLS (R1.1, R4.1).
 //! - `tls`: certificates by name, reloaded; TLS 1.2 and 1.3; handshakes that fail, stall or are none (R4.1).
 //! - `trees`: several trees in one relay and one store (R1.1, R1.3).
 //! - `upstreams`: manifests that are none, upstreams that lie, stall or are down; several URLs (R1.2, R1.6).
@@ -66,6 +70,7 @@ mod faults;
 mod fill;
 mod formats;
 mod framing;
+mod hostile;
 mod http2;
 mod layers;
 mod missing;
@@ -90,6 +95,7 @@ mod served;
 mod site;
 mod slow_clients;
 mod stock;
+mod stock_http2;
 mod tls;
 mod trees;
 mod upstreams;

@@ -54,6 +54,18 @@ impl Client {
         Self { stream, host, buffer: Vec::new(), framing: Framing::Done, patience: PATIENCE }
     }
 
+    /// The same connection once more, for a thread that sends while this one reads.
+    pub(crate) fn twin(&self) -> Self {
+        let stream = self.stream.try_clone().unwrap();
+        Self {
+            stream,
+            host: self.host.clone(),
+            buffer: Vec::new(),
+            framing: Framing::Done,
+            patience: self.patience,
+        }
+    }
+
     /// How long each read waits before it says [`End::TimedOut`]; [`PATIENCE`] at first.
     pub(crate) fn set_patience(&mut self, patience: Duration) {
         self.patience = patience;
