@@ -149,7 +149,7 @@ impl GenerationFolder {
 }
 
 impl Store {
-    /// Begins a generation that is not visible yet; one of the same number that was begun before is thrown away.
+    /// Begins a generation that is not visible yet, in the place of one of the same number that was begun before.
     pub fn begin_generation(
         &self,
         tree: &TreeName,
@@ -158,23 +158,59 @@ impl Store {
         known: &[Record],
     ) -> io::Result<GenerationFolder> {
         let number = head.number;
-        let path = self.tree_folder(tree).join(format!("{number}.next"));
-        self.disk.remove_folder_if_there(&path)?;
-        self.disk.create_private_folder(&path)?;
-        self.disk.write_whole(&path.join("manifest"), manifest)?;
+        let tree_folder = self.tree_folder(tree);
+        let (begun, path) =
+            (tree_folder.join(format!("{number}.new")), tree_folder.join(format!("{number}.next")));
+        self.disk.remove_folder_if_there(&begun)?;
+        self.disk.create_private_folder(&begun)?;
+        self.disk.write_whole(&begun.join("manifest"), manifest)?;
         let mut first = vec![Record::Generation(head)];
         first.extend_from_slice(known);
-        let journal = Journal::create(&self.disk, &path.join("journal"), &first)?;
-        self.disk.sync_folder(&path)?;
-        self.disk.sync_folder(&self.tree_folder(tree))?;
+        let journal = Journal::create(&self.disk, &begun.join("journal"), &first)?;
+        self.disk.sync_folder(&begun)?;
+        self.disk.sync_folder(&tree_folder)?;
+        self.put_in_place(&begun, &path)?;
         let inner = Inner::new(self.disk.clone(), &self.room, path, journal, manifest);
         Ok(GenerationFolder { number, inner: Mutex::new(inner) })
+    }
+
+    /// Gives a generation that was begun its place. What was begun before it goes only here: until then nothing else names
+    /// what was fetched for it.
+    fn put_in_place(&self, begun: &Path, next: &Path) -> io::Result<()> {
+        self.disk.remove_folder_if_there(next)?;
+        self.disk.rename_synced(begun, next)
+    }
+
+    /// Does what a crash kept from being done: one that was begun gets its place where the one before it is gone already,
+    /// which it is only once this one was whole.
+    fn settle_begun(&self, folder: &Path) -> io::Result<()> {
+        for entry in self.disk.list(folder)? {
+            let begun = entry?.path();
+            let name = begun.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            let Some(Ok(number)) = name.strip_suffix(".new").map(str::parse) else { continue };
+            let (number, next) = (GenerationNumber(number), begun.with_extension("next"));
+            if !self.is_whole(&next, number)? && self.is_whole(&begun, number)? {
+                self.put_in_place(&begun, &next)?;
+            } else {
+                self.disk.remove_folder_if_there(&begun)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn is_whole(&self, path: &Path, number: GenerationNumber) -> io::Result<bool> {
+        match read_generation(&self.disk, path, number) {
+            Ok(_) => Ok(true),
+            Err(Unread::Damaged(_)) => Ok(false),
+            Err(Unread::Io(error)) => Err(error),
+        }
     }
 
     /// Reads a tree's generations. A damaged one is said and left out; its number is not used again.
     pub fn stored_tree(&self, tree: &TreeName) -> Result<StoredTree, StoreError> {
         let folder = self.tree_folder(tree);
         self.disk.create_private_folder(&folder).map_err(StoreError::io("make folder", &folder))?;
+        self.settle_begun(&folder).map_err(StoreError::io("tidy folder", &folder))?;
         let mut stored = StoredTree::default();
         for entry in self.disk.list(&folder).map_err(StoreError::io("list", &folder))? {
             let path = entry.map_err(StoreError::io("list", &folder))?.path();
@@ -209,7 +245,8 @@ impl Store {
         for entry in self.disk.list(&self.tree_folder(tree))? {
             let path = entry?.path();
             let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-            let number = name.strip_suffix(".next").unwrap_or(name).parse();
+            let number = [".next", ".new"].iter().find_map(|suffix| name.strip_suffix(suffix));
+            let number = number.unwrap_or(name).parse();
             if number.is_ok_and(|number| GenerationNumber(number) <= last) {
                 self.disk.remove_folder_if_there(&path)?;
             }

@@ -7,6 +7,7 @@
 //! data/staging/                fills under way, and those that a later one can go on from: see `unfinished`
 //! data/trees/TREE/N/           generation N: `manifest` as the upstream sent it, `journal` of what is held
 //! data/trees/TREE/N.next/      a generation that is being fetched and not visible yet
+//! data/trees/TREE/N.new/       the same, while its manifest and the first records of its journal are written
 //! data/index/                  sled: a view of blobs/, rebuilt when it is missing, damaged or was not closed
 //! ```
 //!
