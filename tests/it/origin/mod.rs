@@ -21,6 +21,7 @@ use fault::{Fault, WAIT_MAX};
 use seen::{Request, Seen};
 
 use crate::process;
+use crate::raw;
 
 /// A running origin.
 #[derive(Debug)]
@@ -94,6 +95,13 @@ impl Origin {
     /// What it has seen so far.
     pub(crate) fn seen(&self) -> Seen {
         self.shared.lock().seen.clone()
+    }
+
+    /// The number of the last connection that came from whoever has ended by now.
+    pub(crate) fn last_connection(&self) -> usize {
+        // Connections are accepted in their order: this one comes after all of theirs.
+        raw::fetch(self.address, LAST, &[]);
+        self.seen().of(LAST).last().unwrap().connection
     }
 
     /// Waits until what was seen satisfies `check`; panics after `WAIT_MAX`, naming `what`.
@@ -245,3 +253,6 @@ impl Shared {
         std::mem::take(&mut state.threads)
     }
 }
+
+/// A path that no tree has.
+const LAST: &str = "/last";

@@ -29,6 +29,13 @@ impl Client {
         Self::over(Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap(), address)
     }
 
+    /// Connects to where somebody may be gone; none when nobody listens.
+    pub(crate) fn attempt(address: SocketAddr) -> Option<Self> {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap();
+        socket.connect_timeout(&address.into(), PATIENCE).ok()?;
+        Some(Self::on(socket, address))
+    }
+
     /// Connects from an address of this machine, which on Linux has all of 127.0.0.0/8.
     pub(crate) fn connect_from(source: IpAddr, address: SocketAddr) -> Self {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap();
@@ -47,6 +54,10 @@ impl Client {
         socket
             .connect_timeout(&address.into(), PATIENCE)
             .unwrap_or_else(|error| panic!("nobody answers at {address}: {error}"));
+        Self::on(socket, address)
+    }
+
+    fn on(socket: Socket, address: SocketAddr) -> Self {
         let stream = TcpStream::from(socket);
         stream.set_nodelay(true).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
