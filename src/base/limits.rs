@@ -24,6 +24,10 @@ pub const SMALL_BLOB_BYTES_MAX: u64 = 64 << 10;
 /// Small blobs that one worker keeps in memory, in bytes.
 pub const SMALL_BLOBS_BYTES: usize = 64 << 20;
 
+/// Threads of one worker that open or read the same blob at once. A worker has 512 such threads: a blob whose disk stalls
+/// must not take them all, however many agents ask for it.
+pub const COLD_READS_MAX: usize = 16;
+
 /// Blobs that one worker keeps open.
 pub const OPEN_BLOBS_MAX: usize = 512;
 

@@ -4,14 +4,13 @@
 //! cleanly only after every byte that its head promised; else it ends in an error, which hyper shows as a broken transfer.
 
 use std::collections::VecDeque;
-use std::fs::File;
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use hyper::body::{Frame, SizeHint};
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::base::limits::BODY_CHUNK_BYTES;
 use crate::base::range::ByteRange;
@@ -20,7 +19,7 @@ use crate::http::streams::{Stream, Turn};
 use crate::net::idle::Busy;
 use crate::relay::content::Content;
 use crate::relay::follow::Follower;
-use crate::store::blobs::{read_cached, read_exact};
+use crate::store::blobs::{OpenBlob, read_cached, read_exact};
 
 /// An answer's body.
 #[derive(Debug, Default)]
@@ -150,11 +149,10 @@ fn poll_read(
             return Poll::Ready(Ok(bytes.slice(start..end)));
         }
         (None, Content::Blob(blob)) => {
-            let (file, run) = (blob.file().clone(), range);
-            if let Some(bytes) = cached(&file, run)? {
+            if let Some(bytes) = cached(range, |buffer, offset| blob.read_cached(buffer, offset))? {
                 return Poll::Ready(Ok(bytes));
             }
-            reading.insert(Reading(Box::pin(read(file, run))))
+            reading.insert(Reading(Box::pin(read_blob(blob.clone(), range))))
         }
         (None, Content::Fill(follower)) => reading.insert(Reading(Box::pin(follow(follower.clone(), range)))),
     };
@@ -165,23 +163,41 @@ fn poll_read(
 
 async fn follow(mut follower: Follower, range: ByteRange) -> io::Result<Bytes> {
     let (file, run) = follower.available(range).await.map_err(|error| io::Error::other(error.to_string()))?;
-    match cached(&file, run)? {
+    match cached(run, |buffer, offset| read_cached(&file, buffer, offset))? {
         Some(bytes) => Ok(bytes),
-        None => read(file, run).await,
+        None => read(move || read_exact(&file, at(run.len()), run.start())).await,
     }
 }
 
 /// What of a run is in memory from its start on.
-fn cached(file: &File, run: ByteRange) -> io::Result<Option<Bytes>> {
+fn cached(
+    run: ByteRange,
+    read: impl FnOnce(&mut [u8], u64) -> io::Result<Option<usize>>,
+) -> io::Result<Option<Bytes>> {
     let mut buffer = vec![0; at(run.len())];
-    Ok(read_cached(file, &mut buffer, run.start())?.map(|count| {
+    Ok(read(&mut buffer, run.start())?.map(|count| {
         buffer.truncate(count);
         buffer.into()
     }))
 }
 
-async fn read(file: Arc<File>, run: ByteRange) -> io::Result<Bytes> {
-    let read = tokio::task::spawn_blocking(move || read_exact(&file, at(run.len()), run.start()));
+/// Reads a run of a blob from the disk, once it has a turn; the turn ends with the thread, also where the agent has left.
+async fn read_blob(blob: OpenBlob, run: ByteRange) -> io::Result<Bytes> {
+    // A task of its own: hyper leaves a body alone whose agent takes nothing, and others would wait for a turn that it has
+    // got and does not use.
+    let task = AbortOnDropHandle::new(tokio::spawn(async move {
+        let turn = blob.turns().clone().acquire_owned().await.map_err(io::Error::other)?;
+        read(move || {
+            let _turn = turn;
+            blob.read_exact(at(run.len()), run.start())
+        })
+        .await
+    }));
+    task.await.map_err(|error| io::Error::other(error.to_string()))?
+}
+
+async fn read(read: impl FnOnce() -> io::Result<Vec<u8>> + Send + 'static) -> io::Result<Bytes> {
+    let read = tokio::task::spawn_blocking(read);
     read.await.map_err(|error| io::Error::other(error.to_string()))?.map(Bytes::from)
 }
 

@@ -10,6 +10,7 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use hyper::header::HeaderValue;
 use thiserror::Error;
+use tokio::sync::OwnedSemaphorePermit;
 use tracing::warn;
 
 use crate::base::limits::SMALL_BLOB_BYTES_MAX;
@@ -24,7 +25,7 @@ use crate::relay::shelf::Shelf;
 use crate::relay::snapshot::Published;
 use crate::relay::tree::Tree;
 use crate::store::Store;
-use crate::store::blobs::{BlobName, read_exact};
+use crate::store::blobs::BlobName;
 
 /// What an agent may have, before its bytes are opened.
 #[derive(Debug)]
@@ -123,7 +124,13 @@ impl Representation {
                 if let Some(content) = shelf.find(blob) {
                     break content;
                 }
-                match read(&tree.resources.store, blob).await? {
+                let turn = shelf.turns(blob).acquire_owned().await.map_err(io::Error::other)?;
+                // Whoever had a turn before may have brought it.
+                if let Some(content) = shelf.find(blob) {
+                    break content;
+                }
+                let (content, _turn) = read(&tree.resources.store, blob, turn).await?;
+                match content {
                     Some(content) => {
                         shelf.put(blob, &content);
                         break content;
@@ -159,16 +166,21 @@ async fn in_time<T>(
     waited.map_err(|_| ServeError::Late)?.map_err(ServeError::Fill)
 }
 
-/// Opens a blob, and reads it where it is small. Elsewhere than on the caller's thread: the disk may be slow.
-async fn read(store: &Arc<Store>, name: BlobName) -> io::Result<Option<Content>> {
+/// Opens a blob, and reads it where it is small. Elsewhere than on the caller's thread: the disk may be slow. The turn comes
+/// back with it; where the caller is gone, it ends with the thread.
+async fn read(
+    store: &Arc<Store>,
+    name: BlobName,
+    turn: OwnedSemaphorePermit,
+) -> io::Result<(Option<Content>, OwnedSemaphorePermit)> {
     let store = store.clone();
     let read = tokio::task::spawn_blocking(move || {
-        let Some(blob) = store.blob(name)? else { return Ok(None) };
+        let Some(blob) = store.blob(name)? else { return Ok((None, turn)) };
         match usize::try_from(name.size) {
             Ok(size) if name.size <= SMALL_BLOB_BYTES_MAX => {
-                Ok(Some(Content::Bytes(read_exact(blob.file(), size, 0)?.into())))
+                Ok((Some(Content::Bytes(blob.read_exact(size, 0)?.into())), turn))
             }
-            _ => Ok(Some(Content::Blob(blob))),
+            _ => Ok((Some(Content::Blob(blob)), turn)),
         }
     });
     read.await.map_err(|error| io::Error::other(error.to_string()))?

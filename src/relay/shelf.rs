@@ -3,13 +3,16 @@
 //! Each worker owns a shelf, so that a hit takes no lock. Invariant: both halves are bounded, in bytes and in files.
 
 use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::num::NonZeroUsize;
+use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 use lru::LruCache;
+use tokio::sync::Semaphore;
 
 use crate::base::blob::BlobId;
-use crate::base::limits::{OPEN_BLOBS_MAX, SMALL_BLOBS_BYTES};
+use crate::base::limits::{COLD_READS_MAX, OPEN_BLOBS_MAX, SMALL_BLOBS_BYTES};
 use crate::relay::content::Content;
 use crate::store::blobs::{BlobName, OpenBlob};
 
@@ -19,6 +22,8 @@ pub struct Shelf {
     small: RefCell<LruCache<BlobId, Bytes>>,
     small_bytes: Cell<usize>,
     open: RefCell<LruCache<BlobId, OpenBlob>>,
+    /// The blobs that are being opened; whoever opens one holds its value.
+    opening: RefCell<HashMap<BlobId, Weak<Semaphore>>>,
 }
 
 impl Default for Shelf {
@@ -28,6 +33,7 @@ impl Default for Shelf {
             small: RefCell::new(LruCache::unbounded()),
             small_bytes: Cell::new(0),
             open: RefCell::new(LruCache::new(open_max)),
+            opening: RefCell::default(),
         }
     }
 }
@@ -45,6 +51,18 @@ impl Shelf {
         }
         open.pop(&name.id);
         None
+    }
+
+    /// What those share who open the same blob at this moment: only some of them at once.
+    pub fn turns(&self, name: BlobName) -> Arc<Semaphore> {
+        let mut opening = self.opening.borrow_mut();
+        if let Some(turns) = opening.get(&name.id).and_then(Weak::upgrade) {
+            return turns;
+        }
+        opening.retain(|_, turns| turns.strong_count() > 0);
+        let turns = Arc::new(Semaphore::new(COLD_READS_MAX));
+        opening.insert(name.id, Arc::downgrade(&turns));
+        turns
     }
 
     /// Keeps a blob at hand.

@@ -10,8 +10,10 @@ use std::sync::Arc;
 
 use rustix::io::ReadWriteFlags;
 use serde::{Deserialize, Serialize};
+use tokio::sync::Semaphore;
 
 use crate::base::blob::BlobId;
+use crate::base::limits::COLD_READS_MAX;
 use crate::store::disk::Disk;
 
 /// A blob's hash and size, as its file name has them.
@@ -57,20 +59,33 @@ pub(super) fn make_folders(disk: &Disk, blobs: &Path) -> io::Result<()> {
 /// A blob opened for reading.
 #[derive(Clone, Debug)]
 pub struct OpenBlob {
+    disk: Disk,
     file: Arc<File>,
     size: u64,
+    turns: Arc<Semaphore>,
 }
 
 impl OpenBlob {
     pub(super) fn open(disk: &Disk, blobs: &Path, name: BlobName) -> io::Result<Option<Self>> {
         let Some(file) = disk.open_to_read(&name.path(blobs))? else { return Ok(None) };
         let whole = file.metadata()?.len() == name.size;
-        Ok(whole.then(|| Self { file: Arc::new(file), size: name.size }))
+        let turns = Arc::new(Semaphore::new(COLD_READS_MAX));
+        Ok(whole.then(|| Self { disk: disk.clone(), file: Arc::new(file), size: name.size, turns }))
     }
 
-    /// The file, to be read with [`read_cached`] or [`read_exact`].
-    pub fn file(&self) -> &Arc<File> {
-        &self.file
+    /// The same as [`read_cached`] of its file.
+    pub fn read_cached(&self, buffer: &mut [u8], offset: u64) -> io::Result<Option<usize>> {
+        if self.disk.may_be_cached(&self.file) { read_cached(&self.file, buffer, offset) } else { Ok(None) }
+    }
+
+    /// The same as [`read_exact`] of its file. Blocks on the disk.
+    pub fn read_exact(&self, len: usize, offset: u64) -> io::Result<Vec<u8>> {
+        self.disk.read_at(&self.file, len, offset)
+    }
+
+    /// Who reads it from the disk holds one of these.
+    pub fn turns(&self) -> &Arc<Semaphore> {
+        &self.turns
     }
 
     /// Whether the file is still under its name and as long as it was: someone may have deleted or cut it on the disk.

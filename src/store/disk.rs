@@ -11,6 +11,8 @@ use std::os::unix::fs::{DirBuilderExt, FileExt};
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::store::blobs::read_exact;
+
 /// The way to the data folder. By default it does as it is told.
 #[derive(Clone, Default)]
 pub struct Disk(Option<Arc<Seam>>);
@@ -40,6 +42,10 @@ pub enum Step<'a> {
     OpenToRead(&'a Path),
     /// Reads a whole file.
     Read(&'a Path),
+    /// Reads what is in memory of a blob; where it is lost, nothing is.
+    ReadCached(&'a File),
+    /// Reads so many bytes of a blob at an offset.
+    ReadAt(&'a File, usize, u64),
     /// Lists a folder.
     List(&'a Path),
     /// Writes bytes at an offset.
@@ -102,6 +108,16 @@ impl Disk {
     /// Reads a file; `None` where there is none.
     pub fn read(&self, path: &Path) -> io::Result<Option<Vec<u8>>> {
         or_none(self.look(&Step::Read(path), || fs::read(path)))
+    }
+
+    /// Whether a blob's file may be looked for in memory.
+    pub(super) fn may_be_cached(&self, file: &File) -> bool {
+        self.0.is_none() || matches!(self.verdict(&Step::ReadCached(file)), Verdict::Done)
+    }
+
+    /// Reads exactly `len` bytes of a blob's file at an offset.
+    pub(super) fn read_at(&self, file: &File, len: usize, offset: u64) -> io::Result<Vec<u8>> {
+        self.look(&Step::ReadAt(file, len, offset), || read_exact(file, len, offset))
     }
 
     /// Lists a folder.
@@ -242,6 +258,8 @@ impl Step<'_> {
             Self::Open(_) => "open",
             Self::OpenToRead(_) => "open to read",
             Self::Read(_) => "read",
+            Self::ReadCached(_) => "read cached",
+            Self::ReadAt(..) => "read at",
             Self::List(_) => "list",
             Self::Write(..) => "write",
             Self::Cut(..) => "cut",

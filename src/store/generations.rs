@@ -199,7 +199,7 @@ impl Store {
     }
 
     fn is_whole(&self, path: &Path, number: GenerationNumber) -> io::Result<bool> {
-        match read_generation(&self.disk, path, number) {
+        match read_generation(&self.disk, &self.room, path, number) {
             Ok(_) => Ok(true),
             Err(Unread::Damaged(_)) => Ok(false),
             Err(Unread::Io(error)) => Err(error),

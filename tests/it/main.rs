@@ -8,7 +8,7 @@
 //!   `activation` (sockets passed by it), `service` (limits, rights), `units` (for systemd; R11.4).
 //! - `conditional`: preconditions in their order; entity tags stay with the state they name, and move with it (R3.1, R1.7).
 //! - `crash`: ends at the worst moments, a file each: `points` (SIGKILL at each step on the data folder), `moments` (under load),
-//!   `cuts` (of power); a few of each, and with `FOREBAY_CRASHES=all` every one (R1.5, R1.6).
+//!   `cuts` (of power); a few of each, and with `FOREBAY_CRASHES=all` every one; `stall`: a disk that stalls (R1.5, R1.6).
 //! - `data_folder`: folders that a relay cannot use, and what it says of them (R11.4).
 //! - `directory`: a directory as the upstream: renames, changes in place, a folder that vanishes (R1.2).
 //! - `disk_errors`: folders that take no files in the middle of a refresh (R1.4).

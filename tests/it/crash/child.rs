@@ -74,7 +74,7 @@ impl Life {
         settings.data.clone_from(&self.data);
         settings.trees[0].prefetch = if self.prefetch { Prefetch::All } else { Prefetch::None };
         settings.trees[0].keep_generations = 1;
-        let handle = Relay::start_on(settings, &Inherited::default(), self.disk()).unwrap();
+        let handle = Relay::start_on(settings, &Inherited::default(), &self.disk()).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(refreshed(&handle));
         let address = handle.running().listen[0];
@@ -124,7 +124,11 @@ fn label(step: &Step<'_>, data: &Path) -> String {
         | Step::List(path)
         | Step::SyncFolder(path)
         | Step::Remove(path) => place(path),
-        Step::Write(file, ..) | Step::Cut(file, _) | Step::Sync(file) => opened(file),
+        Step::Write(file, ..)
+        | Step::Cut(file, _)
+        | Step::Sync(file)
+        | Step::ReadCached(file)
+        | Step::ReadAt(file, ..) => opened(file),
         Step::Rename(from, to) => format!("{} {}", place(from), place(to)),
         Step::Index(_) => String::new(),
     };

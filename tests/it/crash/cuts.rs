@@ -158,7 +158,7 @@ fn start(upstream: &str) -> RelayHandle {
     settings.listen = Listen::Configured(vec!["127.0.0.1:0".parse().unwrap()]);
     settings.data = DATA.into();
     settings.trees[0].refresh = Duration::from_secs(1);
-    Relay::start_on(settings, &Inherited::default(), Disk::default()).unwrap()
+    Relay::start_on(settings, &Inherited::default(), &Disk::default()).unwrap()
 }
 
 /// Until the power is cut.

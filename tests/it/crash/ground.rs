@@ -27,6 +27,9 @@ pub(super) struct Release {
 /// Shared: what agents compare with is made once.
 pub(super) type Bytes = Arc<Vec<u8>>;
 
+/// By path, version and the size of the large package.
+type Made = HashMap<(String, u32, usize), Bytes>;
+
 impl Release {
     fn from(self) -> [u32; 2] {
         [self.version - 1, self.version - 2]
@@ -47,7 +50,7 @@ impl Release {
 
     /// What one of them holds.
     pub(super) fn bytes(self, path: &str) -> Bytes {
-        static MADE: OnceLock<Mutex<HashMap<(String, u32, usize), Bytes>>> = OnceLock::new();
+        static MADE: OnceLock<Mutex<Made>> = OnceLock::new();
         let mut made = MADE.get_or_init(Mutex::default).lock().unwrap();
         let bytes = made.entry((path.to_owned(), self.version, self.large)).or_insert_with(|| {
             let mut bytes = site::bytes(path, self.version);

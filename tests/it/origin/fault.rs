@@ -92,7 +92,7 @@ impl Gate {
     }
 
     /// Waits at the gate; false when it was still shut after `WAIT_MAX`.
-    pub(super) fn pass(&self) -> bool {
+    pub(crate) fn pass(&self) -> bool {
         let mut state = self.0.state.lock().unwrap();
         state.reached += 1;
         self.0.changed.notify_all();
