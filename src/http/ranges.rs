@@ -116,7 +116,8 @@ impl Multipart {
             .collect();
         let tail = Bytes::from(format!("\r\n--{boundary}--\r\n"));
         let around = heads.iter().chain([&tail]).map(|text| text.len() as u64).sum::<u64>();
-        let len = around + ranges.iter().map(|range| range.len()).sum::<u64>();
+        // An upstream may claim a size so near to the largest number that nothing fits around it.
+        let len = ranges.iter().fold(around, |len, range| len.saturating_add(range.len()));
         let content_type = HeaderValue::from_str(&format!("multipart/byteranges; boundary={boundary}"));
         Self {
             content_type: content_type.expect("hexadecimal digits are a header's value"),
@@ -183,6 +184,17 @@ mod tests {
         assert_eq!(of("bytes=0-9999,0-9999", 10_000), Wanted::Whole, "longer than the file");
         let many = (0..=RANGES_MAX).map(|n| format!("{}-{}", n * 2, n * 2)).collect::<Vec<_>>().join(",");
         assert_eq!(of(&format!("bytes={many}"), 10_000), Wanted::Whole, "too many");
+    }
+
+    #[test]
+    fn a_size_that_only_a_liar_has_overflows_nothing() {
+        let halves = [ByteRange::new(0, u64::MAX / 2), ByteRange::new(u64::MAX / 2, u64::MAX)];
+        let Wanted::Ranges(found) = of(&format!("bytes=0-{},{}-", u64::MAX / 2 - 1, u64::MAX / 2), u64::MAX)
+        else {
+            panic!("two halves are no more than the whole")
+        };
+        assert_eq!(found, halves);
+        assert_eq!(Multipart::new(&found, u64::MAX, "text/plain", 0).len, u64::MAX);
     }
 
     proptest! {
