@@ -163,7 +163,8 @@ fn tree_upstream(section: &mut Section<'_>) -> Upstream {
         match source {
             Source::Folder(folder) if count == 1 => return Upstream::Directory(folder),
             Source::Folder(folder) => {
-                section.refuse("upstream", format!("the folder '{}' stands in a list", folder.display()));
+                let folder = shown(&folder.to_string_lossy());
+                section.refuse("upstream", format!("the folder '{folder}' stands in a list"));
                 break;
             }
             Source::Url(url) if urls.contains(&url) => {

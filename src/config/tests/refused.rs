@@ -80,6 +80,10 @@ fn upstreams_are_refused_with_what_is_allowed() {
         &format!(" = [\"http://h/\", \"/a\"]: the folder '/a' stands in a list{allowed}"),
     );
     upstream_says(
+        r#"["/a\u001b\nb", "/c"]"#,
+        &format!(r#" = ["/a\u001b\nb", "/c"]: the folder '/a  b' stands in a list{allowed}"#),
+    );
+    upstream_says(
         "[\"http://h\", \"http://h/\"]",
         &format!(" = [\"http://h\", \"http://h/\"]: http://h/ stands in it twice{allowed}"),
     );
