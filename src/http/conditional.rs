@@ -5,8 +5,6 @@ use std::time::SystemTime;
 use headers::{ETag, HeaderMapExt, IfMatch, IfModifiedSince, IfNoneMatch, IfUnmodifiedSince};
 use hyper::header::{HeaderMap, HeaderValue, IF_RANGE};
 
-use crate::relay::serve::Representation;
-
 /// What the preconditions say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -18,10 +16,10 @@ pub enum Verdict {
     Failed,
 }
 
-/// Evaluates the preconditions of a GET or HEAD in the order of RFC 9110 section 13.2.2.
-pub fn evaluate(request: &HeaderMap, representation: &Representation) -> Verdict {
-    let etag = entity_tag(&representation.etag);
-    let modified = representation.last_modified.as_ref().map(|(_, time)| *time);
+/// Evaluates the preconditions of a GET or HEAD in the order of RFC 9110 section 13.2.2, for a representation with this strong
+/// entity tag and date.
+pub fn evaluate(request: &HeaderMap, etag: &HeaderValue, modified: Option<SystemTime>) -> Verdict {
+    let etag = entity_tag(etag);
     if let Some(condition) = request.typed_get::<IfMatch>() {
         if !condition.precondition_passes(&etag) {
             return Verdict::Failed;
@@ -45,20 +43,24 @@ pub fn evaluate(request: &HeaderMap, representation: &Representation) -> Verdict
 
 /// Whether a `Range` still holds: there is no `If-Range`, or it names this very state (section 13.1.5): the strong entity
 /// tag, or the date, to the second. Compared here rather than by the `headers` crate, which takes any later date as well.
-pub fn range_holds(request: &HeaderMap, representation: &Representation, now: SystemTime) -> bool {
+pub fn range_holds(
+    request: &HeaderMap,
+    etag: &HeaderValue,
+    modified: Option<SystemTime>,
+    now: SystemTime,
+) -> bool {
     let mut conditions = request.get_all(IF_RANGE).iter();
     match (conditions.next(), conditions.next()) {
         (None, _) => true,
         (Some(condition), None) => {
-            *condition == representation.etag || names_date(condition, representation, now)
+            condition == etag || modified.is_some_and(|modified| names_date(condition, modified, now))
         }
         _ => false,
     }
 }
 
 /// A date vouches for a state only where it is at least a second older than the answer (section 8.8.2.2).
-fn names_date(condition: &HeaderValue, representation: &Representation, now: SystemTime) -> bool {
-    let Some((_, modified)) = representation.last_modified else { return false };
+fn names_date(condition: &HeaderValue, modified: SystemTime, now: SystemTime) -> bool {
     let named = condition.to_str().ok().and_then(|date| httpdate::parse_http_date(date).ok());
     named == Some(modified) && now.duration_since(modified).is_ok_and(|age| age.as_secs() >= 1)
 }

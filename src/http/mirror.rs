@@ -127,7 +127,8 @@ async fn answer(
     shelf: &Shelf,
 ) -> Result<(Response<Body>, Outcome), Failure> {
     let headers = &request.headers;
-    match evaluate(headers, &representation) {
+    let modified = representation.last_modified.as_ref().map(|(_, time)| *time);
+    match evaluate(headers, &representation.etag, modified) {
         Verdict::Failed => return Err(Failure::Precondition),
         Verdict::NotModified => {
             let mut response = Response::new(Body::default());
@@ -138,8 +139,9 @@ async fn answer(
         Verdict::Proceed => {}
     }
     let (size, outcome) = (representation.size, representation.outcome);
+    let now = tree.resources.clock.wall().into();
     let wanted = match range(request) {
-        Some(range) if range_holds(headers, &representation, tree.resources.clock.wall().into()) => {
+        Some(range) if range_holds(headers, &representation.etag, modified, now) => {
             ranges::wanted(range, size, live.limits.ranges_max)
         }
         _ => Wanted::Whole,
