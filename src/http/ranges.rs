@@ -23,12 +23,13 @@ pub enum Wanted {
 pub fn wanted(header: &HeaderValue, size: u64, ranges_max: usize) -> Wanted {
     let Some(specs) = header.to_str().ok().and_then(bytes_unit) else { return Wanted::Whole };
     let mut ranges = Vec::new();
-    let mut total = 0u64;
+    // Wider than a size: a sum that only saturates could never be over the largest one.
+    let mut total = 0u128;
     // A list may have empty elements (RFC 9110 section 5.6.1).
     for spec in specs.split(',').map(|spec| spec.trim_matches([' ', '\t'])).filter(|spec| !spec.is_empty()) {
         let Some(parsed) = parse(spec) else { return Wanted::Whole };
         if let Some(range) = parsed.within(size) {
-            total = total.saturating_add(range.len());
+            total += u128::from(range.len());
             ranges.push(range);
         }
         if ranges.len() > ranges_max {
@@ -37,7 +38,7 @@ pub fn wanted(header: &HeaderValue, size: u64, ranges_max: usize) -> Wanted {
     }
     match ranges.len() {
         0 => Wanted::Unsatisfiable,
-        2.. if total > size => Wanted::Whole,
+        2.. if total > size.into() => Wanted::Whole,
         _ => Wanted::Ranges(ranges),
     }
 }
@@ -195,6 +196,7 @@ mod tests {
         };
         assert_eq!(found, halves);
         assert_eq!(Multipart::new(&found, u64::MAX, "text/plain", 0).len, u64::MAX);
+        assert_eq!(of("bytes=0-,0-", u64::MAX), Wanted::Whole, "longer than the file");
     }
 
     proptest! {
