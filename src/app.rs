@@ -135,7 +135,7 @@ impl Relay {
         let tls_listeners = tls_listeners.into_iter().map(|listener| (listener, Transport::Tls));
         let listeners = listeners.chain(tls_listeners).collect();
         let (pulse, answerers) = (0..workers).map(|index| pulse(format!("data-{index}"))).unzip();
-        let threads = start_workers(answerers, listeners, tls.as_ref(), &settings, &live, &resources, &stop)
+        let started = start_workers(answerers, listeners, tls.as_ref(), &settings, &live, &resources, &stop)
             .inspect_err(|_| stop.now.cancel())
             .map_err(|error| StartError::System("data workers", error))?;
         for tree in &trees {
@@ -146,14 +146,17 @@ impl Relay {
             let (watch, stopping) = (tls.clone().watch(), resources.stop.clone());
             resources.tasks.spawn_on(async move { stopping.run_until_cancelled(watch).await }, &runtime);
         }
-        let state = admin::State::new(live.clone(), resources.clone(), running.clone());
+        let mut runtimes = vec![("control".to_owned(), runtime.metrics())];
+        let numbered = started.iter().enumerate();
+        runtimes.extend(numbered.map(|(index, worker)| (format!("data-{index}"), worker.metrics.clone())));
+        let state = admin::State::new(live.clone(), resources.clone(), running.clone(), runtimes);
         for listener in admin_listeners.into_iter().flat_map(|listener| listener.sockets) {
             resources.tasks.spawn_on(admin::serve(listener, state.clone()), &runtime);
         }
         let drain = settings.limits.drain;
         let parts = Parts {
             control,
-            workers: threads,
+            workers: started.into_iter().map(|worker| worker.thread).collect(),
             pulse,
             stop,
             drain,

@@ -84,6 +84,7 @@ impl Collector for Scrape {
         }
         self.requests(&mut encoder)?;
         self.refused(&mut encoder)?;
+        self.tasks(&mut encoder)?;
         self.trees(&mut encoder)
     }
 }
@@ -105,6 +106,16 @@ impl Scrape {
         for reason in Refused::ALL {
             let counter = ConstCounter::new(self.0.tally().connections_refused(reason));
             counter.encode(family.encode_family(&[("reason", reason.name())])?)?;
+        }
+        Ok(())
+    }
+
+    fn tasks(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let mut family =
+            encoder.encode_descriptor("tasks", "Tasks alive in each runtime", None, MetricType::Gauge)?;
+        for (name, metrics) in self.0.runtimes.iter() {
+            let alive = ConstGauge::new(metrics.num_alive_tasks() as u64);
+            alive.encode(family.encode_family(&[("runtime", name.as_str())])?)?;
         }
         Ok(())
     }

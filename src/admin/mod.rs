@@ -18,6 +18,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use axum::Router;
 use axum::routing::{get, post};
+use tokio::runtime::RuntimeMetrics;
 use tracing::error;
 
 use crate::base::tally::Tally;
@@ -30,15 +31,21 @@ pub struct State {
     live: Arc<ArcSwap<Live>>,
     resources: Arc<Resources>,
     identity: Arc<serde_json::Value>,
+    runtimes: Arc<[(String, RuntimeMetrics)]>,
     started: Duration,
 }
 
 impl State {
-    /// `identity` is what the relay says of itself: process, addresses.
-    pub fn new(live: Arc<ArcSwap<Live>>, resources: Arc<Resources>, identity: impl serde::Serialize) -> Self {
+    /// `identity` is what the relay says of itself: process, addresses. `runtimes` are what its runtimes count, by name.
+    pub fn new(
+        live: Arc<ArcSwap<Live>>,
+        resources: Arc<Resources>,
+        identity: impl serde::Serialize,
+        runtimes: Vec<(String, RuntimeMetrics)>,
+    ) -> Self {
         let identity = serde_json::to_value(identity).unwrap_or_default();
         let started = resources.clock.monotonic();
-        Self { live, resources, identity: Arc::new(identity), started }
+        Self { live, resources, identity: Arc::new(identity), runtimes: runtimes.into(), started }
     }
 
     fn tally(&self) -> &Tally {

@@ -83,7 +83,8 @@ mod tests {
         let places = Arc::new(Places::new(10, 1, Arc::default(), Arc::new(SystemClock::default())));
         let door = Door { places, worker: 0, limit: |_| 10 };
         let sockets = listener.sockets.into_iter().map(|socket| (socket, Transport::Clear)).collect();
-        let thread = worker::start("data-0".into(), sockets, door, stop.clone(), answerer, make).unwrap();
+        let thread =
+            worker::start("data-0".into(), sockets, door, stop.clone(), answerer, make).unwrap().thread;
         let (told, mut telling) = tokio::sync::mpsc::unbounded_channel();
         let end = CancellationToken::new();
         let watching = tokio::spawn(watch(vec![asker], EVERY, stop.clone(), end.clone(), move || {

@@ -4,7 +4,6 @@ use std::io;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize};
 use std::sync::{Arc, RwLock};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -23,7 +22,7 @@ use crate::net::listen::{ListenError, Listener, Transport, listen};
 use crate::net::places::Places;
 use crate::net::pulse::Answerer;
 use crate::net::tls::Tls;
-use crate::net::worker::{self, Door, Stop};
+use crate::net::worker::{self, Door, Started, Stop};
 use crate::policy::decide::Policy;
 use crate::relay::live::Live;
 use crate::relay::resources::Resources;
@@ -144,7 +143,7 @@ pub(super) fn start_workers(
     live: &Arc<ArcSwap<Live>>,
     resources: &Arc<Resources>,
     stop: &Stop,
-) -> io::Result<Vec<JoinHandle<()>>> {
+) -> io::Result<Vec<Started>> {
     let (tally, clock) = (resources.tally.clone(), resources.clock.clone());
     let places = Arc::new(Places::new(settings.limits.connections_max, answerers.len(), tally, clock));
     let start = |(index, answerer)| {

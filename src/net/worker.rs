@@ -6,12 +6,12 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
-use tokio::task::LocalSet;
+use tokio::runtime::{LocalOptions, RuntimeMetrics};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::error;
@@ -66,7 +66,17 @@ struct Entrance<L> {
     limit: L,
 }
 
-/// Starts a worker on its own thread. `serve` is made on that thread, once, and runs each connection.
+/// A worker that was started.
+#[derive(Debug)]
+pub struct Started {
+    /// Its thread.
+    pub thread: JoinHandle<()>,
+    /// What its runtime counts.
+    pub metrics: RuntimeMetrics,
+}
+
+/// Starts a worker on its own thread. `serve` is made on that thread, once, and runs each connection. Blocks until the thread
+/// has its runtime.
 pub fn start<L, M, S, F>(
     name: String,
     listeners: Vec<(TcpListener, Transport)>,
@@ -74,27 +84,37 @@ pub fn start<L, M, S, F>(
     stop: Stop,
     answerer: Answerer,
     make: M,
-) -> io::Result<JoinHandle<()>>
+) -> io::Result<Started>
 where
     L: Fn(IpAddr) -> usize + Send + 'static,
     M: FnOnce() -> S + Send + 'static,
     S: Fn(Accepted, CancellationToken) -> F + Clone + 'static,
     F: Future<Output = ()> + 'static,
 {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    std::thread::Builder::new().name(name).spawn(move || {
-        let local = LocalSet::new();
-        // Made within the set, so that it may spawn tasks of the worker; they end with the thread.
-        local.block_on(&runtime, async move {
+    let (built, metrics) = mpsc::channel();
+    let thread = std::thread::Builder::new().name(name).spawn(move || {
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        let runtime = match builder.enable_all().build_local(LocalOptions::default()) {
+            Ok(runtime) => runtime,
+            Err(error) => {
+                // Whoever started the thread waits for this.
+                let _ = built.send(Err(error));
+                return;
+            }
+        };
+        let _ = built.send(Ok(runtime.metrics()));
+        // Made within the runtime, so that it may spawn tasks of the worker; they end with the thread.
+        runtime.block_on(async move {
             tokio::task::spawn_local(answerer.answer());
             let idle = Idle::new(door.places, door.worker);
             tokio::task::spawn_local(idle.clone().tend());
             run(listeners, Rc::new(Entrance { idle, limit: door.limit }), stop, make()).await;
         });
         // Reads from the disk that are under way need not be waited for.
-        drop(local);
         runtime.shutdown_background();
-    })
+    })?;
+    let metrics = metrics.recv().map_err(|_| io::Error::other("the thread ended before it began"))??;
+    Ok(Started { thread, metrics })
 }
 
 async fn run<L, S, F>(

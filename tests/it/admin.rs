@@ -2,13 +2,14 @@
 
 use std::collections::HashSet;
 use std::path::Path;
+use std::time::Instant;
 
 use serde_json::Value;
 
 use crate::origin::Origin;
 use crate::origin::fault::{Fault, Gate};
 use crate::raw::answer::Answer;
-use crate::raw::{Client, fetch};
+use crate::raw::{Client, PATIENCE, fetch};
 use crate::relay::{Running, settings};
 use crate::served::{FIXTURE, metric};
 
@@ -59,6 +60,33 @@ fn alive_at_once_and_ready_with_the_first_generation_r11_2() {
     gate.open();
     relay.wait_refreshes(1);
     assert_eq!(ask(&relay, "GET", "/readyz", &[]).whole(200), b"ready\n");
+    relay.stop();
+}
+
+#[test]
+fn a_connection_is_a_task_of_its_worker_while_it_is_open_r11_2() {
+    let relay = Running::refreshed(settings(FIXTURE));
+    let tasks = || {
+        let page = page(&relay);
+        let samples = page
+            .lines()
+            .filter_map(|line| line.strip_prefix("forebay_tasks{runtime=\"data-")?.split_once("} "));
+        let all: Vec<u64> = samples.map(|(_, value)| value.parse().unwrap()).collect();
+        assert!(!all.is_empty() && metric(&page, "forebay_tasks{runtime=\"control\"}") > 0, "{page}");
+        all.iter().sum::<u64>()
+    };
+    let comes_to = |count| {
+        let begun = Instant::now();
+        while tasks() != count {
+            assert!(begun.elapsed() < PATIENCE, "{} tasks, not {count}", tasks());
+        }
+    };
+    let idle = tasks();
+    let mut open = Client::connect(relay.v4());
+    open.exchange("GET", PACKAGE, &[]).unwrap().whole(200);
+    comes_to(idle + 1);
+    drop(open);
+    comes_to(idle);
     relay.stop();
 }
 

@@ -121,9 +121,10 @@ pub(crate) fn run(command: &mut Command, within: Duration) -> Ended {
     Process::start(command).wait_exit(within)
 }
 
-/// The binary under test.
+/// The binary under test: the one that was built with the tests, or the one that `FOREBAY_BINARY` names.
 pub(crate) fn forebay<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_forebay"));
+    let named = env::var_os("FOREBAY_BINARY").unwrap_or_else(|| env!("CARGO_BIN_EXE_forebay").into());
+    let mut command = Command::new(named);
     command.args(arguments);
     command
 }

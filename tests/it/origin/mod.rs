@@ -37,6 +37,11 @@ impl Origin {
         Self::on(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap(), dir)
     }
 
+    /// The same where one listened that is gone: an upstream that comes back. `None` while the port is not to be had.
+    pub(crate) fn start_again(address: SocketAddr, dir: &Path) -> Option<Self> {
+        Some(Self::on(TcpListener::bind(address).ok()?, dir))
+    }
+
     /// The same on `[::1]`; where the machine has no IPv6 the test is skipped, or fails under CI (see [`process::missing`]).
     pub(crate) fn start_v6(dir: &Path) -> Option<Self> {
         match TcpListener::bind((Ipv6Addr::LOCALHOST, 0)) {
