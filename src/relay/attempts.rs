@@ -27,7 +27,7 @@ use crate::relay::tree::Tree;
 use crate::store::blobs::BlobName;
 use crate::store::staging::{CommitError, Staged};
 use crate::store::unfinished::{Voucher, room_for_part};
-use crate::upstream::{Answer, Part, Request, Transfer, Upstream, UpstreamError};
+use crate::upstream::{Answer, Kind, Part, Request, Transfer, Upstream, UpstreamError};
 
 /// The first pause before asking again; it doubles, with jitter, up to [`PAUSE_MAX`].
 const PAUSE: Duration = Duration::from_millis(200);
@@ -252,6 +252,10 @@ impl Attempts {
     }
 
     fn check_head(&self, transfer: &Transfer) -> Result<(), UpstreamError> {
+        // No manifest says how long a signature is, so that a portal's page would pass for one.
+        if self.entry.identity().size.is_none() && transfer.head.kind == Kind::Page {
+            return Err(UpstreamError::Head("it is a page, not a signature"));
+        }
         let Some(size) = transfer.head.size else { return Ok(()) };
         match self.entry.identity().size {
             Some(listed) if listed != size => {

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use crate::base::limits::FILL_BATCH_BYTES;
 use crate::base::range::ByteRange;
 use crate::base::validator::Validator;
-use crate::upstream::{Found, Head, Part, Request, Source, UpstreamError};
+use crate::upstream::{Found, Head, Kind, Part, Request, Source, UpstreamError};
 
 /// A file being read.
 #[derive(Debug)]
@@ -64,7 +64,9 @@ pub(super) async fn fetch(folder: &Path, request: Request<'_>) -> Result<Found, 
     let validator = Validator { etag: Some(tag.clone()), last_modified: Some(last_modified(&metadata)) };
     let size = metadata.len();
     let run = match request.part {
-        Part::Head | Part::First => return Ok(Found::Head(Head { size: Some(size), validator })),
+        Part::Head | Part::First => {
+            return Ok(Found::Head(Head { size: Some(size), validator, kind: Kind::File }));
+        }
         Part::UnlessStill(known) if known.etag.as_deref() == Some(&tag) => return Ok(Found::Unchanged),
         Part::From(offset, known) if known == tag && offset <= size => ByteRange::new(offset, size),
         Part::Span(run, known) if known == tag && run.end() <= size => run,
@@ -73,7 +75,7 @@ pub(super) async fn fetch(folder: &Path, request: Request<'_>) -> Result<Found, 
     let (offset, end) = (run.start(), run.end());
     let transfer = DirectoryTransfer { file: Arc::new(file), offset, end, tag };
     Ok(Found::Bytes {
-        head: Head { size: Some(size), validator },
+        head: Head { size: Some(size), validator, kind: Kind::File },
         offset,
         end: Some(end),
         source: Source::Directory(transfer),

@@ -16,7 +16,7 @@ use url::{Host, Url};
 use crate::base::limits::REDIRECTS_MAX;
 use crate::base::validator::Validator;
 use crate::upstream::client::Client;
-use crate::upstream::{Found, Head, Part, Request, Source, UpstreamError};
+use crate::upstream::{Found, Head, Kind, Part, Request, Source, UpstreamError};
 
 /// What may not stand in a URL's path as it is (RFC 3986 section 3.3).
 const PATH_ESCAPED: &AsciiSet = &CONTROLS
@@ -135,15 +135,15 @@ fn read(response: Response<Incoming>, part: Part<'_>) -> Result<Found, UpstreamE
         return Err(UpstreamError::Head("its bytes are encoded, though identity was asked for"));
     }
     let validator = validator(headers);
-    let length = content_length(headers)?;
+    let (length, kind) = (content_length(headers)?, kind(headers));
     match (head.status, part) {
-        (StatusCode::OK, Part::Head | Part::First) => Ok(Found::Head(Head { size: length, validator })),
+        (StatusCode::OK, Part::Head | Part::First) => Ok(Found::Head(Head { size: length, validator, kind })),
         (StatusCode::PARTIAL_CONTENT, Part::First) => {
-            Ok(Found::Head(Head { size: content_range(headers)?.2, validator }))
+            Ok(Found::Head(Head { size: content_range(headers)?.2, validator, kind }))
         }
         (StatusCode::OK, _) => {
             let source = Source::Http(HttpTransfer { body });
-            Ok(Found::Bytes { head: Head { size: length, validator }, offset: 0, end: length, source })
+            Ok(Found::Bytes { head: Head { size: length, validator, kind }, offset: 0, end: length, source })
         }
         (StatusCode::NOT_MODIFIED, Part::UnlessStill(_)) => Ok(Found::Unchanged),
         (StatusCode::PARTIAL_CONTENT, Part::From(offset, tag)) => partial(headers, body, offset, None, tag),
@@ -181,7 +181,7 @@ fn partial(
     // A 206 may leave out what the client has already (RFC 9110 section 15.3.7).
     let validator = Validator { etag: Some(tag.to_owned()), ..validator };
     let source = Source::Http(HttpTransfer { body });
-    Ok(Found::Bytes { head: Head { size, validator }, offset, end, source })
+    Ok(Found::Bytes { head: Head { size, validator, kind: kind(headers) }, offset, end, source })
 }
 
 fn validator(headers: &HeaderMap) -> Validator {
@@ -199,6 +199,14 @@ fn is_settled(last_modified: &str, headers: &HeaderMap) -> bool {
     match (httpdate::parse_http_date(last_modified), httpdate::parse_http_date(sent)) {
         (Ok(changed), Ok(sent)) => changed < sent,
         _ => false,
+    }
+}
+
+fn kind(headers: &HeaderMap) -> Kind {
+    let media = text(headers, &header::CONTENT_TYPE).and_then(|value| value.split(';').next());
+    match media.map(str::trim) {
+        Some(media) if media.eq_ignore_ascii_case("text/html") => Kind::Page,
+        _ => Kind::File,
     }
 }
 

@@ -94,6 +94,17 @@ pub struct Head {
     pub size: Option<u64>,
     /// What tells its states apart.
     pub validator: Validator,
+    /// What the origin takes it for.
+    pub kind: Kind,
+}
+
+/// What an origin takes a file for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A page for people: what a captive portal, or a server that says sorry with status 200, sends for anything.
+    Page,
+    /// Anything else, or nothing said.
+    File,
 }
 
 /// Bytes on their way.

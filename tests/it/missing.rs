@@ -43,6 +43,22 @@ fn a_missing_package_refuses_the_generation_and_is_named_r1_5() {
 }
 
 #[test]
+fn a_page_in_place_of_a_signature_refuses_the_generation_r1_5() {
+    let site = Site::with(5, &[4]);
+    let origin = Origin::start(site.dir());
+    let relay = Running::refreshed(once(&origin));
+    site.publish(6, &[5]);
+    let signature = "pattern/a6.sig";
+    origin.always(&format!("/{signature}"), Fault::Html);
+    assert!(matches!(relay.refresh(), Last::Failed(reason) if reason.contains(signature)));
+    assert_eq!(get(&relay, "server.ini").whole(200), site::view(5, &[4]).as_bytes());
+    origin.behave();
+    assert!(matches!(relay.refresh(), Last::New(_)));
+    assert!(get(&relay, signature).whole(200) == site::bytes(signature, 6));
+    relay.stop();
+}
+
+#[test]
 fn what_an_unknown_line_seems_to_name_need_not_be_there_r6_3() {
     let site = Site::with(5, &[4]);
     let known = site::manifest(5, &[4]);

@@ -119,7 +119,10 @@ impl Soak {
         let begun = Instant::now();
         let acts: [(_, _, fn(&mut Self)); 4] = [
             ("releases", RELEASE_EVERY, |soak| soak.releases.publish()),
-            ("turns of an origin", TURN_EVERY, |soak| soak.upstream.turn(&mut soak.dice)),
+            ("turns of an origin", TURN_EVERY, |soak| {
+                let listed = format!("/pattern/big{}.zip", soak.releases.newest() + 1);
+                soak.upstream.turn(&listed, &mut soak.dice);
+            }),
             ("reloads", RELOAD_EVERY, Self::reload),
             ("blobs lost", LOSS_EVERY, Self::lose),
         ];

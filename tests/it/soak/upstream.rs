@@ -33,8 +33,8 @@ impl Upstream {
         self.origins.iter().map(|(address, _)| format!("http://{address}/")).collect()
     }
 
-    /// One of them does something else from now on.
-    pub(super) fn turn(&mut self, dice: &mut Dice) {
+    /// One of them does something else from now on. `listed` is a path whose length the manifest says.
+    pub(super) fn turn(&mut self, listed: &str, dice: &mut Dice) {
         let index = dice.within(0..self.origins.len());
         self.mend(index);
         let name = *dice.one_of(FAULTS);
@@ -62,7 +62,9 @@ impl Upstream {
             "chunked" => Fault::Chunked,
             _ => return,
         };
-        origin.always("*", fault);
+        // Of what no manifest says the length of, an origin alone knows it.
+        let path = if name == "wrong length" { listed } else { "*" };
+        origin.always(path, fault);
     }
 
     /// Both are well.
