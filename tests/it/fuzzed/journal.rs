@@ -13,6 +13,7 @@ use forebay::base::blob::BlobId;
 use forebay::base::path::TreePath;
 use forebay::base::tree::TreeName;
 use forebay::store::Store;
+use forebay::store::disk::Disk;
 use forebay::store::generations::Record;
 use forebay::store::journal::{Journal, Recovered};
 use serde::Serialize;
@@ -39,7 +40,9 @@ pub(super) fn check(data: &[u8]) {
 }
 
 fn check_records<R: Serialize + DeserializeOwned + PartialEq + Debug>(path: &Path, text: &[u8], one: &R) {
-    let open = || Journal::<R>::open(path).expect("a readable file opens");
+    let open = || {
+        Journal::<R>::open(&Disk::default(), path).expect("a readable file opens").expect("the file is there")
+    };
     fs::write(path, text).expect("a temporary folder takes a file");
     let lines = text.split(|byte| *byte == b'\n').count() - 1;
     let whole = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
@@ -62,10 +65,14 @@ fn check_records<R: Serialize + DeserializeOwned + PartialEq + Debug>(path: &Pat
 /// What was read, written anew, is read the same. Of records alone: they hold no fractions, which JSON rounds.
 fn check_written_anew(path: &Path, text: &[u8]) {
     fs::write(path, text).expect("a temporary folder takes a file");
-    let (_, first) = Journal::<Record>::open(path).expect("a readable file opens");
+    let (_, first) = Journal::<Record>::open(&Disk::default(), path)
+        .expect("a readable file opens")
+        .expect("the file is there");
     fs::remove_file(path).expect("it is there");
-    drop(Journal::create(path, &first.records).expect("a temporary folder takes a file"));
-    let (_, again) = Journal::<Record>::open(path).expect("a readable file opens");
+    drop(Journal::create(&Disk::default(), path, &first.records).expect("a temporary folder takes a file"));
+    let (_, again) = Journal::<Record>::open(&Disk::default(), path)
+        .expect("a readable file opens")
+        .expect("the file is there");
     assert_eq!((&again.records, again.damaged.len(), again.torn_bytes), (&first.records, 0, 0));
 }
 
@@ -97,7 +104,7 @@ fn check_unfinished(store: &Store, text: &[u8]) {
     let (part, journal) = (staging.join(format!("{key}.part")), staging.join(format!("{key}.journal")));
     fs::write(&part, STAGED).expect("a temporary folder takes a file");
     fs::write(&journal, text).expect("a temporary folder takes a file");
-    let (staged, voucher) = store.stage_as(key).expect("the staging folder takes a file");
+    let (staged, voucher) = store.stage_as(key, 1 << 30).expect("the staging folder takes a file");
     let len = usize::try_from(staged.len()).expect("it is short");
     assert_eq!(fs::read(&part).expect("it is being staged"), STAGED[..len]);
     if let Some(voucher) = voucher {
@@ -146,7 +153,7 @@ thread_local! {
     /// One store for all inputs of a thread: to open one takes longer than to check an input.
     static STORE: (Store, Folder) = {
         let folder = Folder::new();
-        let store = Store::open(&folder.0.join("data")).expect("a temporary folder takes a store");
+        let store = Store::open(&folder.0.join("data"), Disk::default()).expect("a temporary folder takes a store");
         (store, folder)
     };
 }
