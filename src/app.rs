@@ -1,7 +1,7 @@
 //! The relay put together: the only place that wires parts and owns tasks.
 //!
 //! Start: store (locked) -> upstreams and trees -> sockets -> data workers -> control tasks (refresh for each tree, sweep,
-//! admin). Stop: the workers drain, then fills and refreshes end, then the index is closed; each step has a deadline.
+//! scrubber, admin). Stop: the workers drain, then fills and refreshes end, then the index is closed; each step has a deadline.
 //! Invariant: nothing listens before the whole of the settings was found usable.
 
 pub mod control;
@@ -17,6 +17,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
+use tokio::sync::mpsc;
 use tracing::warn;
 
 use crate::admin;
@@ -30,8 +31,10 @@ use crate::net::listen::{ListenError, Listener, Transport};
 use crate::net::pulse::pulse;
 use crate::net::tls::Tls;
 use crate::net::worker::Stop;
+use crate::relay::mend;
 use crate::relay::refresh::{self, MANIFEST};
 use crate::relay::resources::Resources;
+use crate::relay::scrub;
 use crate::relay::sweep;
 use crate::relay::tree::Tree;
 use crate::store::disk::Disk;
@@ -141,7 +144,11 @@ impl Relay {
         for tree in &trees {
             resources.tasks.spawn_on(refresh::run(tree.clone()), &runtime);
         }
-        resources.tasks.spawn_on(sweep::run(resources.clone(), trees, wants), &runtime);
+        resources.tasks.spawn_on(sweep::run(resources.clone(), trees.clone(), wants), &runtime);
+        let (mends, mending) = mpsc::channel(mend::MENDS_MAX);
+        resources.tasks.spawn_on(mend::run(resources.clone(), mending), &runtime);
+        let place = resources.store.scrub_place();
+        resources.tasks.spawn_on(scrub::run(resources.clone(), trees, place, mends), &runtime);
         if let Some(tls) = &tls {
             let (watch, stopping) = (tls.clone().watch(), resources.stop.clone());
             resources.tasks.spawn_on(async move { stopping.run_until_cancelled(watch).await }, &runtime);

@@ -23,11 +23,11 @@
 //! | commands | `main.rs`, `cli/` | what can be typed, a file for each command |
 //! | wiring | `app.rs`, `app/` | the only place that wires parts and owns tasks: [`app::Relay::start`] |
 //! | drivers | `http/` | what agents speak; where a URL is handled: `http/route.rs`; the status of an error: `http/respond.rs` |
-//! | | `admin/` | health, metrics, status, refresh, for administrators and their programs |
+//! | | `admin/` | health, metrics, status, refresh, scrub, for administrators and their programs |
 //! | | `fixture/` | writes trees for tests; shares no code with the parser |
-//! | use cases | `relay/` | serve (hit or fill), fill, refresh (a new generation) |
+//! | use cases | `relay/` | serve (hit or fill), fill, refresh (a new generation), scrub and mend |
 //! | parts | `net/` | sockets, data workers, streams that may not stall |
-//! | | `store/` | staging, blobs, generations, index (sled); the layout on disk: `store/mod.rs` |
+//! | | `store/` | staging, blobs, generations, index (sled), quarantine; the layout on disk: `store/mod.rs` |
 //! | | `upstream/` | where a tree comes from: URLs in order, or a directory |
 //! | knowledge | `config/` | file -> checked settings; a default and its reason: `config/settings.rs` |
 //! | | `policy/` | who may have what; why a request was refused: `policy/decide.rs` |

@@ -122,6 +122,7 @@ impl RelayHandle {
         parts.resources.prefetch_at_once.store(settings.fill.prefetch_at_once, Ordering::Relaxed);
         parts.resources.store.room().set_quota(settings.quota_bytes);
         parts.resources.sweep_wanted.notify_one();
+        parts.resources.scrubber.set(settings.scrub);
         parts.live.store(Arc::new(compile(&settings, trees)));
         parts.drain = settings.limits.drain;
         parts.asking = (settings.fill, settings.upstream);

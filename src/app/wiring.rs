@@ -26,6 +26,7 @@ use crate::net::worker::{self, Door, Started, Stop};
 use crate::policy::decide::Policy;
 use crate::relay::live::Live;
 use crate::relay::resources::Resources;
+use crate::relay::scrub::Scrubber;
 use crate::relay::shelf::Shelf;
 use crate::relay::sweep::{WANTS_MAX, Want};
 use crate::relay::tree::Tree;
@@ -56,6 +57,7 @@ pub(super) fn resources(
         sweep_wanted: Notify::new(),
         room_wanted,
         swept: watch::Sender::new(0),
+        scrubber: Scrubber::new(settings.scrub),
     };
     (Arc::new(resources), wants)
 }
@@ -153,13 +155,13 @@ pub(super) fn start_workers(
             .collect();
         let tls = tls.cloned();
         let (live, tally, clock) = (live.clone(), resources.tally.clone(), resources.clock.clone());
-        let swept = resources.swept.subscribe();
+        let (swept, condemned) = (resources.swept.subscribe(), resources.store.condemned().clone());
         let rules = live.clone();
         let limit = move |address| rules.load().connections_of(address);
         let door = Door { places: places.clone(), worker: index, limit };
         let places = places.clone();
         let make = move || {
-            let worker = Rc::new(Worker { live, tally, clock, tls, places, shelf: Shelf::default() });
+            let worker = Rc::new(Worker { live, tally, clock, tls, places, shelf: Shelf::new(condemned) });
             tokio::task::spawn_local(tend(worker.clone(), swept));
             move |accepted, drain| connection::serve(worker.clone(), accepted, drain)
         };

@@ -162,6 +162,12 @@ pub struct Tally {
     pub refreshes_failed: Counter,
     /// Lines of manifests that neither parser nor catalogue knew (R6.3), of the generations taken so far.
     pub unknown_components: Counter,
+    /// Stored blobs that the scrubber looked at.
+    pub scrubbed_blobs: Counter,
+    /// Their bytes.
+    pub scrubbed_bytes: Counter,
+    /// Those of them that were bad.
+    pub bad_blobs: Counter,
     /// Log lines lost because the log's reader was too slow.
     pub log_lines_lost: Counter,
 }

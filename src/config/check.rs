@@ -15,7 +15,7 @@ use crate::config::listen::{listen, tls};
 use crate::config::reader::Section;
 use crate::config::settings::{
     AccessLog, AgentRange, AgentSettings, FillSettings, Http2Settings, LimitSettings, LogFormat, LogLevel,
-    LogSettings, Prefetch, Settings, TreeSettings, Upstream, UpstreamSettings,
+    LogSettings, Prefetch, ScrubSettings, Settings, TreeSettings, Upstream, UpstreamSettings,
 };
 use crate::config::table::row;
 use crate::config::value::{PublicBase, TreeBase, file_path, prefix, upstream_url};
@@ -66,6 +66,7 @@ pub(super) fn settings(mut root: Section<'_>) -> Settings {
     settings.http2 = http2(root.section("http2"));
     settings.fill = fill(root.section("fill"));
     settings.upstream = upstream(root.section("upstream"));
+    settings.scrub = scrub(root.section("scrub"));
     settings
 }
 
@@ -271,6 +272,14 @@ fn upstream(mut section: Section<'_>) -> UpstreamSettings {
     UpstreamSettings {
         connect: section.seconds("connect_secs").unwrap_or(default.connect),
         ca_file: section.text("ca_file", file_path),
+    }
+}
+
+fn scrub(mut section: Section<'_>) -> ScrubSettings {
+    let default = ScrubSettings::default();
+    ScrubSettings {
+        every_days: section.number("every_days").unwrap_or(default.every_days),
+        bytes_per_sec: section.bytes("bytes_per_sec").unwrap_or(default.bytes_per_sec),
     }
 }
 

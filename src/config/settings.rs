@@ -52,6 +52,8 @@ pub struct Settings {
     pub fill: FillSettings,
     /// `[upstream]`
     pub upstream: UpstreamSettings,
+    /// `[scrub]`
+    pub scrub: ScrubSettings,
 }
 
 /// Addresses to listen on. A default one that cannot be had is a warning, a configured one an error.
@@ -272,6 +274,16 @@ pub struct UpstreamSettings {
     pub ca_file: Option<PathBuf>,
 }
 
+/// `[scrub]`: how stored files are checked against their hashes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ScrubSettings {
+    /// From the beginning of one pass to that of the next, in days; 0 has the relay begin none. Default 30: disks go bad over
+    /// years, and a month's damage can still be fetched.
+    pub every_days: u64,
+    /// Bytes that a pass reads in a second. Default 8 MiB: a tenth of a slow disk, and 20 TB in 30 days.
+    pub bytes_per_sec: u64,
+}
+
 impl Settings {
     /// Every default, for trees that the caller has checked.
     pub(super) fn with_trees(trees: Vec<TreeSettings>) -> Self {
@@ -296,6 +308,7 @@ impl Settings {
             http2: Http2Settings::default(),
             fill: FillSettings::default(),
             upstream: UpstreamSettings::default(),
+            scrub: ScrubSettings::default(),
         }
     }
 }
@@ -390,5 +403,11 @@ impl Default for FillSettings {
 impl Default for UpstreamSettings {
     fn default() -> Self {
         Self { connect: Duration::from_secs(10), ca_file: None }
+    }
+}
+
+impl Default for ScrubSettings {
+    fn default() -> Self {
+        Self { every_days: 30, bytes_per_sec: 8 << 20 }
     }
 }

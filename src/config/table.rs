@@ -426,6 +426,18 @@ pub const TABLE: &[Row] = &[
         allowed: Allowed::Text("the path of a PEM file"),
         reason: "authorities trusted besides the system's, for an upstream with a private certificate",
     },
+    Row {
+        key: "scrub.every_days",
+        default: Preset::Toml("30"),
+        allowed: Allowed::Number(0, 365),
+        reason: "stored files are checked against their hashes so often; disks go bad over years; 0 leaves it to `forebay scrub`",
+    },
+    Row {
+        key: "scrub.bytes_per_sec",
+        default: Preset::Toml("\"8 MiB\""),
+        allowed: Allowed::Bytes(64 << 10, 1 << 40),
+        reason: "what that reads in a second: a tenth of a slow disk, and 20 TB in 30 days",
+    },
 ];
 
 const ADDRESSES: &str = "an address and port such as \"192.0.2.1:8080\", \"[2001:db8::1]:8080\" or \"[fe80::1%3]:8080\", \

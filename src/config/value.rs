@@ -141,7 +141,7 @@ pub(super) fn prefix(text: &str) -> Result<IpNet, String> {
 }
 
 /// Reads a number of bytes with its unit: `10 GiB`.
-pub(super) fn byte_count(text: &str) -> Result<u64, String> {
+pub fn byte_count(text: &str) -> Result<u64, String> {
     let digits_end = text.find(|char: char| !char.is_ascii_digit()).unwrap_or(text.len());
     let (digits, unit) = text.split_at(digits_end);
     let shift = match unit.trim() {

@@ -149,6 +149,9 @@ fn poll_read(
             return Poll::Ready(Ok(bytes.slice(start..end)));
         }
         (None, Content::Blob(blob)) => {
+            if blob.is_condemned() {
+                return Poll::Ready(Err(io::Error::other("the file turned out to be damaged in the store")));
+            }
             if let Some(bytes) = cached(range, |buffer, offset| blob.read_cached(buffer, offset))? {
                 return Poll::Ready(Ok(bytes));
             }

@@ -24,6 +24,7 @@ use crate::relay::batch::{append, gather};
 use crate::relay::entry::{Entry, Prior};
 use crate::relay::fill::{Fill, FillError};
 use crate::relay::tree::Tree;
+use crate::store::Store;
 use crate::store::blobs::BlobName;
 use crate::store::staging::{CommitError, Staged};
 use crate::store::unfinished::{Voucher, room_for_part};
@@ -96,8 +97,8 @@ impl Attempts {
             let staged = blocking(move || {
                 // A date has whole seconds, and another origin's file may be older: only a strong tag vouches for what
                 // was held before. Where the blob is lost, that it is unchanged would help nobody.
-                let there = |blob| store.blob(blob).is_ok_and(|blob| blob.is_some());
-                let prior = prior.filter(|prior| prior.validator.strong().is_some() && there(prior.blob));
+                let prior =
+                    prior.filter(|prior| prior.validator.strong().is_some() && has(&store, prior.blob));
                 let (staged, vouched) = match key {
                     Some(key) => store.stage_as(key, size_max)?,
                     None => (store.stage(size_max)?, None),
@@ -381,7 +382,9 @@ impl Attempts {
         blocking(move || {
             let _naming = tree.resources.naming.read().unwrap_or_else(PoisonError::into_inner);
             let (blob, validator) = match prior {
-                Some(prior) => (prior.blob, prior.validator),
+                Some(prior) if has(&tree.resources.store, prior.blob) => (prior.blob, prior.validator),
+                // It was lost since the upstream was asked, which is to be asked again, for the whole.
+                Some(_) => return Ok(None),
                 None => (
                     tree.resources.store.commit(
                         staged,
@@ -393,10 +396,16 @@ impl Attempts {
             };
             tree.record_held(&entry, blob, &validator)?;
             entry.set_held(blob, validator);
-            Ok(blob)
+            Ok(Some(blob))
         })
-        .await
+        .await?
+        .ok_or(FillError::Changed)
     }
+}
+
+/// Whether a blob can be opened.
+fn has(store: &Store, blob: BlobName) -> bool {
+    store.blob(blob).is_ok_and(|blob| blob.is_some())
 }
 
 /// The error that says most: one that is not "not found", else that.

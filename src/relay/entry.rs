@@ -205,9 +205,18 @@ impl Entry {
     }
 
     /// Notes that the blob of this state is lost: it is fetched again on demand. Nothing happens where it was already.
-    pub fn set_lost(&self, held: &Arc<State>) {
-        if let State::Held(_, stamp) = &**held {
-            self.state.compare_and_swap(held, Arc::new(State::Seen(stamp.clone())));
+    /// Gives the state that it leaves.
+    pub fn set_lost(&self, held: &Arc<State>) -> Option<Arc<State>> {
+        let State::Held(_, stamp) = &**held else { return None };
+        let lost = Arc::new(State::Seen(stamp.clone()));
+        let before = self.state.compare_and_swap(held, lost.clone());
+        Arc::ptr_eq(&before, held).then_some(lost)
+    }
+
+    /// Notes that the blob that was lost to this state is in the store again. Nothing happens where more is known by now.
+    pub fn set_found(&self, lost: &Arc<State>, blob: BlobName) {
+        if let State::Seen(stamp) = &**lost {
+            self.state.compare_and_swap(lost, Arc::new(State::Held(blob, stamp.clone())));
         }
     }
 

@@ -5,6 +5,7 @@
 //!   lane it opens others.
 //! - A *generation*: [`refresh`] takes the manifest, [`assemble`] fetches signatures and payloads, then the snapshot is
 //!   swapped.
+//! - A *bad blob*: [`scrub`] finds it and takes it out of the store, [`mend`] fetches it anew.
 //!
 //! Never speaks HTTP to agents, never decides who may have what. Invariant: a snapshot is immutable, and what it names is
 //! stored or can be fetched from the current upstream.
@@ -19,10 +20,12 @@ pub mod follow;
 pub mod generation;
 mod lanes;
 pub mod live;
+pub mod mend;
 pub mod pins;
 mod plan;
 pub mod refresh;
 pub mod resources;
+pub mod scrub;
 pub mod serve;
 pub mod shelf;
 pub mod snapshot;

@@ -11,6 +11,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::base::clock::Clock;
 use crate::base::tally::Tally;
+use crate::relay::scrub::Scrubber;
 use crate::relay::sweep::Want;
 use crate::store::Store;
 
@@ -39,7 +40,7 @@ pub struct Resources {
     pub fill_wait_ms: AtomicU64,
     /// Files that a refresh fetches at once.
     pub prefetch_at_once: AtomicUsize,
-    /// Held for reading from a blob's commit until a journal names it, for writing while unnamed blobs are removed.
+    /// Held for reading from a blob's commit until a journal names it, for writing while unnamed blobs are removed, or a damaged one is.
     pub naming: RwLock<()>,
     /// Wakes the sweep: a generation was dropped, or the quota is another.
     pub sweep_wanted: Notify,
@@ -47,6 +48,8 @@ pub struct Resources {
     pub room_wanted: mpsc::Sender<Want>,
     /// Counts sweeps: whoever holds blobs open lets those go that were removed.
     pub swept: watch::Sender<u64>,
+    /// What the scrubber is asked to do, and how far it is.
+    pub scrubber: Scrubber,
 }
 
 impl Resources {

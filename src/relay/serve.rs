@@ -129,12 +129,12 @@ impl Representation {
                 if let Some(content) = shelf.find(blob) {
                     break content;
                 }
+                let epoch = shelf.epoch();
                 let (content, _turn) = read(&tree.resources.store, blob, turn).await?;
                 match content {
-                    Some(content) => {
-                        shelf.put(blob, &content);
-                        break content;
-                    }
+                    Some(content) if shelf.put(blob, &content, epoch) => break content,
+                    // A blob was condemned while this one was read: it is looked for again.
+                    Some(_) => continue,
                     None => {
                         warn!(tree = %tree.name, path = %entry.path(), blob = %blob.id, "a blob is lost: it is fetched again");
                         entry.set_lost(&state);

@@ -1,6 +1,7 @@
 //! What one data worker has at hand of the store: small blobs in memory, large ones open.
 //!
-//! Each worker owns a shelf, so that a hit takes no lock. Invariant: both halves are bounded, in bytes and in files.
+//! Each worker owns a shelf, so that a hit takes no lock. Invariants: both halves are bounded, in bytes and in files; once a
+//! blob is condemned, nothing that was put there before is given out.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -15,6 +16,7 @@ use crate::base::blob::BlobId;
 use crate::base::limits::{COLD_READS_MAX, OPEN_BLOBS_MAX, SMALL_BLOBS_BYTES};
 use crate::relay::content::Content;
 use crate::store::blobs::{BlobName, OpenBlob};
+use crate::store::quarantine::Condemned;
 
 /// A worker's shelf; the least recently used goes first.
 #[derive(Debug)]
@@ -24,23 +26,40 @@ pub struct Shelf {
     open: RefCell<LruCache<BlobId, OpenBlob>>,
     /// The blobs that are being opened; whoever opens one holds its value.
     opening: RefCell<HashMap<BlobId, Weak<Semaphore>>>,
+    condemned: Arc<Condemned>,
+    /// The epoch of what is condemned that all of it is of.
+    epoch: Cell<u64>,
 }
 
-impl Default for Shelf {
-    fn default() -> Self {
+impl Shelf {
+    /// An empty shelf of a store that condemns these.
+    pub fn new(condemned: Arc<Condemned>) -> Self {
         let open_max = NonZeroUsize::new(OPEN_BLOBS_MAX).expect("the bound is not zero");
         Self {
             small: RefCell::new(LruCache::unbounded()),
             small_bytes: Cell::new(0),
             open: RefCell::new(LruCache::new(open_max)),
             opening: RefCell::default(),
+            epoch: Cell::new(condemned.epoch()),
+            condemned,
         }
     }
-}
 
-impl Shelf {
+    /// The epoch that what is read from now on is of.
+    pub fn epoch(&self) -> u64 {
+        let epoch = self.condemned.epoch();
+        if epoch != self.epoch.replace(epoch) {
+            // Bad blobs are rare: to read the rest again is cheaper than to know which they are at each hit.
+            self.small.borrow_mut().clear();
+            self.small_bytes.set(0);
+            self.open.borrow_mut().clear();
+        }
+        epoch
+    }
+
     /// A blob, if it is at hand.
     pub fn find(&self, name: BlobName) -> Option<Content> {
+        self.epoch();
         if let Some(bytes) = self.small.borrow_mut().get(&name.id) {
             return Some(Content::Bytes(bytes.clone()));
         }
@@ -65,8 +84,11 @@ impl Shelf {
         turns
     }
 
-    /// Keeps a blob at hand.
-    pub fn put(&self, name: BlobName, content: &Content) {
+    /// Keeps a blob at hand that was read at an epoch; false where a blob was condemned since, which may be this one.
+    pub fn put(&self, name: BlobName, content: &Content, epoch: u64) -> bool {
+        if self.epoch() != epoch {
+            return false;
+        }
         match content {
             Content::Bytes(bytes) => self.put_small(name.id, bytes.clone()),
             Content::Blob(blob) => {
@@ -74,10 +96,12 @@ impl Shelf {
             }
             Content::Fill(_) => {}
         }
+        true
     }
 
-    /// Lets open blobs go that were removed: the disk frees their bytes only then.
+    /// Lets open blobs go that were removed, or condemned: the disk frees their bytes only then.
     pub fn let_removed_go(&self) {
+        self.epoch();
         let mut open = self.open.borrow_mut();
         let removed: Vec<_> = open.iter().filter(|(_, blob)| blob.is_removed()).map(|(id, _)| *id).collect();
         for id in removed {
@@ -107,14 +131,14 @@ mod tests {
 
     #[test]
     fn small_blobs_stay_within_their_bytes_and_the_least_used_goes() {
-        let shelf = Shelf::default();
+        let shelf = Shelf::new(Arc::default());
         let bytes = Bytes::from(vec![7; 1 << 20]);
         let count = SMALL_BLOBS_BYTES as u64 >> 20;
         for number in 0..count {
-            shelf.put(name(number, 1 << 20), &Content::Bytes(bytes.clone()));
+            shelf.put(name(number, 1 << 20), &Content::Bytes(bytes.clone()), 0);
         }
         assert!(shelf.find(name(0, 1 << 20)).is_some());
-        shelf.put(name(count, 1 << 20), &Content::Bytes(bytes));
+        shelf.put(name(count, 1 << 20), &Content::Bytes(bytes), 0);
         assert_eq!(shelf.small_bytes.get(), SMALL_BLOBS_BYTES);
         assert!(shelf.find(name(0, 1 << 20)).is_some(), "used last");
         assert!(shelf.find(name(1, 1 << 20)).is_none(), "used least");

@@ -1,7 +1,7 @@
 //! Removes what no kept generation names: at once where there is no quota, else when room is needed (R1.8).
 //!
 //! One task does it, so that two who need room never count on the same bytes. In this order: blobs that nothing names, the
-//! least recently used first; what is left of fills that ended; the oldest kept generations, never a current one. Invariant:
+//! least recently used first; what is left of fills that ended; damaged files in quarantine; the oldest kept generations, never a current one. Invariant:
 //! where all that would not be enough, nothing is removed, and it is said how many bytes are missing.
 
 use std::collections::HashSet;
@@ -107,6 +107,12 @@ impl Sweep {
         let parts = store.drop_parts(missing)?;
         if parts > 0 {
             info!(bytes = parts, "what was left of fetches that ended is removed to make room");
+        }
+        if let Some(missing) = self.still(bytes) {
+            let dropped = store.drop_quarantined(missing)?;
+            if dropped > 0 {
+                info!(bytes = dropped, "damaged files are removed from the quarantine to make room");
+            }
         }
         while let Some(missing) = self.still(bytes) {
             let current = self.named(Kept::Current);

@@ -15,6 +15,7 @@ use tokio::sync::Semaphore;
 use crate::base::blob::BlobId;
 use crate::base::limits::COLD_READS_MAX;
 use crate::store::disk::Disk;
+use crate::store::quarantine::Condemned;
 
 /// A blob's hash and size, as its file name has them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -41,7 +42,7 @@ impl BlobName {
         self.folder(blobs).join(self.file_name())
     }
 
-    fn file_name(self) -> String {
+    pub(super) fn file_name(self) -> String {
         format!("{}.{}", self.id, self.size)
     }
 }
@@ -56,52 +57,78 @@ pub(super) fn make_folders(disk: &Disk, blobs: &Path) -> io::Result<()> {
     if missing.is_empty() { Ok(()) } else { disk.sync_folder(blobs) }
 }
 
-/// A blob opened for reading.
+/// A blob opened for reading. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct OpenBlob {
+pub struct OpenBlob(Arc<Opened>);
+
+#[derive(Debug)]
+struct Opened {
     disk: Disk,
-    file: Arc<File>,
-    size: u64,
+    file: File,
+    name: BlobName,
     turns: Arc<Semaphore>,
+    condemned: Arc<Condemned>,
+    /// The epoch of what is condemned when it was opened.
+    epoch: u64,
 }
 
 impl OpenBlob {
-    pub(super) fn open(disk: &Disk, blobs: &Path, name: BlobName) -> io::Result<Option<Self>> {
+    pub(super) fn open(
+        disk: &Disk,
+        blobs: &Path,
+        name: BlobName,
+        condemned: &Arc<Condemned>,
+    ) -> io::Result<Option<Self>> {
+        // In this order: a blob that is condemned after it was found not to be has moved the epoch.
+        let epoch = condemned.epoch();
+        if condemned.bars(name.id) {
+            return Ok(None);
+        }
         let Some(file) = disk.open_to_read(&name.path(blobs))? else { return Ok(None) };
         let whole = file.metadata()?.len() == name.size;
         let turns = Arc::new(Semaphore::new(COLD_READS_MAX));
-        Ok(whole.then(|| Self { disk: disk.clone(), file: Arc::new(file), size: name.size, turns }))
+        let opened = Opened { disk: disk.clone(), file, name, turns, condemned: condemned.clone(), epoch };
+        Ok(whole.then(|| Self(Arc::new(opened))))
     }
 
     /// The same as [`read_cached`] of its file.
     pub fn read_cached(&self, buffer: &mut [u8], offset: u64) -> io::Result<Option<usize>> {
-        if self.disk.may_be_cached(&self.file) { read_cached(&self.file, buffer, offset) } else { Ok(None) }
+        if self.0.disk.may_be_cached(&self.0.file) {
+            read_cached(&self.0.file, buffer, offset)
+        } else {
+            Ok(None)
+        }
     }
 
     /// The same as [`read_exact`] of its file. Blocks on the disk.
     pub fn read_exact(&self, len: usize, offset: u64) -> io::Result<Vec<u8>> {
-        self.disk.read_at(&self.file, len, offset)
+        self.0.disk.read_at(&self.0.file, len, offset)
     }
 
     /// Who reads it from the disk holds one of these.
     pub fn turns(&self) -> &Arc<Semaphore> {
-        &self.turns
+        &self.0.turns
     }
 
     /// Whether the file is still under its name and as long as it was: someone may have deleted or cut it on the disk.
     /// The kernel knows without the disk.
     pub fn is_whole(&self) -> bool {
-        self.file.metadata().is_ok_and(|now| now.nlink() > 0 && now.len() == self.size)
+        self.0.file.metadata().is_ok_and(|now| now.nlink() > 0 && now.len() == self.0.name.size)
+    }
+
+    /// Whether it turned out to be damaged since it was opened. One load while no blob does.
+    pub fn is_condemned(&self) -> bool {
+        self.0.condemned.bars_since(self.0.name.id, self.0.epoch)
     }
 
     /// Whether its name is gone.
     pub fn is_removed(&self) -> bool {
-        self.file.metadata().is_ok_and(|metadata| metadata.nlink() == 0)
+        self.0.file.metadata().is_ok_and(|metadata| metadata.nlink() == 0)
     }
 
     /// How many bytes.
     pub fn size(&self) -> u64 {
-        self.size
+        self.0.name.size
     }
 }
 

@@ -7,11 +7,12 @@
 use std::fmt;
 use std::fs::{self, DirBuilder, File};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, FileExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
 
 use crate::store::blobs::read_exact;
+use rustix::fs::OFlags;
 
 /// The way to the data folder. By default it does as it is told.
 #[derive(Clone, Default)]
@@ -46,6 +47,8 @@ pub enum Step<'a> {
     ReadCached(&'a File),
     /// Reads so many bytes of a blob at an offset.
     ReadAt(&'a File, usize, u64),
+    /// Reads what comes at once of a file at an offset.
+    ReadSome(&'a File, u64),
     /// Lists a folder.
     List(&'a Path),
     /// Writes bytes at an offset.
@@ -103,6 +106,19 @@ impl Disk {
     /// Opens a file for reading; `None` where there is none.
     pub fn open_to_read(&self, path: &Path) -> io::Result<Option<File>> {
         or_none(self.look(&Step::OpenToRead(path), || File::open(path)))
+    }
+
+    /// Opens a file for reading past the page cache; `None` where there is none. A file system may refuse it.
+    pub fn open_to_read_direct(&self, path: &Path) -> io::Result<Option<File>> {
+        let flags = OFlags::DIRECT.bits().cast_signed();
+        or_none(
+            self.look(&Step::OpenToRead(path), || File::options().read(true).custom_flags(flags).open(path)),
+        )
+    }
+
+    /// Reads bytes at an offset, as many as come at once.
+    pub fn read_some_at(&self, file: &File, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.look(&Step::ReadSome(file, offset), || file.read_at(bytes, offset))
     }
 
     /// Reads a file; `None` where there is none.
@@ -259,6 +275,7 @@ impl Step<'_> {
             Self::OpenToRead(_) => "open to read",
             Self::Read(_) => "read",
             Self::ReadCached(_) => "read cached",
+            Self::ReadSome(..) => "read some",
             Self::ReadAt(..) => "read at",
             Self::List(_) => "list",
             Self::Write(..) => "write",

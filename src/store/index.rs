@@ -7,6 +7,7 @@
 //! made again by listing `blobs/`.
 
 use std::io;
+use std::ops::Bound;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -168,7 +169,13 @@ impl Index {
 
     /// All blobs, with their last use.
     pub fn blobs(&self) -> impl Iterator<Item = Candidate> {
-        self.blobs.iter().filter_map(|row| {
+        self.blobs_after(None)
+    }
+
+    /// The blobs whose names follow this one, in the order of their names.
+    pub fn blobs_after(&self, after: Option<BlobId>) -> impl Iterator<Item = Candidate> {
+        let from = after.map_or(Bound::Unbounded, |id| Bound::Excluded(*id.as_bytes()));
+        self.blobs.range::<[u8; 32], _>((from, Bound::Unbounded)).filter_map(|row| {
             let (id, row) = row.ok()?;
             let id: [u8; 32] = (*id).try_into().ok()?;
             let (size, used) = row.split_at_checked(8)?;

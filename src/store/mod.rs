@@ -9,6 +9,8 @@
 //! data/trees/TREE/N.next/      a generation that is being fetched and not visible yet
 //! data/trees/TREE/N.new/       the same, while its manifest and the first records of its journal are written
 //! data/index/                  sled: a view of blobs/, rebuilt when it is missing, damaged or was not closed
+//! data/quarantine/             blobs that turned out to be damaged, under their names; the newest few, for people to look at
+//! data/scrub.json              where the scrubber is, and what its last pass found
 //! ```
 //!
 //! A blob's way: [`Store::stage`] -> [`staging::Staged::append`] (hash while writing) -> [`Store::commit`] (size
@@ -22,13 +24,16 @@ pub mod format;
 pub mod generations;
 pub mod index;
 pub mod journal;
+pub mod quarantine;
 pub mod room;
+pub mod scrub;
 pub mod staging;
 pub mod unfinished;
 
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -41,6 +46,7 @@ use crate::store::blobs::{BlobName, OpenBlob};
 use crate::store::disk::Disk;
 use crate::store::format::FORMAT;
 use crate::store::index::{Index, IndexError};
+use crate::store::quarantine::Condemned;
 use crate::store::room::{Room, Taken, on_disk};
 use crate::store::staging::{CommitError, Staged};
 use crate::store::unfinished::{Parts, Voucher};
@@ -59,6 +65,7 @@ pub struct Store {
     index_taken: Mutex<Taken>,
     staged: AtomicU64,
     parts: Parts,
+    condemned: Arc<Condemned>,
     /// Held, never read: the kernel frees the lock with the process.
     _lock: File,
 }
@@ -134,6 +141,8 @@ impl Store {
         let index = Index::open(disk.clone(), &root.join("index"), &blobs)?;
         room.note(index.blobs_on_disk() + FOLDERS_ON_DISK).keep();
         let index_taken = Mutex::new(room.note(index.on_disk()));
+        let kept = quarantine::on_disk_in(&disk, root).map_err(StoreError::io("list quarantine of", root))?;
+        room.note(kept).keep();
         Ok(Self {
             disk,
             root: root.to_owned(),
@@ -142,6 +151,7 @@ impl Store {
             index_taken,
             staged: AtomicU64::new(0),
             parts,
+            condemned: Arc::default(),
             _lock: lock,
         })
     }
@@ -186,6 +196,7 @@ impl Store {
     pub fn commit(&self, staged: Staged, size: Option<u64>, now: Timestamp) -> Result<BlobName, CommitError> {
         let blobs = self.root.join("blobs");
         let (name, mut taken) = staged.commit(&blobs, size)?;
+        self.condemned.replaced(name.id);
         // A change that failed has the index made again at the next start: until then the blob counts once too often.
         let new = self.index.insert(name, now).unwrap_or_else(|error| {
             warn!(%error, "the index could not be changed: the next start makes it again");
@@ -200,14 +211,19 @@ impl Store {
         Ok(name)
     }
 
-    /// Opens a blob; `None` when it is not there or has not the size that its name says. Blocks on the disk.
+    /// Opens a blob; `None` when it is not there, is damaged or has not the size that its name says. Blocks on the disk.
     pub fn blob(&self, name: BlobName) -> io::Result<Option<OpenBlob>> {
-        OpenBlob::open(&self.disk, &self.root.join("blobs"), name)
+        OpenBlob::open(&self.disk, &self.root.join("blobs"), name, &self.condemned)
+    }
+
+    /// Which blobs turned out to be damaged.
+    pub fn condemned(&self) -> &Arc<Condemned> {
+        &self.condemned
     }
 
     /// Whether the blob is there: the index says so, or its file does, which the index then learns. Blocks on the disk.
     pub fn holds(&self, name: BlobName) -> bool {
-        if self.index.holds(name) {
+        if !self.condemned.bars(name.id) && self.index.holds(name) {
             return true;
         }
         let there = matches!(self.blob(name), Ok(Some(_)));

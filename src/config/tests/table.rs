@@ -165,6 +165,8 @@ fn number(settings: &Settings, key: &str) -> Option<u64> {
         "fill.far_lanes" => count(settings.fill.far_lanes),
         "fill.at_once" => count(settings.fill.at_once),
         "upstream.connect_secs" => settings.upstream.connect.as_secs(),
+        "scrub.every_days" => settings.scrub.every_days,
+        "scrub.bytes_per_sec" => settings.scrub.bytes_per_sec,
         other => panic!("{other} is no numeric key"),
     })
 }
