@@ -65,6 +65,9 @@ impl Collector for Scrape {
                 "Manifest lines that neither parser nor catalogue knew",
                 &tally.unknown_components,
             ),
+            ("scrubbed_blobs", "Stored files checked by the scrubber", &tally.scrubbed_blobs),
+            ("scrubbed_bytes", "Bytes checked by the scrubber", &tally.scrubbed_bytes),
+            ("bad_blobs", "Stored files that the scrubber found damaged", &tally.bad_blobs),
             ("log_lines_lost", "Log lines lost because their reader was too slow", &tally.log_lines_lost),
         ];
         for (name, help, counter) in counters {

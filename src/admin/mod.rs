@@ -1,4 +1,4 @@
-//! What administrators and their programs ask a running relay: health, metrics, status, refresh (R11.2).
+//! What administrators and their programs ask a running relay: health, metrics, status, refresh, scrub (R11.2).
 //!
 //! A request's way: [`guard`] (is it meant for this listener?) -> one handler -> JSON or text. Problems are RFC 9457.
 //! Never serves agents. Invariant: nothing here changes what agents may have.
@@ -9,6 +9,7 @@ pub mod health;
 pub mod metrics;
 pub mod refresh;
 pub mod respond;
+pub mod scrub;
 pub mod status;
 
 use std::net::TcpListener;
@@ -62,6 +63,7 @@ pub async fn serve(listener: TcpListener, state: State) {
         .route("/metrics", get(metrics::show))
         .route("/api/v1/status", get(status::show))
         .route("/api/v1/refresh", post(refresh::ask))
+        .route("/api/v1/scrub", post(scrub::ask))
         .fallback(respond::not_found)
         .method_not_allowed_fallback(respond::method_not_allowed)
         .layer(axum::middleware::from_fn(guard::check))

@@ -33,7 +33,7 @@ impl IntoResponse for Problem {
 pub async fn not_found() -> Problem {
     Problem::new(
         StatusCode::NOT_FOUND,
-        "there are /healthz, /readyz, /metrics, GET /api/v1/status and POST /api/v1/refresh here",
+        "there are /healthz, /readyz, /metrics, GET /api/v1/status, POST /api/v1/refresh and POST /api/v1/scrub here",
     )
 }
 
@@ -41,6 +41,6 @@ pub async fn not_found() -> Problem {
 pub async fn method_not_allowed() -> Problem {
     Problem::new(
         StatusCode::METHOD_NOT_ALLOWED,
-        "POST /api/v1/refresh changes something, everything else is read by GET",
+        "POST /api/v1/refresh and POST /api/v1/scrub start something, everything else is read by GET",
     )
 }

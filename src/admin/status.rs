@@ -7,6 +7,7 @@ use serde::Serialize;
 use crate::admin::State;
 use crate::base::tally::{Outcome, Tally};
 use crate::relay::refresh::Progress;
+use crate::relay::scrub;
 use crate::relay::tree::Tree;
 
 /// A relay at one moment. Times are in seconds, sizes in bytes.
@@ -23,6 +24,7 @@ pub struct Status {
     trees: Vec<TreeStatus>,
     requests: serde_json::Map<String, serde_json::Value>,
     counts: Counts,
+    scrub: scrub::Progress,
 }
 
 /// One tree.
@@ -83,6 +85,7 @@ pub async fn show(extract::State(state): extract::State<State>) -> Json<Status> 
         trees: state.live.load().trees.iter().map(|(base, tree)| tree_status(base, tree)).collect(),
         requests: requests.collect(),
         counts: counts(tally),
+        scrub: state.resources.scrubber.progress().borrow().clone(),
     })
 }
 

@@ -32,23 +32,33 @@ pub struct Which {
 }
 
 impl Which {
+    /// The data folder.
+    pub fn data(&self) -> Result<PathBuf, Failed> {
+        match &self.config {
+            Some(file) => Ok(settings::read(file)?.data),
+            None => Ok(self.data.clone()),
+        }
+    }
+
     /// Finds the relay that runs on the data folder.
     pub fn find(&self) -> Result<Running, Failed> {
-        let data = match &self.config {
-            Some(file) => settings::read(file)?.data,
-            None => self.data.clone(),
-        };
-        let nobody = || {
+        let data = self.data()?;
+        self.running()?.ok_or_else(|| {
             Failed::new(format!(
                 "no relay runs on data folder {}: start one with 'forebay serve', or name another folder with --data or --config",
                 data.display()
             ))
-        };
+        })
+    }
+
+    /// The same; `None` where none runs.
+    pub fn running(&self) -> Result<Option<Running>, Failed> {
+        let data = self.data()?;
         if !is_locked(&data) {
-            return Err(nobody());
+            return Ok(None);
         }
         let said = std::fs::read(data.join(RUNNING)).ok().and_then(|text| serde_json::from_slice(&text).ok());
-        said.ok_or_else(|| {
+        said.map(Some).ok_or_else(|| {
             Failed::new(format!("the relay on data folder {} is only starting or ending", data.display()))
         })
     }

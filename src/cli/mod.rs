@@ -1,6 +1,7 @@
 //! The commands of `forebay`, each a file. Here: what can be typed, and how an error ends the program.
 //!
-//! Exit codes: 0 done, 1 it failed (the reason on standard error), 2 the command line is wrong (clap's).
+//! Exit codes: 0 done, 1 it failed (the reason on standard error), 2 the command line is wrong (clap's), 3 `scrub` found
+//! damaged files.
 
 pub mod certs;
 pub mod check;
@@ -10,6 +11,7 @@ pub mod logging;
 pub mod output;
 pub mod progress;
 pub mod refresh;
+pub mod scrub;
 pub mod serve;
 pub mod service;
 pub mod settings;
@@ -35,6 +37,8 @@ enum Verb {
     Serve(serve::Serve),
     /// Have the running relay ask its upstreams now, and wait for what comes of it.
     Refresh(refresh::Refresh),
+    /// Check every stored file against its hash.
+    Scrub(scrub::Scrub),
     /// Show what the running relay is doing.
     Status(status::Status),
     /// Check something without running the relay.
@@ -51,7 +55,13 @@ enum Verb {
 
 /// Why a command failed, in words for the person who typed it.
 #[derive(Debug)]
-pub struct Failed(String);
+pub struct Failed {
+    text: String,
+    code: u8,
+}
+
+/// The exit code of a command that failed.
+const FAILED: u8 = 1;
 
 impl<E: std::error::Error> From<E> for Failed {
     fn from(error: E) -> Self {
@@ -65,14 +75,19 @@ impl<E: std::error::Error> From<E> for Failed {
             }
             under = error.source();
         }
-        Self(text)
+        Self::new(text)
     }
 }
 
 impl Failed {
     /// A failure that no error stands behind.
     pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
+        Self::with_code(FAILED, text)
+    }
+
+    /// The same, with an exit code of its own.
+    pub fn with_code(code: u8, text: impl Into<String>) -> Self {
+        Self { text: text.into(), code }
     }
 }
 
@@ -81,6 +96,7 @@ pub fn run() -> ExitCode {
     let done = match Command::parse().verb {
         Verb::Serve(command) => command.run(),
         Verb::Refresh(command) => command.run(),
+        Verb::Scrub(command) => command.run(),
         Verb::Status(command) => command.run(),
         Verb::Check(command) => command.run(),
         Verb::Certs(command) => command.run(),
@@ -89,11 +105,11 @@ pub fn run() -> ExitCode {
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
-        Err(Failed(text)) => {
+        Err(Failed { text, code }) => {
             for line in text.lines() {
                 print_error(&format!("forebay: {line}"));
             }
-            ExitCode::FAILURE
+            code.into()
         }
     }
 }

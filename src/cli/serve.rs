@@ -157,7 +157,9 @@ impl Serve {
             Ok(kept) => {
                 warn!(needs_restart = %kept.join(", "), "the settings are in force but for these, which need a restart");
             }
-            Err(Failed(reason)) => error!(%reason, "the settings are wrong: those before stay in force"),
+            Err(Failed { text: reason, .. }) => {
+                error!(%reason, "the settings are wrong: those before stay in force");
+            }
         }
     }
 }

@@ -75,6 +75,7 @@ fn screen(status: &Value) -> String {
         count(&counts["fills_completed"]),
         count(&counts["fills_failed"]),
     );
+    let _ = writeln!(text, "scrub      {}", scrub_screen(&status["scrub"]));
     let requests = status["requests"].as_object().into_iter().flatten();
     let requests =
         requests.filter(|(_, value)| **value != 0).map(|(name, value)| format!("{name} {}", count(value)));
@@ -140,6 +141,23 @@ fn tree_screen(tree: &Value, upstream: &str) -> String {
         );
     }
     text
+}
+
+/// How far the scrubber is, and what its last pass found.
+fn scrub_screen(scrub: &Value) -> String {
+    let (pass, last) = (&scrub["pass"], &scrub["last"]);
+    let now = (!pass.is_null()).then(|| {
+        let done = bytes(&pass["bytes"]);
+        format!("under way: {done} of {}, {} damaged", bytes(&scrub["bytes"]), count(&pass["bad"]))
+    });
+    let before = (!last.is_null()).then(|| {
+        let (files, bytes, bad) = (count(&last["blobs"]), bytes(&last["bytes"]), count(&last["bad"]));
+        let ended = last["ended"].as_str().unwrap_or_default();
+        let ended = ended.split_once('.').map_or(ended.to_owned(), |(seconds, _)| format!("{seconds}Z"));
+        format!("last ended {ended}: {files} files, {bytes}, {bad} damaged")
+    });
+    let told: Vec<_> = now.into_iter().chain(before).collect();
+    if told.is_empty() { "none yet".to_owned() } else { told.join("; ") }
 }
 
 /// When the upstream last said that the current generation is its own.

@@ -147,7 +147,7 @@ mod tests {
 
     #[test]
     fn the_data_folder_is_systemds_or_named_r11_4() {
-        let lines = |path: &str| data(Path::new(path)).map_err(|Failed(why)| why);
+        let lines = |path: &str| data(Path::new(path)).map_err(|failed| failed.text);
         assert_eq!(lines("/var/lib/forebay").unwrap(), "StateDirectory=forebay\nStateDirectoryMode=0700");
         assert!(lines("/srv/relay").unwrap().ends_with("\nReadWritePaths=/srv/relay"));
         assert!(lines("/var/lib").unwrap().ends_with("\nReadWritePaths=/var/lib"));

@@ -13,6 +13,7 @@ fn help_of_every_command_says_what_it_does_in_lines_that_fit_a_terminal() {
         "",
         "serve",
         "refresh",
+        "scrub",
         "status",
         "check",
         "certs",
@@ -31,7 +32,7 @@ fn help_of_every_command_says_what_it_does_in_lines_that_fit_a_terminal() {
         }
     }
     let all = typed("--help").stdout;
-    assert!(commands[1..6].iter().all(|command| all.contains(&format!("\n  {command} "))), "{all}");
+    assert!(commands[1..7].iter().all(|command| all.contains(&format!("\n  {command} "))), "{all}");
 }
 
 #[test]
