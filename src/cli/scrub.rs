@@ -21,6 +21,7 @@ use crate::config::value::byte_count;
 use crate::store::Store;
 use crate::store::blobs::BlobName;
 use crate::store::disk::Disk;
+use crate::store::eviction::Candidate;
 use crate::store::generations::Record;
 use crate::store::quarantine::Taken;
 use crate::store::scrub::{Found, Look, OPEN_COST_BYTES, Pace, Pass, Place};
@@ -129,7 +130,7 @@ fn offline(data: &Path, rate: Option<u64>) -> Result<Pass, Failed> {
     let (begun, mut pace) = (Instant::now(), Pace::default());
     let mut rest = |bytes| std::thread::sleep(pace.rest(begun.elapsed(), bytes, rate));
     let mut pass = Pass::begin(Timestamp::now());
-    for name in store.index().blobs().map(|blob| blob.name()) {
+    for name in store.index().blobs().map(Candidate::name) {
         work.show(pass.bytes, bytes, &format!("file {} of {blobs}", pass.blobs));
         let mut look = store.look(name);
         rest(OPEN_COST_BYTES);

@@ -25,6 +25,7 @@ use crate::relay::mend::{Lost, Mend};
 use crate::relay::resources::Resources;
 use crate::relay::tree::Tree;
 use crate::store::blobs::BlobName;
+use crate::store::eviction::Candidate;
 use crate::store::quarantine::Taken;
 use crate::store::scrub::{Found, Look, OPEN_COST_BYTES, Pace, Pass, Place, Suspect};
 
@@ -231,7 +232,7 @@ impl Runner {
         loop {
             let (store, after) = (self.resources.store.clone(), self.pass_now().after);
             let names = blocking(move || {
-                Ok(store.index().blobs_after(after).take(BATCH).map(|blob| blob.name()).collect::<Vec<_>>())
+                Ok(store.index().blobs_after(after).take(BATCH).map(Candidate::name).collect::<Vec<_>>())
             });
             let names = names.await.unwrap_or_default();
             if names.is_empty() {

@@ -41,6 +41,8 @@
 //! - `reload`: settings in force for the next request of a connection (R11.3).
 //! - `restart`: without the upstream, with a lost index, damaged journals, unfinished generations, lost blobs (R1.5, R1.6).
 //! - `scopes`: each scope sees and gets its classes and no other; `[Server]` leads nowhere but to the relay (R6, R5.5).
+//! - `scrub`: stored files that go bad (R1.5). `found`: what is damaged, who had it, what becomes of it; `passes`: pace, restarts, beside
+//!   sweeps and agents; `faults`: the disk says no at each step; `command`: `forebay scrub`, with a relay and without.
 //! - `serve`: every file of the tree over both families; the store serves after a restart without the upstream (R1.1, R1.6).
 //! - `slow_clients`: the slow, the idle and the gone are cut in time and hold up nobody; requests are counted once (R11.2).
 //! - `soak`: a mixed load with faults, for `FOREBAY_SOAK_SECS`: right bytes all along, and memory, files, threads and tasks return.
@@ -96,6 +98,7 @@ mod relay;
 mod reload;
 mod restart;
 mod scopes;
+mod scrub;
 mod serve;
 mod served;
 mod site;

@@ -128,7 +128,8 @@ fn label(step: &Step<'_>, data: &Path) -> String {
         | Step::Cut(file, _)
         | Step::Sync(file)
         | Step::ReadCached(file)
-        | Step::ReadAt(file, ..) => opened(file),
+        | Step::ReadAt(file, ..)
+        | Step::ReadSome(file, _) => opened(file),
         Step::Rename(from, to) => format!("{} {}", place(from), place(to)),
         Step::Index(_) => String::new(),
     };
