@@ -1,8 +1,8 @@
 //! A stream whose client may end its side once it has asked: it still gets its answer.
 //!
 //! hyper takes the end of a client's side for the client's leaving, which it may be: nothing tells the two apart before bytes
-//! are sent. Invariant: the end is held back while an answer is being given, and passed on while one waits for the upstream, so
-//! that a client that has left gives up its place.
+//! are sent. Invariant: the end is held back while an answer is being given, to its last byte, and passed on while one waits
+//! for the upstream, so that a client that has left gives up its place.
 
 use std::io;
 use std::pin::Pin;
@@ -74,5 +74,46 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for HalfOpen<S> {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::base::clock::SystemClock;
+    use crate::net::idle::Idle;
+    use crate::net::places::Places;
+
+    #[tokio::test]
+    async fn the_end_waits_for_the_answer_and_for_its_last_bytes() {
+        let places = Places::new(9, 1, Arc::default(), Arc::new(SystemClock::default()));
+        let place = Idle::new(Arc::new(places), 0).enter();
+        let (near, mut far) = tokio::io::duplex(64);
+        let mut stream = HalfOpen::new(near, place.clone());
+        far.shutdown().await.unwrap();
+        let mut bytes = [0; 8];
+        let soon = Duration::from_millis(20);
+
+        let busy = place.begin();
+        assert!(timeout(soon, stream.read(&mut bytes)).await.is_err(), "an answer is being given");
+        // The body has ended, what was made of it has not been taken.
+        place.blocked(true);
+        drop(busy);
+        assert!(timeout(soon, stream.read(&mut bytes)).await.is_err(), "its last bytes wait");
+        let read = stream.read(&mut bytes);
+        let taken = async {
+            tokio::task::yield_now().await;
+            place.blocked(false);
+        };
+        assert_eq!(
+            timeout(Duration::from_secs(5), async { tokio::join!(read, taken).0 }).await.unwrap().unwrap(),
+            0
+        );
     }
 }

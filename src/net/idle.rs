@@ -157,13 +157,14 @@ impl Place {
     pub fn blocked(&self, blocked: bool) {
         if self.state.get().blocked != blocked {
             self.change(|state| state.blocked = blocked);
+            self.wake();
         }
     }
 
-    /// Whether an answer is being given, and none waits for the upstream.
+    /// Whether an answer is being given, and none waits for the upstream; also while its last bytes wait for the client.
     pub fn is_answering(&self) -> bool {
-        let State { answers, waits, .. } = self.state.get();
-        answers > 0 && !waits
+        let State { answers, blocked, waits, .. } = self.state.get();
+        (answers > 0 || blocked) && !waits
     }
 
     /// Wakes once when that is no longer so.
