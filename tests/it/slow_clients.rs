@@ -96,6 +96,10 @@ fn more_connections_than_the_limit_wait_for_a_place_while_none_is_idle() {
     origin.script("/pattern/vsapi329.zip", Fault::StallBeforeHead(gate.clone()));
     let mut held: Vec<_> = (0..2).map(|_| Client::connect(relay.v4())).collect();
     for client in &mut held {
+        // What was answered has its place: the third comes after both.
+        client.exchange("GET", MANIFEST, &[]).unwrap().whole(200);
+    }
+    for client in &mut held {
         client.ask("GET", PACKAGE, &[]).unwrap();
     }
     gate.wait_reached();
