@@ -53,6 +53,13 @@
 //! | entry | a file of a tree: path -> blob, validators; the class stands in the generation |
 //! | fill | the one fetch that brings a blob in; readers follow it |
 //! | lane | one line of requests of a fill: the main lane begins at the start, far lanes where readers far ahead wait |
+//! | room, quota | what the data folder takes on its disk; how much that may be |
+//! | sweep | removes what no kept generation names, when room is needed |
+//! | scrub, quarantine, mend | checks stored files; where bad ones go; fetches them anew |
+//! | prior | what was held under an entry's path before it |
+//! | shelf | the blobs that a data worker has at hand |
+//! | pin | the generation that an agent stays on |
+//! | place | what a connection takes; the one idle longest gives its own up |
 //! | scope | what an agent may update |
 //! | view | the manifest that a scope sees |
 //! | permit | proof of a decision: only `policy` makes one, every answer spends one |
@@ -68,6 +75,12 @@
 //!   upstream, unless its signature differs: then the upstream is asked whether it changed.
 //! - A generation that turns out to name what is gone, whose journal was damaged, or whose missing files appeared, is made
 //!   again under the same manifest and the next number.
+//! - Rows of the index hold when a blob was last used: soft state, for which a file's time of change stands where it is lost.
+//! - A generation is begun as `N.new` beside the `N.next` that it replaces: a crash in between must not leave what was fetched
+//!   without a name.
+//! - A part of the quota is kept for what is small and cannot wait: journals, manifests and the index are counted, not reserved.
+//! - Directories `blobs/00` to `blobs/ff` are made at the start, so that a commit syncs one folder.
+//! - The seam for faults is a value, `store::disk::Disk`, not a second backend: each step tells it before and after.
 //! - A date alone never vouches for a signature or package, and for a manifest only when it was a minute old: releases may
 //!   follow each other within its second.
 
