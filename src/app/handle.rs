@@ -31,6 +31,10 @@ use crate::upstream::client::client;
 /// How long tasks may take to end once they were told to.
 const TASKS_END: Duration = Duration::from_secs(5);
 
+/// How long writes that have begun may take to end: until then the data folder is not another relay's, and a process that waits
+/// for its disk could not end before either.
+const DISK_END: Duration = Duration::from_secs(30);
+
 /// A running relay. Dropping it stops the relay at once.
 #[derive(Debug)]
 pub struct RelayHandle {
@@ -202,7 +206,7 @@ impl Parts {
         {
             warn!("fills or refreshes did not end in time");
         }
-        self.control.end(TASKS_END);
+        self.control.end(DISK_END);
         self.resources.store.close();
         // That it is gone already is as good.
         let _ = std::fs::remove_file(&self.running_file);
