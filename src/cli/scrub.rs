@@ -23,7 +23,7 @@ use crate::store::blobs::BlobName;
 use crate::store::disk::Disk;
 use crate::store::eviction::Candidate;
 use crate::store::generations::Record;
-use crate::store::quarantine::Taken;
+use crate::store::quarantine::Removal;
 use crate::store::scrub::{Found, Look, OPEN_COST_BYTES, Pace, Pass, Place};
 
 /// Between two looks at the relay.
@@ -145,12 +145,12 @@ fn offline(data: &Path, rate: Option<u64>) -> Result<Pass, Failed> {
             Ok(Look::Bad(suspect)) => {
                 let flaw = suspect.flaw.to_string();
                 match store.quarantine(&suspect) {
-                    Taken::Out => {
+                    Removal::Out => {
                         let files = files(&store, name);
                         pass.count(name, Some(Found { blob: name.id, size: name.size, flaw, files }));
                     }
                     // Nobody else may change the folder; whoever did is not to be raced.
-                    Taken::Replaced | Taken::Swept => pass.skip(name),
+                    Removal::Replaced | Removal::Swept => pass.skip(name),
                 }
             }
             Ok(_) => pass.count(name, None),

@@ -26,7 +26,7 @@ use crate::relay::resources::Resources;
 use crate::relay::tree::Tree;
 use crate::store::blobs::BlobName;
 use crate::store::eviction::Candidate;
-use crate::store::quarantine::Taken;
+use crate::store::quarantine::Removal;
 use crate::store::scrub::{Found, Look, OPEN_COST_BYTES, Pace, Pass, Place, Suspect};
 
 /// After a start, before a pass is begun: agents that waited for the relay come first.
@@ -254,8 +254,8 @@ impl Runner {
     /// Looks at one blob, until it is known what it is or something else is wanted.
     async fn check(&mut self, name: BlobName) -> ControlFlow<()> {
         let tally = self.resources.tally.clone();
-        let mut taken = Taken::Replaced;
-        while taken == Taken::Replaced {
+        let mut taken = Removal::Replaced;
+        while taken == Removal::Replaced {
             self.rest().await?;
             let store = self.resources.store.clone();
             let mut look = blocking(move || store.look(name)).await;
@@ -284,24 +284,24 @@ impl Runner {
                 }
             };
         }
-        if taken != Taken::Swept {
+        if taken != Removal::Swept {
             tally.scrubbed_blobs.one();
         }
         ControlFlow::Continue(())
     }
 
     /// Takes a bad blob out, says so, and has it fetched anew.
-    async fn take_out(&mut self, suspect: Suspect) -> Taken {
+    async fn take_out(&mut self, suspect: Suspect) -> Removal {
         let (name, flaw) = (suspect.name, suspect.flaw.to_string());
         let (resources, trees) = (self.resources.clone(), self.trees.clone());
         let taken = blocking(move || Ok(take_out(&resources, &trees, &suspect))).await;
         let lost = match taken {
-            Ok((Taken::Out, lost)) => lost,
-            Ok((Taken::Swept, _)) => {
+            Ok((Removal::Out, lost)) => lost,
+            Ok((Removal::Swept, _)) => {
                 self.pass_now().pass_by(name);
-                return Taken::Swept;
+                return Removal::Swept;
             }
-            Ok((Taken::Replaced, _)) => return Taken::Replaced,
+            Ok((Removal::Replaced, _)) => return Removal::Replaced,
             Err(error) => {
                 error!(blob = %name.id, %error, "a damaged blob could not be taken out");
                 Vec::new()
@@ -318,7 +318,7 @@ impl Runner {
             warn!(blob = %name.id, "too many files wait to be fetched anew: this one is when an agent asks for it");
         }
         self.keep_place().await;
-        Taken::Out
+        Removal::Out
     }
 
     /// Notes that the pass is whole; false where an administrator asked for another one meanwhile.
@@ -399,12 +399,12 @@ impl Runner {
 }
 
 /// Takes a blob out of the store and from all entries that hold it, between commits and sweeps.
-fn take_out(resources: &Resources, trees: &[Arc<Tree>], suspect: &Suspect) -> (Taken, Vec<Lost>) {
+fn take_out(resources: &Resources, trees: &[Arc<Tree>], suspect: &Suspect) -> (Removal, Vec<Lost>) {
     let _naming = resources.naming.write().unwrap_or_else(PoisonError::into_inner);
     let taken = resources.store.quarantine(suspect);
     let lost = match taken {
-        Taken::Out => trees.iter().flat_map(|tree| tree.lose(suspect.name)).collect(),
-        Taken::Replaced | Taken::Swept => Vec::new(),
+        Removal::Out => trees.iter().flat_map(|tree| tree.lose(suspect.name)).collect(),
+        Removal::Replaced | Removal::Swept => Vec::new(),
     };
     (taken, lost)
 }

@@ -47,7 +47,7 @@ struct Sentence {
 
 /// What became of a suspect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Taken {
+pub enum Removal {
     /// The store has it no more: whoever names it has lost it.
     Out,
     /// Another file has come under its name since it was looked at: that one is to be looked at.
@@ -95,20 +95,20 @@ impl Condemned {
 impl Store {
     /// Takes a damaged blob out of the store. Blocks on the disk. The caller keeps commits and sweeps away meanwhile, and
     /// then has every entry that names the blob know that it is lost.
-    pub fn quarantine(&self, suspect: &Suspect) -> Taken {
+    pub fn quarantine(&self, suspect: &Suspect) -> Removal {
         let name = suspect.name;
         let path = name.path(&self.root().join("blobs"));
         let moved = match fs::symlink_metadata(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 if !self.index().holds(name) {
-                    return Taken::Swept;
+                    return Removal::Swept;
                 }
                 self.condemned.add(name.id, false);
                 0
             }
             Ok(now) if !suspect.is(&now) => {
                 self.condemned.add(name.id, true);
-                return Taken::Replaced;
+                return Removal::Replaced;
             }
             found => {
                 self.condemned.add(name.id, false);
@@ -122,7 +122,7 @@ impl Store {
             Ok(false) => {}
             Err(error) => warn!(blob = %name.id, %error, "the index still names a damaged blob"),
         }
-        Taken::Out
+        Removal::Out
     }
 
     /// Removes files from the quarantine, the oldest first, until so many bytes are free. Blocks on the disk; gives how
