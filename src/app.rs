@@ -147,8 +147,8 @@ impl Relay {
         resources.tasks.spawn_on(sweep::run(resources.clone(), trees.clone(), wants), &runtime);
         let (mends, mending) = mpsc::channel(mend::MENDS_MAX);
         resources.tasks.spawn_on(mend::run(resources.clone(), mending), &runtime);
-        let place = resources.store.scrub_place();
-        resources.tasks.spawn_on(scrub::run(resources.clone(), trees, place, mends), &runtime);
+        let bookmark = resources.store.bookmark();
+        resources.tasks.spawn_on(scrub::run(resources.clone(), trees, bookmark, mends), &runtime);
         if let Some(tls) = &tls {
             let (watch, stopping) = (tls.clone().watch(), resources.stop.clone());
             resources.tasks.spawn_on(async move { stopping.run_until_cancelled(watch).await }, &runtime);

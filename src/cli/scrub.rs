@@ -24,7 +24,7 @@ use crate::store::disk::Disk;
 use crate::store::eviction::Candidate;
 use crate::store::generations::Record;
 use crate::store::quarantine::Removal;
-use crate::store::scrub::{Found, Look, OPEN_COST_BYTES, Pace, Pass, Place};
+use crate::store::scrub::{Bookmark, Found, Look, OPEN_COST_BYTES, Pace, Pass};
 
 /// Between two looks at the relay.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -162,7 +162,7 @@ fn offline(data: &Path, rate: Option<u64>) -> Result<Pass, Failed> {
     }
     drop(work);
     pass.ended = Some(Timestamp::now());
-    store.keep_scrub_place(&Place { pass: None, last: Some(pass.clone()) })?;
+    store.keep_bookmark(&Bookmark { pass: None, last: Some(pass.clone()) })?;
     Ok(pass)
 }
 

@@ -37,7 +37,7 @@ pub const OPEN_COST_BYTES: u64 = 16 << 10;
 /// Bad blobs of one pass that are described; the rest are only counted. A disk with more of them has one message.
 pub const FOUND_MAX: usize = 100;
 
-const PLACE: &str = "scrub.json";
+const BOOKMARK: &str = "scrub.json";
 
 /// What a look at a blob came to.
 #[derive(Debug)]
@@ -92,7 +92,7 @@ pub enum Flaw {
 
 /// Where scrubbing is, over restarts: soft, what is lost of it is looked at again.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Place {
+pub struct Bookmark {
     /// The pass under way.
     pub pass: Option<Pass>,
     /// The last one that looked at everything.
@@ -215,27 +215,26 @@ impl Store {
     }
 
     /// Where scrubbing was; nowhere when nothing of it is known.
-    pub fn scrub_place(&self) -> Place {
-        let read = self.disk.read(&self.root().join(PLACE));
-        let place = read.map(|text| text.map(|text| serde_json::from_slice(&text)));
-        match place {
-            Ok(None) => Place::default(),
-            Ok(Some(Ok(place))) => place,
+    pub fn bookmark(&self) -> Bookmark {
+        let read = self.disk.read(&self.root().join(BOOKMARK));
+        match read.map(|text| text.map(|text| serde_json::from_slice(&text))) {
+            Ok(None) => Bookmark::default(),
+            Ok(Some(Ok(bookmark))) => bookmark,
             Ok(Some(Err(error))) => {
                 warn!(%error, "where the scrubber was cannot be read: it begins anew");
-                Place::default()
+                Bookmark::default()
             }
             Err(error) => {
                 warn!(%error, "where the scrubber was cannot be read: it begins anew");
-                Place::default()
+                Bookmark::default()
             }
         }
     }
 
     /// Notes where scrubbing is. Blocks on the disk.
-    pub fn keep_scrub_place(&self, place: &Place) -> Result<(), StoreError> {
-        let path = self.root().join(PLACE);
-        let text = serde_json::to_vec(place).unwrap_or_default();
+    pub fn keep_bookmark(&self, bookmark: &Bookmark) -> Result<(), StoreError> {
+        let path = self.root().join(BOOKMARK);
+        let text = serde_json::to_vec(bookmark).unwrap_or_default();
         self.disk.write_whole(&path, &text).map_err(StoreError::io("write", &path))
     }
 }
@@ -325,7 +324,7 @@ impl Check {
     }
 }
 
-/// Whether the file system does not read past the page cache, or not at this place.
+/// Whether the file system does not read past the page cache, or not at this bookmark.
 fn is_refusal(error: &io::Error) -> bool {
     matches!(Errno::from_io_error(error), Some(Errno::INVAL | Errno::OPNOTSUPP))
 }

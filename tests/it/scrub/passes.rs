@@ -47,9 +47,9 @@ fn a_restart_in_the_middle_of_a_pass_goes_on_with_it_r1_5() {
     wait(&relay, |progress| progress.pass.as_ref().is_some_and(|pass| pass.blobs >= 3));
     let (mut settings, data) = relay.stop();
     let text = std::fs::read(data.path().join("scrub.json")).unwrap();
-    let place: forebay::store::scrub::Place = serde_json::from_slice(&text).unwrap();
-    let begun = place.pass.unwrap();
-    assert!(begun.blobs >= 3 && place.last.is_none());
+    let bookmark: forebay::store::scrub::Bookmark = serde_json::from_slice(&text).unwrap();
+    let begun = bookmark.pass.unwrap();
+    assert!(begun.blobs >= 3 && bookmark.last.is_none());
     settings.scrub.bytes_per_sec = 1 << 40;
     let relay = Running::start_on(settings, data);
     let pass = wait(&relay, |progress| progress.ended == 1).last.unwrap();
@@ -69,7 +69,7 @@ fn a_place_that_is_damaged_has_the_pass_begin_anew_r1_5() {
     let (settings, data) = ground.relay.stop();
     for text in ["", "{}", "{\"pass\":7}", "\u{1b}["] {
         std::fs::write(data.path().join("scrub.json"), text).unwrap();
-        drop(forebay::store::Store::open(data.path(), Disk::default()).unwrap().scrub_place());
+        drop(forebay::store::Store::open(data.path(), Disk::default()).unwrap().bookmark());
     }
     let relay = Running::start_on(settings, data);
     assert_eq!(scrub(&relay).blobs, 2);
