@@ -139,13 +139,13 @@ impl Scrape {
             (
                 "upstream_unconfirmed_seconds",
                 "Since the upstream last confirmed the current generation",
-                &|tree| Some(tree.unconfirmed_secs()),
+                &|tree| Some(tree.standing.unconfirmed_secs()),
             ),
             ("missing_bytes", "What the quota is short of for the upstream's generation", &|tree| {
-                Some(tree.missing_bytes())
+                Some(tree.standing.missing_bytes())
             }),
             ("upstream_down", "1 while the upstream could not be asked", &|tree| {
-                Some(u64::from(tree.is_upstream_down()))
+                Some(u64::from(tree.standing.is_upstream_down()))
             }),
         ];
         for (name, help, value) in gauges {

@@ -97,8 +97,8 @@ fn tree_status(base: &str, tree: &Tree) -> TreeStatus {
         name: tree.name.to_string(),
         path: base.to_owned(),
         upstream: (0..upstream.origins()).map(|origin| upstream.origin_name(origin)).collect(),
-        upstream_down: tree.is_upstream_down(),
-        unconfirmed_secs: tree.unconfirmed_secs(),
+        upstream_down: tree.standing.is_upstream_down(),
+        unconfirmed_secs: tree.standing.unconfirmed_secs(),
         generation: current.map(|current| {
             let held = || current.files().filter_map(|listed| listed.entry.held());
             GenerationStatus {
@@ -113,7 +113,7 @@ fn tree_status(base: &str, tree: &Tree) -> TreeStatus {
             }
         }),
         kept: snapshot.as_ref().map_or(0, |snapshot| snapshot.published().len()),
-        missing_bytes: tree.missing_bytes(),
+        missing_bytes: tree.standing.missing_bytes(),
         refresh: tree.progress().borrow().clone(),
     }
 }

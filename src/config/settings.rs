@@ -12,7 +12,7 @@ use url::Url;
 
 use crate::base::tree::TreeName;
 use crate::config::value::{PublicBase, TreeBase};
-use crate::manifest::catalogue::Rule;
+use crate::manifest::catalogue::{Catalogue, Rule};
 use crate::policy::decide::Unknown;
 use crate::policy::scope::Scope;
 
@@ -346,6 +346,11 @@ impl TreeSettings {
 }
 
 impl TreeSettings {
+    /// What the components' classes come from.
+    pub fn catalogue(&self) -> Catalogue {
+        Catalogue::builtin().with_overrides(self.catalogue.clone())
+    }
+
     /// What the manifest's `[Server]` lines name: the public base with the tree's path. `None` has them commented out.
     pub fn server_base(&self) -> Option<String> {
         let base = self.public_base.as_ref()?;

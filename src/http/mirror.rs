@@ -76,7 +76,7 @@ async fn manifest(
     let (mut response, outcome) = answer(request, tree, representation, MANIFEST_TYPE, live, shelf).await?;
     let headers = response.headers_mut();
     headers.insert(header::CACHE_CONTROL, FOR_THIS_MOMENT);
-    headers.insert(header::AGE, tree.unconfirmed_secs().into());
+    headers.insert(header::AGE, tree.standing.unconfirmed_secs().into());
     Ok((response, outcome))
 }
 

@@ -24,7 +24,7 @@ use crate::relay::assemble::{anything_appeared, assemble, record};
 use crate::relay::entry::{Role, State};
 use crate::relay::fill::FillError;
 use crate::relay::generation::{Generation, Listed};
-use crate::relay::tree::{Tree, catalogue};
+use crate::relay::tree::Tree;
 use crate::store::generations::Head;
 use crate::store::room::NoRoom;
 use crate::upstream::{Answer, Part, Request, Upstream, UpstreamError};
@@ -177,7 +177,7 @@ pub async fn run(tree: Arc<Tree>) {
 
 fn note_end(tree: &Tree, ended: Result<Option<GenerationNumber>, RefreshError>) {
     let tally = &tree.resources.tally;
-    tree.note_missing(ended.as_ref().err().map_or(0, RefreshError::missing_bytes));
+    tree.standing.note_missing(ended.as_ref().err().map_or(0, RefreshError::missing_bytes));
     let last = match ended {
         Ok(None) => {
             tally.refreshes_same.one();
@@ -191,9 +191,9 @@ fn note_end(tree: &Tree, ended: Result<Option<GenerationNumber>, RefreshError>) 
         Err(reason) => {
             tally.refreshes_failed.one();
             if matches!(reason, RefreshError::Upstream { .. }) {
-                tree.note_upstream_down();
+                tree.standing.note_upstream_down();
             }
-            let unconfirmed_secs = tree.unconfirmed_secs();
+            let unconfirmed_secs = tree.standing.unconfirmed_secs();
             match tree.snapshot() {
                 Some(snapshot) => {
                     let generation = snapshot.current().generation.number();
@@ -219,7 +219,7 @@ async fn refresh(tree: &Arc<Tree>) -> Result<Option<GenerationNumber>, RefreshEr
     tree.prefer_origin(taken.origin);
     if let Some(current) = current.as_ref().filter(|current| *current.manifest().bytes() == taken.bytes) {
         tree.confirm();
-        if tree.is_doubted() {
+        if tree.standing.is_doubted() {
             warn!(tree = %tree.name, "what the current generation names is not all there: it is made again");
         } else if anything_appeared(tree, current).await {
             info!(tree = %tree.name, "files that were missing at the upstream are there now");
@@ -365,7 +365,7 @@ fn vouches(head: &Head) -> bool {
 
 /// Reads a manifest by the catalogue of this moment; gives both.
 async fn read(tree: &Tree, taken: &Taken, origin: &str) -> Result<(Manifest, Catalogue), RefreshError> {
-    let (bytes, catalogue) = (taken.bytes.clone(), catalogue(&tree.settings()));
+    let (bytes, catalogue) = (taken.bytes.clone(), tree.settings().catalogue());
     let read = tokio::task::spawn_blocking(move || Ok((Manifest::read(bytes, &catalogue)?, catalogue))).await;
     let read = read.map_err(|error| std::io::Error::other(error.to_string()))?;
     read.map_err(|error| RefreshError::Malformed { origin: origin.to_owned(), error })

@@ -1,8 +1,8 @@
 //! One tree at run time: its settings, its upstream, what it shows, and what is being fetched for it.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -14,17 +14,18 @@ use crate::base::tree::TreeName;
 use crate::base::validator::Validator;
 use crate::config::settings::TreeSettings;
 use crate::manifest::catalogue::Catalogue;
-use crate::manifest::server_ini::Manifest;
-use crate::relay::entry::{Entry, Identity, State};
-use crate::relay::generation::{Files, Generation, restore};
+use crate::relay::entry::Entry;
+use crate::relay::generation::{Files, Generation};
+use crate::relay::load::{Loaded, load};
 use crate::relay::pins::Pins;
 use crate::relay::refresh::Progress;
 use crate::relay::resources::Resources;
 use crate::relay::snapshot::{Published, Snapshot};
+use crate::relay::standing::Standing;
 use crate::relay::sweep::Kept;
+use crate::store::StoreError;
 use crate::store::blobs::BlobName;
-use crate::store::generations::{Held, Record, Stored};
-use crate::store::{Store, StoreError};
+use crate::store::generations::{Held, Record};
 use crate::upstream::Upstream;
 
 /// A tree.
@@ -36,20 +37,16 @@ pub struct Tree {
     pub resources: Arc<Resources>,
     /// Which agent is on which generation.
     pub pins: Pins,
+    /// How it stands with its upstream.
+    pub standing: Standing,
     settings: ArcSwap<TreeSettings>,
     upstream: ArcSwap<Upstream>,
     snapshot: ArcSwapOption<Snapshot>,
     /// Guards what is being fetched and not published yet.
     work: Mutex<Work>,
     preferred_origin: AtomicUsize,
-    confirmed_secs: AtomicU64,
     wanted: Notify,
     progress: watch::Sender<Progress>,
-    upstream_down: AtomicBool,
-    /// Whether the current generation names what turned out to be gone, or its journal was damaged.
-    doubted: AtomicBool,
-    gone_secs: AtomicU64,
-    missing_bytes: AtomicU64,
 }
 
 /// A generation on its way.
@@ -68,23 +65,8 @@ impl Tree {
         upstream: Upstream,
         resources: Arc<Resources>,
     ) -> Result<Arc<Self>, StoreError> {
+        let Loaded { generations, candidate, doubted } = load(&settings, &resources.store)?;
         let name = settings.name.clone();
-        let stored = resources.store.stored_tree(&name)?;
-        let catalogue = catalogue(&settings);
-        let mut generations: Vec<Arc<Generation>> = Vec::new();
-        let doubted = stored.published.last().is_some_and(|newest| newest.damaged);
-        for found in stored.published {
-            generations.extend(load(&name, found, &catalogue, &generations, &resources.store));
-        }
-        let candidate =
-            stored.next.and_then(|found| load(&name, found, &catalogue, &generations, &resources.store));
-        let kept = settings.keep_generations.max(1).min(generations.len());
-        let dropped = generations.drain(..generations.len() - kept).next_back();
-        if let Some(last) = dropped
-            && let Err(error) = resources.store.remove_generations(&name, last.number())
-        {
-            warn!(tree = %name, %error, "old generations could not all be removed");
-        }
         // Blobs of what was dropped, now or by a relay that did not come to sweep.
         resources.sweep_wanted.notify_one();
         let published = generations
@@ -96,22 +78,19 @@ impl Tree {
             let current = &snapshot.current().generation;
             info!(tree = %name, generation = %current.number(), kept = snapshot.published().len(), "served from the store");
         }
+        let standing = Standing::new(resources.clock.clone(), doubted);
         Ok(Arc::new(Self {
             name,
             resources,
+            standing,
             pins: Pins::default(),
             settings: ArcSwap::from_pointee(settings),
             upstream: ArcSwap::from_pointee(upstream),
             snapshot: ArcSwapOption::from_pointee(snapshot),
             work: Mutex::new(Work { pending: None, candidate }),
             preferred_origin: AtomicUsize::new(0),
-            confirmed_secs: AtomicU64::new(0),
             wanted: Notify::new(),
             progress: watch::Sender::new(Progress::default()),
-            upstream_down: AtomicBool::new(false),
-            doubted: AtomicBool::new(doubted),
-            gone_secs: AtomicU64::new(0),
-            missing_bytes: AtomicU64::new(0),
         }))
     }
 
@@ -151,7 +130,7 @@ impl Tree {
     /// Forgets a candidate that would show nothing new.
     pub(super) fn forget_candidate(&self) {
         *self.work() = Work::default();
-        self.doubted.store(false, Ordering::Relaxed);
+        self.standing.set_doubted(false);
     }
 
     /// Whether a manifest is that of a kept generation older than the current one.
@@ -172,19 +151,10 @@ impl Tree {
         if !self.snapshot().is_some_and(|snapshot| snapshot.current().generation.names(entry)) {
             return;
         }
-        self.doubted.store(true, Ordering::Relaxed);
-        // 0 means never.
-        let now = self.resources.clock.monotonic().as_secs() + 1;
-        let asked = self.gone_secs.load(Ordering::Relaxed);
-        if asked == 0 || now >= asked + GONE_SECS {
-            self.gone_secs.store(now, Ordering::Relaxed);
+        self.standing.set_doubted(true);
+        if self.standing.may_ask_for_gone() {
             self.refresh_wanted();
         }
-    }
-
-    /// Whether the current generation may name what the relay neither has nor can fetch.
-    pub(super) fn is_doubted(&self) -> bool {
-        self.doubted.load(Ordering::Relaxed)
     }
 
     /// Waits until a refresh is asked for.
@@ -208,38 +178,9 @@ impl Tree {
 
     /// Notes that the upstream confirmed the current generation just now.
     pub(super) fn confirm(&self) {
-        let now = self.resources.clock.monotonic().as_secs();
-        // 0 means never.
-        self.confirmed_secs.store(now + 1, Ordering::Relaxed);
-        if self.upstream_down.swap(false, Ordering::Relaxed) {
+        if self.standing.confirm() {
             info!(tree = %self.name, "the upstream is back");
         }
-    }
-
-    /// Notes that the upstream could not be asked; what is stored is still served (R1.6).
-    pub(super) fn note_upstream_down(&self) {
-        self.upstream_down.store(true, Ordering::Relaxed);
-    }
-
-    /// Whether the last refresh could not ask the upstream.
-    pub fn is_upstream_down(&self) -> bool {
-        self.upstream_down.load(Ordering::Relaxed)
-    }
-
-    /// Notes how many bytes the last refresh was missing; 0 where it was none.
-    pub(super) fn note_missing(&self, bytes: u64) {
-        self.missing_bytes.store(bytes, Ordering::Relaxed);
-    }
-
-    /// How many bytes beyond the quota the upstream's generation needs (R1.8); 0 where it fits.
-    pub fn missing_bytes(&self) -> u64 {
-        self.missing_bytes.load(Ordering::Relaxed)
-    }
-
-    /// Seconds since the upstream last confirmed the current generation: since the start, where it has not yet.
-    pub fn unconfirmed_secs(&self) -> u64 {
-        let confirmed = self.confirmed_secs.load(Ordering::Relaxed).saturating_sub(1);
-        self.resources.clock.monotonic().as_secs().saturating_sub(confirmed)
     }
 
     pub(super) fn work(&self) -> MutexGuard<'_, Work> {
@@ -275,7 +216,7 @@ impl Tree {
             let kept = snapshot.iter().flat_map(|snapshot| snapshot.published());
             let kept = kept.map(|published| published.generation.clone());
             *work = Work::default();
-            self.doubted.store(false, Ordering::Relaxed);
+            self.standing.set_doubted(false);
             self.show(&self.settings(), [candidate].into_iter().chain(kept).collect())
         };
         self.remove(&dropped);
@@ -286,7 +227,7 @@ impl Tree {
     /// holds [`Tree::work`], so that a reload and a refresh do not undo each other.
     fn show(&self, settings: &TreeSettings, mut generations: Vec<Arc<Generation>>) -> Vec<Arc<Generation>> {
         let dropped = generations.split_off(settings.keep_generations.max(1).min(generations.len()));
-        let (catalogue, base) = (catalogue(settings), settings.server_base());
+        let (catalogue, base) = (settings.catalogue(), settings.server_base());
         let published = generations.into_iter().map(|generation| {
             let generation = classified(generation, &catalogue);
             Arc::new(Published::new(generation, base.as_deref()))
@@ -356,50 +297,6 @@ impl Tree {
     }
 }
 
-/// The catalogue that a tree's settings ask for.
-pub(super) fn catalogue(settings: &TreeSettings) -> Catalogue {
-    Catalogue::builtin().with_overrides(settings.catalogue.clone())
-}
-
-/// Brings a stored generation into memory; entries equal to those of older generations are shared with them.
-fn load(
-    tree: &TreeName,
-    stored: Stored,
-    catalogue: &Catalogue,
-    older: &[Arc<Generation>],
-    store: &Store,
-) -> Option<Arc<Generation>> {
-    let manifest = match Manifest::read(stored.manifest, catalogue) {
-        Ok(manifest) => manifest,
-        Err(reason) => {
-            error!(%tree, generation = %stored.head.number, %reason, "a stored manifest cannot be read: left out");
-            return None;
-        }
-    };
-    let mut files = Files::signatures(tree, stored.head.number, &manifest, |_| None);
-    // What the journal says last of each file: its blob, or that it is absent.
-    let known: HashMap<_, _> = stored
-        .records
-        .iter()
-        .filter_map(|record| match record {
-            Record::Held(held) => Some((&held.path, Some(held.blob))),
-            Record::Absent { path } => Some((path, None)),
-            Record::Generation(_) => None,
-        })
-        .collect();
-    files.add_listings(tree, &manifest, |identity| {
-        let same = |entry: &Arc<Entry>| match known.get(entry.path()) {
-            Some(Some(blob)) => entry.held() == Some(*blob),
-            Some(None) => false,
-            None => entry.held().is_none(),
-        };
-        shared(older, &identity).filter(same).unwrap_or_else(|| Arc::new(Entry::new(identity, None)))
-    });
-    restore(&files, &stored.records, store);
-    let (head, folder) = (stored.head, stored.folder);
-    Some(Arc::new(Generation::new(tree.clone(), head, manifest, catalogue.clone(), files, folder)))
-}
-
 /// A generation with the classes of a catalogue.
 fn classified(generation: Arc<Generation>, catalogue: &Catalogue) -> Arc<Generation> {
     if generation.catalogue() == catalogue {
@@ -413,14 +310,3 @@ fn classified(generation: Arc<Generation>, catalogue: &Catalogue) -> Arc<Generat
         }
     }
 }
-
-/// The newest of these generations' entries that has this identity. That a file was absent is true of its generation
-/// alone: such entries are not shared.
-pub(super) fn shared(generations: &[Arc<Generation>], identity: &Identity) -> Option<Arc<Entry>> {
-    let listed = generations.iter().rev().find_map(|generation| generation.listed(&identity.path))?;
-    let same = listed.entry.identity() == identity && !matches!(**listed.entry.state(), State::Absent);
-    same.then(|| listed.entry.clone())
-}
-
-/// Between two refreshes that files ask for which are gone: agents repeat such requests for as long as they like.
-const GONE_SECS: u64 = 60;

@@ -97,7 +97,7 @@ fn a_directory_that_vanishes_is_served_from_the_store_and_may_come_back_r1_6() {
     let away = site.dir().with_extension("away");
     fs::rename(site.dir(), &away).unwrap();
     assert!(matches!(relay.refresh(), Last::Failed(reason) if reason.contains(site.text())));
-    assert!(relay.tree(0).is_upstream_down());
+    assert!(relay.tree(0).standing.is_upstream_down());
     let served = |relay: &Running| {
         for path in site::paths(5, &[4]) {
             assert!(get(relay, &path).whole(200) == site::bytes(&path, 5), "{path}");
@@ -109,7 +109,7 @@ fn a_directory_that_vanishes_is_served_from_the_store_and_may_come_back_r1_6() {
     fs::rename(&away, site.dir()).unwrap();
     site.publish(6, &[5]);
     assert!(matches!(relay.refresh(), Last::New(_)));
-    assert!(!relay.tree(0).is_upstream_down());
+    assert!(!relay.tree(0).standing.is_upstream_down());
     relay.stop();
 }
 

@@ -155,7 +155,7 @@ fn the_current_generation_stays_where_the_next_does_not_fit_and_it_is_said_how_m
     let mut relay = Running::refreshed(limited(&site, 2));
     publish(&site, 2, &[20 * MIB, 30 * MIB]);
     let Last::Failed(reason) = relay.refresh() else { panic!("it cannot fit") };
-    let missing = relay.tree(0).missing_bytes();
+    let missing = relay.tree(0).standing.missing_bytes();
     assert!(missing > 5 * MIB && missing < 20 * MIB, "{missing}");
     assert!(reason.contains(&missing.to_string()), "{reason}");
     assert_eq!((relay.generation(), get(&relay, &path(0, 1)).body), (1, bytes(0, 1, 20 * MIB)));
@@ -176,7 +176,7 @@ fn the_current_generation_stays_where_the_next_does_not_fit_and_it_is_said_how_m
     assert_eq!(relay.handle().reload(more).unwrap(), Vec::<&str>::new());
     let last = relay.refresh();
     assert!(matches!(last, Last::New(_) | Last::Same), "{last:?}");
-    assert_eq!((relay.generation(), relay.tree(0).missing_bytes()), (2, 0));
+    assert_eq!((relay.generation(), relay.tree(0).standing.missing_bytes()), (2, 0));
     assert_eq!(get(&relay, &path(1, 2)).body, bytes(1, 2, 30 * MIB));
 }
 

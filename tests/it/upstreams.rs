@@ -101,7 +101,7 @@ fn an_upstream_that_misbehaves_is_said_and_recovered_from_r1_6() {
         origin.behave();
     }
     assert!(matches!(relay.refresh(), Last::New(_)));
-    assert!(!relay.tree(0).is_upstream_down());
+    assert!(!relay.tree(0).standing.is_upstream_down());
     relay.stop();
 }
 
@@ -126,7 +126,7 @@ fn an_upstream_that_is_down_is_said_while_the_age_rises_r1_6() {
     let age = |relay: &Running| get(relay, "server.ini").head.header("age").unwrap().parse::<u64>().unwrap();
     let before = age(&relay);
     assert!(failed(relay.refresh()).contains("no answer from the upstream"));
-    assert!(relay.tree(0).is_upstream_down());
+    assert!(relay.tree(0).standing.is_upstream_down());
     let metrics = String::from_utf8(raw::fetch(relay.admin(), "/metrics", &[]).whole(200)).unwrap();
     assert!(metrics.contains("forebay_upstream_down{tree=\"activeupdate\"} 1\n"), "{metrics}");
     // Refreshes keep a second's distance, so the second one is later on the clock.
