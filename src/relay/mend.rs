@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use tracing::{info, warn};
 
 use crate::config::settings::Prefetch;
-use crate::relay::entry::{Entry, Role, State};
+use crate::relay::entry::{Entry, Filling, Role, State};
 use crate::relay::resources::Resources;
 use crate::relay::tree::Tree;
 use crate::store::blobs::BlobName;
@@ -61,7 +61,7 @@ pub async fn run(resources: Arc<Resources>, mut mends: mpsc::Receiver<Mend>) {
 
 impl Mend {
     /// Has the blob fetched by the first entry that can; false where the upstream should be asked again later.
-    async fn fetch(&self, resources: &Resources) -> bool {
+    async fn fetch(&self, resources: &Arc<Resources>) -> bool {
         let mut again = false;
         for Lost { tree, entry, .. } in self.lost.iter().filter(|lost| lost.is_wanted()) {
             entry.forget_failure();
@@ -83,16 +83,28 @@ impl Mend {
     }
 
     /// Gives the blob back to the entries that nothing else was learnt of since.
-    async fn share(&self, resources: &Resources) {
-        let (store, blob) = (resources.store.clone(), self.blob);
-        let there = tokio::task::spawn_blocking(move || store.holds(blob)).await;
-        if there.unwrap_or(false) {
-            // As a commit: nothing is taken out meanwhile.
+    async fn share(&self, resources: &Arc<Resources>) {
+        let (resources, blob) = (resources.clone(), self.blob);
+        let lost: Vec<_> = self.lost.iter().map(|lost| (lost.entry.clone(), lost.left.clone())).collect();
+        let shared = tokio::task::spawn_blocking(move || {
+            // As a commit: nothing is taken out or swept meanwhile.
             let _naming = resources.naming.read().unwrap_or_else(PoisonError::into_inner);
-            if !resources.store.condemned().bars(blob.id) {
-                self.lost.iter().for_each(|lost| lost.entry.set_found(&lost.left, blob));
+            if resources.store.holds(blob) {
+                for (entry, left) in &lost {
+                    give_back(entry, left, blob);
+                }
             }
-        }
+        });
+        // Where the thread died they are fetched one by one.
+        let _ = shared.await;
+    }
+}
+
+/// A fill that is under way brings the entry its bytes itself: its head would take back what is given here.
+fn give_back(entry: &Entry, left: &Arc<State>, blob: BlobName) {
+    let filling = entry.filling();
+    if !matches!(*filling, Filling::Running(_)) {
+        entry.set_found(left, blob);
     }
 }
 
