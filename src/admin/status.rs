@@ -106,7 +106,7 @@ fn tree_status(base: &str, tree: &Tree) -> TreeStatus {
                 taken: format!("{:.0}", current.taken()),
                 files: current.files().count(),
                 files_held: held().count(),
-                bytes: current.files().filter_map(|listed| listed.entry.size()).sum(),
+                bytes: current.files().filter_map(|listed| listed.entry.size()).fold(0, u64::saturating_add),
                 bytes_held: held().map(|blob| blob.size).sum(),
                 withheld: current.withheld(),
                 unknown: current.manifest().unknown().len(),

@@ -110,7 +110,8 @@ async fn signatures(tree: &Arc<Tree>, head: &Head, manifest: &Manifest) -> Resul
     tree.progress().send_modify(|progress| {
         let listed = manifest.listings();
         progress.files = (all.len() + listed.len()) as u64;
-        progress.bytes = listed.iter().map(|listing| listing.size).sum();
+        // Sizes are what the manifest says: a sum of absurd ones is as absurd.
+        progress.bytes = listed.iter().map(|listing| listing.size).fold(0, u64::saturating_add);
         progress.files_done = 0;
         progress.bytes_done = 0;
     });
@@ -138,7 +139,8 @@ async fn fetch_payloads(
     let payloads: Vec<_> = payloads.map(|listed| listed.entry.clone()).collect();
     // All of it at once: a generation that cannot be had whole is not begun, and costs no older one its files.
     let fetched = payloads.iter().filter(|entry| entry.held().is_none() && is_fetched(tree, entry));
-    tree.resources.make_room(fetched.filter_map(|entry| entry.size()).map(room_for_part).sum()).await?;
+    let sizes = fetched.filter_map(|entry| entry.size());
+    tree.resources.make_room(sizes.map(room_for_part).fold(0, u64::saturating_add)).await?;
     let absent = each(tree, payloads, |tree, entry| async move {
         let fetched = if is_fetched(&tree, &entry) {
             fetch(&tree, &entry).await
@@ -189,7 +191,8 @@ where
             let done = done.await?;
             tree.progress().send_modify(|progress| {
                 progress.files_done += 1;
-                progress.bytes_done += entry.identity().size.unwrap_or(0);
+                progress.bytes_done =
+                    progress.bytes_done.saturating_add(entry.identity().size.unwrap_or(0));
             });
             Ok(done)
         }

@@ -22,7 +22,8 @@ pub struct Room(Arc<Mutex<Sums>>);
 #[derive(Debug, Default)]
 struct Sums {
     quota: Option<u64>,
-    taken: u64,
+    /// Wider than a size: without a quota, files whose manifest says absurd sizes are added up as well.
+    taken: u128,
 }
 
 /// Bytes that are taken, given back when this is dropped.
@@ -53,7 +54,7 @@ impl Room {
 
     /// How many bytes are taken or reserved.
     pub fn taken(&self) -> u64 {
-        self.sums().taken
+        u64::try_from(self.sums().taken).unwrap_or(u64::MAX)
     }
 
     /// How many bytes must go so that so many more can be reserved; 0 where they can be.
@@ -70,14 +71,14 @@ impl Room {
 
     /// Notes bytes that are there, or that cannot wait.
     pub fn note(&self, bytes: u64) -> Taken {
-        self.sums().taken += bytes;
+        self.sums().taken += u128::from(bytes);
         Taken { room: self.clone(), bytes }
     }
 
     /// Notes that bytes which were [kept](Taken::keep) are gone.
     pub(super) fn give_back(&self, bytes: u64) {
         let mut sums = self.sums();
-        sums.taken = sums.taken.saturating_sub(bytes);
+        sums.taken = sums.taken.saturating_sub(bytes.into());
     }
 
     fn sums(&self) -> MutexGuard<'_, Sums> {
@@ -89,7 +90,8 @@ impl Sums {
     fn missing(&self, bytes: u64) -> u64 {
         let Some(quota) = self.quota else { return 0 };
         let margin = (quota / 32).clamp(MARGIN_BYTES_MIN, MARGIN_BYTES_MAX);
-        self.taken.saturating_add(bytes).saturating_add(margin).saturating_sub(quota)
+        let missing = (self.taken + u128::from(bytes) + u128::from(margin)).saturating_sub(quota.into());
+        u64::try_from(missing).unwrap_or(u64::MAX)
     }
 }
 
@@ -105,7 +107,7 @@ impl Taken {
         let mut sums = self.room.sums();
         match sums.missing(more) {
             0 => {
-                sums.taken += more;
+                sums.taken += u128::from(more);
                 self.bytes += more;
                 Ok(())
             }
@@ -117,7 +119,7 @@ impl Taken {
     /// Notes that it is so many bytes now.
     pub fn set(&mut self, bytes: u64) {
         let mut sums = self.room.sums();
-        sums.taken = (sums.taken + bytes).saturating_sub(self.bytes);
+        sums.taken = (sums.taken + u128::from(bytes)).saturating_sub(self.bytes.into());
         self.bytes = bytes;
     }
 
@@ -174,6 +176,19 @@ mod tests {
             (0usize..8).prop_map(Act::Drop),
             (64..200 * MIB).prop_map(|quota| Act::Quota(quota.max(QUOTA_BYTES_MIN))),
         ]
+    }
+
+    #[test]
+    fn absurd_sizes_are_counted_without_a_quota_and_refused_with_one_r1_8() {
+        let room = Room::default();
+        room.note(MIB).keep();
+        let absurd = [room.reserve(u64::MAX).unwrap(), room.reserve(on_disk(u64::MAX)).unwrap()];
+        assert_eq!(room.taken(), u64::MAX);
+        room.set_quota(Some(100 * MIB));
+        assert_eq!(room.missing(u64::MAX), u64::MAX);
+        drop(absurd);
+        assert_eq!(room.taken(), MIB, "what is there is still known");
+        assert!(room.reserve(u64::MAX).is_err() && room.reserve(MIB).is_ok());
     }
 
     proptest! {

@@ -88,7 +88,8 @@ pub(super) struct Claim {
 
 /// How many bytes on the disk a fill of so many bytes takes, with its checkpoints.
 pub fn room_for_part(size_max: u64) -> u64 {
-    on_disk(size_max) + on_disk(JOURNAL_BYTES + size_max / CHECKPOINT_BYTES * CHECKPOINT_LINE_BYTES)
+    let journal = JOURNAL_BYTES + size_max / CHECKPOINT_BYTES * CHECKPOINT_LINE_BYTES;
+    on_disk(size_max).saturating_add(on_disk(journal))
 }
 
 /// Bytes that were found and hold.
