@@ -99,7 +99,7 @@ impl Sweep {
         let named = self.named(Kept::All);
         // Somewhat more than is missing: not every fill is to look through the index.
         let some = store.room().quota().unwrap_or(0) / BATCH;
-        let freed = store.evict(|id| named.contains(id), missing.max(some))?;
+        let freed = store.evict(|id| named.contains(id), missing.max(some));
         if freed > 0 {
             info!(bytes = freed, "blobs that no kept generation names are removed");
         }
@@ -124,7 +124,7 @@ impl Sweep {
                 return Ok(());
             }
             let named = self.named(Kept::All);
-            store.evict(|id| named.contains(id), missing)?;
+            store.evict(|id| named.contains(id), missing);
         }
         Ok(())
     }

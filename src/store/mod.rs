@@ -30,6 +30,7 @@ pub mod scrub;
 pub mod staging;
 pub mod unfinished;
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -53,6 +54,9 @@ use crate::store::unfinished::{Parts, Voucher};
 
 /// What the folders take, in bytes: 256 of blobs, and some more.
 const FOLDERS_ON_DISK: u64 = 320 * 4096;
+
+/// Blobs that cannot be removed, after which one eviction tries no more: the disk lets nothing go.
+const STUCK_MAX: usize = 16;
 
 /// The store of one data folder, locked for this process.
 #[derive(Debug)]
@@ -234,14 +238,31 @@ impl Store {
     }
 
     /// Removes blobs that `named` does not want, the least recently used first, until so many bytes are free or none is
-    /// left. Blocks on the disk; gives how many bytes are free then.
-    pub fn evict(&self, mut named: impl FnMut(&BlobId) -> bool, missing: u64) -> Result<u64, StoreError> {
-        let mut freed = 0;
-        for candidate in eviction::choose(self.index.blobs().filter(|blob| !named(&blob.id)), missing) {
-            self.remove(candidate.name())?;
-            freed += on_disk(candidate.size);
+    /// left. One that the disk does not let go stays, and others go in its place. Blocks on the disk; gives how many bytes
+    /// are free then.
+    pub fn evict(&self, mut named: impl FnMut(&BlobId) -> bool, missing: u64) -> u64 {
+        let (mut freed, mut stuck) = (0u64, HashSet::new());
+        loop {
+            let before = stuck.len();
+            let free = self.index.blobs().filter(|blob| !stuck.contains(&blob.id) && !named(&blob.id));
+            for candidate in eviction::choose(free, missing - freed) {
+                match self.remove(candidate.name()) {
+                    Ok(()) => freed = freed.saturating_add(on_disk(candidate.size)),
+                    Err(error) => {
+                        if stuck.is_empty() {
+                            warn!(blob = %candidate.id, %error, "a blob cannot be removed: others are in its place");
+                        }
+                        stuck.insert(candidate.id);
+                    }
+                }
+                if stuck.len() >= STUCK_MAX {
+                    return freed;
+                }
+            }
+            if stuck.len() == before || freed >= missing {
+                return freed;
+            }
         }
-        Ok(freed)
     }
 
     /// What [`Store::evict`] could free at most, in bytes, with what is left of fills that ended.

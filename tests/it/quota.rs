@@ -4,15 +4,15 @@ use std::fmt::Write as _;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread;
 
 use forebay::base::path::TreePath;
 use forebay::config::settings::{Prefetch, Settings};
 use forebay::relay::refresh::Last;
 use forebay::store::Store;
-use forebay::store::disk::Disk;
+use forebay::store::disk::{Disk, Step, Verdict};
 use forebay::store::room::on_disk;
 use forebay::store::staging::CommitError;
 use jiff::Timestamp;
@@ -231,7 +231,7 @@ fn what_was_used_longest_ago_goes_first_also_after_a_lost_index_r1_8() {
         [300, 100, 200, 50].into_iter().enumerate().map(|(n, used)| commit(n, used)).collect();
     store.index().note_use(names[3].id, Timestamp::new(400, 0).unwrap());
     let named = |id: &_| *id == names[1].id;
-    assert_eq!(store.evict(named, MIB).unwrap(), on_disk(MIB));
+    assert_eq!(store.evict(named, MIB), on_disk(MIB));
     let there = |store: &Store| names.iter().map(|name| store.holds(*name)).collect::<Vec<_>>();
     assert_eq!(
         there(&store),
@@ -253,8 +253,38 @@ fn what_was_used_longest_ago_goes_first_also_after_a_lost_index_r1_8() {
     let store = Store::open(&data, Disk::default()).unwrap();
     let index = store.index().on_disk();
     assert!(store.room().taken().abs_diff(taken) <= index.max(MIB), "{} and {taken}", store.room().taken());
-    store.evict(named, 1).unwrap();
+    store.evict(named, 1);
     assert_eq!(there(&store), [false, true, false, true]);
+}
+
+#[test]
+fn a_blob_that_the_disk_does_not_let_go_stays_and_others_go_in_its_place_r1_8() {
+    let folder = tempfile::tempdir().unwrap();
+    let stuck: Arc<Mutex<Vec<String>>> = Arc::default();
+    let disk = {
+        let stuck = stuck.clone();
+        Disk::with_seam(move |_, step| match step {
+            Step::Remove(path) if stuck.lock().unwrap().iter().any(|name| path.ends_with(name)) => {
+                Verdict::Failed(std::io::Error::other("a fault of the test"))
+            }
+            _ => Verdict::Done,
+        })
+    };
+    let store = Store::open(&folder.path().join("data"), disk).unwrap();
+    let names: Vec<_> = (0..4)
+        .map(|number| {
+            let mut staged = store.stage(MIB).unwrap();
+            staged.append(&bytes(number, 1, MIB)).unwrap();
+            store.commit(staged, None, Timestamp::new(100 + number as i64, 0).unwrap()).unwrap()
+        })
+        .collect();
+    let before = store.room().taken();
+    stuck.lock().unwrap().push(format!("{}.{}", names[0].id, names[0].size));
+    assert_eq!(store.evict(|_| false, 2 * MIB), 2 * on_disk(MIB));
+    let there: Vec<_> = names.iter().map(|name| store.holds(*name)).collect();
+    assert_eq!(there, [true, false, false, true], "the first is used longest ago, and cannot go");
+    assert!(store.room().taken() <= before - 2 * MIB);
+    assert_eq!(store.evict(|_| false, u64::MAX), on_disk(MIB), "as much as goes");
 }
 
 #[test]
