@@ -1,8 +1,9 @@
 //! Removes what no kept generation names: at once where there is no quota, else when room is needed (R1.8).
 //!
 //! One task does it, so that two who need room never count on the same bytes. In this order: blobs that nothing names, the
-//! least recently used first; what is left of fills that ended; damaged files in quarantine; the oldest kept generations, never a current one. Invariant:
-//! where all that would not be enough, nothing is removed, and it is said how many bytes are missing.
+//! least recently used first; what is left of fills that ended; damaged files in quarantine;
+//! the oldest kept generations, never a current one. Invariant: where all that would not be enough for who needs room,
+//! nothing is removed, and it is said how many bytes are missing.
 
 use std::collections::HashSet;
 use std::sync::{Arc, PoisonError};
@@ -96,6 +97,10 @@ impl Sweep {
 
     fn make(&self, missing: u64, bytes: u64) -> Result<(), StoreError> {
         let store = &self.resources.store;
+        // A sweep alone gets as near to a smaller quota as it can.
+        if bytes > 0 && !self.may_reach(missing) {
+            return Ok(());
+        }
         let named = self.named(Kept::All);
         // Somewhat more than is missing: not every fill is to look through the index.
         let some = store.room().quota().unwrap_or(0) / BATCH;
@@ -115,18 +120,23 @@ impl Sweep {
             }
         }
         while let Some(missing) = self.still(bytes) {
-            let current = self.named(Kept::Current);
-            if store.evictable(|id| current.contains(id)) < missing {
-                error!(missing, "the quota is too small for what the current generations name");
-                return Ok(());
-            }
-            if !self.drop_oldest() {
+            if !self.may_reach(missing) || !self.drop_oldest() {
                 return Ok(());
             }
             let named = self.named(Kept::All);
             store.evict(|id| named.contains(id), missing);
         }
         Ok(())
+    }
+
+    /// Whether so many bytes can be freed at all; says so where not.
+    fn may_reach(&self, missing: u64) -> bool {
+        let current = self.named(Kept::Current);
+        let enough = self.resources.store.evictable(|id| current.contains(id)) >= missing;
+        if !enough {
+            error!(missing, "the quota is too small for what the current generations name");
+        }
+        enough
     }
 
     /// How many bytes are missing still; `None` where there is no quota, or it is kept.

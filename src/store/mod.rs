@@ -265,10 +265,11 @@ impl Store {
         }
     }
 
-    /// What [`Store::evict`] could free at most, in bytes, with what is left of fills that ended.
+    /// What [`Store::evict`] could free at most, in bytes, with what is left of fills that ended and the quarantine.
     pub fn evictable(&self, mut named: impl FnMut(&BlobId) -> bool) -> u64 {
         let blobs = self.index.blobs().filter(|blob| !named(&blob.id)).map(|blob| on_disk(blob.size));
-        blobs.sum::<u64>() + self.parts.left_on_disk()
+        let quarantined = quarantine::on_disk_in(&self.disk, &self.root).unwrap_or(0);
+        blobs.fold(self.parts.left_on_disk() + quarantined, u64::saturating_add)
     }
 
     /// Removes what is left of fills that ended, until so many bytes are free. Blocks on the disk; gives how many are.

@@ -288,6 +288,36 @@ fn a_blob_that_the_disk_does_not_let_go_stays_and_others_go_in_its_place_r1_8() 
 }
 
 #[test]
+fn a_file_that_no_room_can_be_made_for_costs_nothing_that_is_there_r1_8() {
+    let site = Site::new();
+    publish(&site, 1, &[9 * MIB]);
+    let relay = Running::refreshed(limited(&site, 1));
+    publish(&site, 2, &[9 * MIB]);
+    assert!(matches!(relay.refresh(), Last::New(_)));
+    let before = site::blobs(relay.data());
+    assert_eq!(before.len(), 2, "the release before is there still: {before:?}");
+    let damaged = relay.data().join("quarantine");
+    fs::create_dir(&damaged).unwrap();
+    fs::write(damaged.join("damaged"), b"for people to look at").unwrap();
+    publish(&site, 3, &[9 * MIB, 50 * MIB]);
+    assert!(matches!(relay.refresh(), Last::Failed(_)));
+    assert!(site::blobs(relay.data()).is_superset(&before));
+    assert!(damaged.join("damaged").exists());
+    // Absurd sizes are as hopeless, also where they are added up.
+    let mut absurd = String::from("[PATTERN]\r\n");
+    for number in 0..3 {
+        let path = path(number, 4);
+        site.put(&path, b"short");
+        write!(absurd, "P.{number}={path},4,{}\r\n", u64::MAX - 2 * number as u64).unwrap();
+    }
+    site.put("server.ini", absurd.as_bytes());
+    assert!(matches!(relay.refresh(), Last::Failed(_)));
+    assert!(relay.tree(0).missing_bytes() > u64::MAX / 2, "{}", relay.tree(0).missing_bytes());
+    assert!(site::blobs(relay.data()).is_superset(&before));
+    assert_eq!(get(&relay, &path(0, 2)).body, bytes(0, 2, 9 * MIB));
+}
+
+#[test]
 fn staged_bytes_count_from_before_the_first_until_they_are_gone_r1_8() {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(&folder.path().join("data"), Disk::default()).unwrap();
