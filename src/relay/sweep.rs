@@ -1,7 +1,7 @@
 //! Removes what no kept generation names: at once where there is no quota, else when room is needed (R1.8).
 //!
 //! One task does it, so that two who need room never count on the same bytes. In this order: blobs that nothing names, the
-//! least recently used first; what is left of fills that ended; damaged files in quarantine;
+//! least recently used first; what is left of fills that ended; damaged files in quarantine; what failed refreshes fetched;
 //! the oldest kept generations, never a current one. Invariant: where all that would not be enough for who needs room,
 //! nothing is removed, and it is said how many bytes are missing.
 
@@ -120,7 +120,7 @@ impl Sweep {
             }
         }
         while let Some(missing) = self.still(bytes) {
-            if !self.may_reach(missing) || !self.drop_oldest() {
+            if !self.may_reach(missing) || !(self.drop_candidate() || self.drop_oldest()) {
                 return Ok(());
             }
             let named = self.named(Kept::All);
@@ -142,6 +142,13 @@ impl Sweep {
     /// How many bytes are missing still; `None` where there is no quota, or it is kept.
     fn still(&self, bytes: u64) -> Option<u64> {
         Some(self.resources.store.room().missing(bytes)).filter(|missing| *missing > 0)
+    }
+
+    /// Gives up what a refresh that failed has fetched; false where there is none.
+    fn drop_candidate(&self) -> bool {
+        let Some(tree) = self.trees.iter().find(|tree| tree.drop_candidate()) else { return false };
+        warn!(tree = %tree.name, "what a failed refresh has fetched is given up: the quota has no room for it");
+        true
     }
 
     /// Drops the oldest generation that is not its tree's current one; false where there is none.
@@ -169,6 +176,6 @@ impl Sweep {
 pub enum Kept {
     /// All that are kept.
     All,
-    /// The current one alone.
+    /// The current one alone, and what a refresh is at work on.
     Current,
 }

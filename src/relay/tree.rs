@@ -264,15 +264,27 @@ impl Tree {
         self.remove(dropped.as_slice());
     }
 
+    /// Gives up what was fetched for a generation that no refresh is at work on; false where there is nothing.
+    pub(super) fn drop_candidate(&self) -> bool {
+        let mut work = self.work();
+        if self.progress.borrow().running || (work.candidate.is_none() && work.pending.is_none()) {
+            return false;
+        }
+        *work = Work::default();
+        true
+    }
+
     /// The blobs that the tree's generations name, those under way too.
     pub(super) fn named_blobs(&self, kept: Kept, named: &mut HashSet<BlobId>) {
         let work = self.work();
         let snapshot = self.snapshot();
         let count = if kept == Kept::Current { 1 } else { usize::MAX };
         let published = snapshot.iter().flat_map(|snapshot| snapshot.published().iter().take(count));
-        let generations = published.map(|published| &published.generation).chain(&work.candidate);
-        let files = generations.flat_map(|generation| generation.files());
-        let pending = work.pending.iter().flat_map(|pending| pending.iter());
+        let generations = published.map(|published| &published.generation);
+        let begun = kept == Kept::All || self.progress.borrow().running;
+        let (candidate, pending) = (work.candidate.iter(), work.pending.iter());
+        let files = generations.chain(candidate.filter(|_| begun)).flat_map(|generation| generation.files());
+        let pending = pending.filter(|_| begun).flat_map(|pending| pending.iter());
         for listed in files.chain(pending) {
             // What was held before is of use only until the entry itself is held.
             let held = listed.entry.held();

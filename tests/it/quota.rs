@@ -318,6 +318,32 @@ fn a_file_that_no_room_can_be_made_for_costs_nothing_that_is_there_r1_8() {
 }
 
 #[test]
+fn what_a_failed_refresh_fetched_gives_way_to_what_agents_ask_for_r1_8() {
+    let site = Site::new();
+    publish(&site, 1, &[20 * MIB, 30 * MIB]);
+    let mut settings = limited(&site, 2);
+    settings.trees[0].prefetch = Prefetch::Used;
+    let relay = Running::refreshed(settings);
+    assert!(get(&relay, &path(0, 1)).body == bytes(0, 1, 20 * MIB));
+    // What agents use is fetched for the next release, which is refused: a package is not there.
+    let used = relay.tree(0).snapshot().unwrap().current().generation.clone();
+    let used = used.listed(&TreePath::parse(path(0, 1).as_bytes()).unwrap()).unwrap().entry.usage();
+    while !relay.tree(0).resources.store.index().is_used(&relay.tree(0).name, &used) {
+        thread::yield_now();
+    }
+    publish(&site, 2, &[20 * MIB, 30 * MIB]);
+    site.remove(&path(1, 2));
+    assert!(matches!(relay.refresh(), Last::Failed(_)));
+    while !site::blobs(relay.data()).contains(&site::blob(&bytes(0, 2, 20 * MIB))) {
+        thread::yield_now();
+    }
+    // Its upstream's first word still stands, so that agents are on the first release.
+    assert!(get(&relay, &path(1, 1)).body == bytes(1, 1, 30 * MIB));
+    assert!(get(&relay, &path(0, 1)).body == bytes(0, 1, 20 * MIB));
+    assert!(du(relay.data()) <= QUOTA);
+}
+
+#[test]
 fn staged_bytes_count_from_before_the_first_until_they_are_gone_r1_8() {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(&folder.path().join("data"), Disk::default()).unwrap();
