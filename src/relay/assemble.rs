@@ -6,7 +6,7 @@
 //! does.
 
 use std::collections::HashSet;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -37,27 +37,11 @@ pub(super) async fn assemble(
     (manifest, catalogue): (Manifest, Catalogue),
 ) -> Result<Arc<Generation>, RefreshError> {
     let signatures = signatures(tree, &head, &manifest).await?;
-    let mut files = Files::default();
-    files.add_all(&signatures);
-    let older = older(tree);
-    files.add_listings(&tree.name, &manifest, |identity| match shared(&older, &identity) {
-        Some(entry) if same_signature(&older, &signatures, entry.path()) => entry,
-        Some(entry) => Arc::new(Entry::new(identity, prior_of(&entry))),
-        None => Arc::new(Entry::new(identity, None)),
-    });
-    let known = records(&files);
-    let (store, name, bytes) = (tree.resources.store.clone(), tree.name.clone(), manifest.bytes().clone());
     let begun = {
-        let (head, known) = (head.clone(), known.clone());
-        tokio::task::spawn_blocking(move || store.begin_generation(&name, head, &bytes, &known)).await
+        let tree = tree.clone();
+        tokio::task::spawn_blocking(move || begin(&tree, head, (manifest, catalogue), &signatures)).await
     };
-    let folder = begun.map_err(|error| std::io::Error::other(error.to_string()))??;
-    let generation = Arc::new(Generation::new(tree.name.clone(), head, manifest, catalogue, files, folder));
-    {
-        let mut work = tree.work();
-        work.candidate = Some(generation.clone());
-        work.pending = None;
-    }
+    let generation = begun.map_err(|error| std::io::Error::other(error.to_string()))??;
     let absent = fetch_payloads(tree, &generation).await?;
     if absent.is_empty() {
         return Ok(generation);
@@ -65,6 +49,43 @@ pub(super) async fn assemble(
     let generation = Arc::new(generation.withholding(&absent));
     tree.work().candidate = Some(generation.clone());
     Ok(generation)
+}
+
+/// Begins the generation's folder and makes it the candidate. Blocks on the disk.
+fn begin(
+    tree: &Tree,
+    head: Head,
+    (manifest, catalogue): (Manifest, Catalogue),
+    signatures: &Files,
+) -> std::io::Result<Arc<Generation>> {
+    let files = {
+        // What is shared may be of a generation that is dropped next: a sweep finds these files' names before or after.
+        let _naming = tree.resources.naming.read().unwrap_or_else(PoisonError::into_inner);
+        let files = name_files(tree, &manifest, signatures);
+        tree.work().pending = Some(Arc::new(files.clone()));
+        files
+    };
+    let known = records(&files);
+    let folder = tree.resources.store.begin_generation(&tree.name, head.clone(), manifest.bytes(), &known)?;
+    let generation = Arc::new(Generation::new(tree.name.clone(), head, manifest, catalogue, files, folder));
+    let mut work = tree.work();
+    work.candidate = Some(generation.clone());
+    work.pending = None;
+    drop(work);
+    Ok(generation)
+}
+
+/// The entries of a manifest's files, those of older generations where they may be.
+fn name_files(tree: &Tree, manifest: &Manifest, signatures: &Files) -> Files {
+    let older = older(tree);
+    let mut files = Files::default();
+    files.add_all(signatures);
+    files.add_listings(&tree.name, manifest, |identity| match shared(&older, &identity) {
+        Some(entry) if same_signature(&older, signatures, entry.path()) => entry,
+        Some(entry) => Arc::new(Entry::new(identity, prior_of(&entry))),
+        None => Arc::new(Entry::new(identity, None)),
+    });
+    files
 }
 
 /// Generations that entries may come from, the oldest first: the kept ones, then the one that was being fetched.
@@ -191,8 +212,7 @@ where
             let done = done.await?;
             tree.progress().send_modify(|progress| {
                 progress.files_done += 1;
-                progress.bytes_done =
-                    progress.bytes_done.saturating_add(entry.identity().size.unwrap_or(0));
+                progress.bytes_done = progress.bytes_done.saturating_add(entry.identity().size.unwrap_or(0));
             });
             Ok(done)
         }

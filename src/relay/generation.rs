@@ -39,7 +39,7 @@ pub struct Listed {
 }
 
 /// The files of a generation that is being put together.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Files(HashMap<TreePath, Listed>);
 
 impl Files {

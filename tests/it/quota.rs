@@ -5,14 +5,14 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 
 use forebay::base::path::TreePath;
 use forebay::config::settings::{Prefetch, Settings};
 use forebay::relay::refresh::Last;
 use forebay::store::Store;
-use forebay::store::disk::{Disk, Step, Verdict};
+use forebay::store::disk::{Disk, Step, Verdict, When};
 use forebay::store::room::on_disk;
 use forebay::store::staging::CommitError;
 use jiff::Timestamp;
@@ -341,6 +341,53 @@ fn what_a_failed_refresh_fetched_gives_way_to_what_agents_ask_for_r1_8() {
     assert!(get(&relay, &path(1, 1)).body == bytes(1, 1, 30 * MIB));
     assert!(get(&relay, &path(0, 1)).body == bytes(0, 1, 20 * MIB));
     assert!(du(relay.data()) <= QUOTA);
+}
+
+#[test]
+fn files_shared_with_a_generation_that_is_dropped_meanwhile_stay_r1_4_r1_8() {
+    let site = Site::new();
+    publish(&site, 1, &[5000]);
+    let (begins, begun) = mpsc::channel();
+    let (go, goes) = mpsc::channel::<()>();
+    let goes = Mutex::new(goes);
+    let disk = Disk::with_seam(move |when, step| {
+        match step {
+            Step::CreateFolder(path) if when == When::Before && path.ends_with("3.new") => {
+                begins.send(()).unwrap();
+                goes.lock().unwrap().recv_timeout(std::time::Duration::from_mins(1)).unwrap();
+            }
+            _ => {}
+        }
+        Verdict::Done
+    });
+    let mut settings = settings(site.text());
+    settings.trees[0].keep_generations = 2;
+    let started = Running::try_start(settings.clone(), tempfile::tempdir().unwrap(), &disk);
+    let mut relay = started.unwrap_or_else(|(error, _)| panic!("{error}"));
+    relay.wait_refreshes(1);
+    publish(&site, 2, &[5000]);
+    assert!(matches!(relay.refresh(), Last::New(_)));
+
+    // The upstream goes back: the file is shared with the generation before the current one, which goes before its
+    // successor has a folder.
+    publish(&site, 1, &[5000]);
+    let wanted = relay.want_refresh(0);
+    begun.recv_timeout(std::time::Duration::from_mins(1)).unwrap();
+    let mut swept = relay.tree(0).resources.swept.subscribe();
+    settings.trees[0].keep_generations = 1;
+    settings.data = relay.data().to_owned();
+    relay.handle().reload(settings).unwrap();
+    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(swept.changed()).unwrap();
+    go.send(()).unwrap();
+    relay.wait_progress(|progress| progress.ended >= wanted);
+    assert_eq!(
+        (relay.generation(), site::generations(relay.data(), "activeupdate")),
+        (3, vec!["3".to_owned()])
+    );
+    assert!(
+        site::blobs(relay.data()).contains(&site::blob(&bytes(0, 1, 5000))),
+        "it was held when it was named"
+    );
 }
 
 #[test]
