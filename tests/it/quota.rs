@@ -272,10 +272,11 @@ fn a_blob_that_the_disk_does_not_let_go_stays_and_others_go_in_its_place_r1_8() 
     };
     let store = Store::open(&folder.path().join("data"), disk).unwrap();
     let names: Vec<_> = (0..4)
-        .map(|number| {
+        .zip(100..)
+        .map(|(number, used)| {
             let mut staged = store.stage(MIB).unwrap();
             staged.append(&bytes(number, 1, MIB)).unwrap();
-            store.commit(staged, None, Timestamp::new(100 + number as i64, 0).unwrap()).unwrap()
+            store.commit(staged, None, Timestamp::new(used, 0).unwrap()).unwrap()
         })
         .collect();
     let before = store.room().taken();
