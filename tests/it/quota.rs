@@ -313,7 +313,11 @@ fn a_file_that_no_room_can_be_made_for_costs_nothing_that_is_there_r1_8() {
     }
     site.put("server.ini", absurd.as_bytes());
     assert!(matches!(relay.refresh(), Last::Failed(_)));
-    assert!(relay.tree(0).missing_bytes() > u64::MAX / 2, "{}", relay.tree(0).missing_bytes());
+    assert!(
+        relay.tree(0).standing.missing_bytes() > u64::MAX / 2,
+        "{}",
+        relay.tree(0).standing.missing_bytes()
+    );
     assert!(site::blobs(relay.data()).is_superset(&before));
     assert_eq!(get(&relay, &path(0, 2)).body, bytes(0, 2, 9 * MIB));
 }
