@@ -133,8 +133,8 @@ impl RefreshError {
     }
 }
 
-/// A manifest as an origin sent it.
-struct Taken {
+/// A manifest as an origin offers it.
+struct Offered {
     origin: usize,
     bytes: Bytes,
     validator: Validator,
@@ -281,7 +281,7 @@ async fn take_any(
     tree: &Tree,
     upstream: &Upstream,
     current: Option<&Generation>,
-) -> Result<Taken, RefreshError> {
+) -> Result<Offered, RefreshError> {
     let mut failed = None;
     for origin in 0..upstream.origins() {
         let name = upstream.origin_name(origin);
@@ -311,7 +311,7 @@ async fn patient_take(
     upstream: &Upstream,
     origin: usize,
     known: Option<(&Head, &Bytes)>,
-) -> Result<Taken, UpstreamError> {
+) -> Result<Offered, UpstreamError> {
     match take(upstream, origin, known).await {
         Err(error) if error.is_passing() && upstream.origins() > 1 => {
             tokio::time::sleep(jittered(GAP, 50)).await;
@@ -326,13 +326,13 @@ async fn take(
     upstream: &Upstream,
     origin: usize,
     known: Option<(&Head, &Bytes)>,
-) -> Result<Taken, UpstreamError> {
+) -> Result<Offered, UpstreamError> {
     let known = known.filter(|(head, _)| head.origin == upstream.origin_name(origin) && vouches(head));
     let part = known.map_or(Part::Whole, |(head, _)| Part::UnlessStill(&head.validator));
     let mut transfer = match (upstream.fetch(origin, Request { path: MANIFEST, part }).await?, known) {
         (Answer::Found(transfer), _) => transfer,
         (Answer::Unchanged, Some((head, bytes))) => {
-            return Ok(Taken { origin, bytes: bytes.clone(), validator: head.validator.clone() });
+            return Ok(Offered { origin, bytes: bytes.clone(), validator: head.validator.clone() });
         }
         (Answer::Unchanged | Answer::Head(_), _) => {
             return Err(UpstreamError::Head("no bytes where they were asked for"));
@@ -352,7 +352,7 @@ async fn take(
     if transfer.head.size.is_some_and(|size| size != bytes.len() as u64) {
         return Err(UpstreamError::Broken("the manifest is not as long as its head says".to_owned()));
     }
-    Ok(Taken { origin, bytes: bytes.freeze(), validator: transfer.head.validator })
+    Ok(Offered { origin, bytes: bytes.freeze(), validator: transfer.head.validator })
 }
 
 /// Whether a 304 to what the upstream said of a manifest means the same bytes. A date has whole seconds: it means
@@ -364,7 +364,7 @@ fn vouches(head: &Head) -> bool {
 }
 
 /// Reads a manifest by the catalogue of this moment; gives both.
-async fn read(tree: &Tree, taken: &Taken, origin: &str) -> Result<(Manifest, Catalogue), RefreshError> {
+async fn read(tree: &Tree, taken: &Offered, origin: &str) -> Result<(Manifest, Catalogue), RefreshError> {
     let (bytes, catalogue) = (taken.bytes.clone(), tree.settings().catalogue());
     let read = tokio::task::spawn_blocking(move || Ok((Manifest::read(bytes, &catalogue)?, catalogue))).await;
     let read = read.map_err(|error| std::io::Error::other(error.to_string()))?;

@@ -83,7 +83,7 @@ impl Sweep {
         if missing == 0 {
             return Ok(());
         }
-        let made = self.make(missing, bytes);
+        let made = self.free(missing, bytes);
         match (room.missing(bytes), made) {
             (0, _) => Ok(()),
             (missing, made) => {
@@ -95,7 +95,8 @@ impl Sweep {
         }
     }
 
-    fn make(&self, missing: u64, bytes: u64) -> Result<(), StoreError> {
+    /// Frees what is missing to so many bytes more.
+    fn free(&self, missing: u64, bytes: u64) -> Result<(), StoreError> {
         let store = &self.resources.store;
         // A sweep alone gets as near to a smaller quota as it can.
         if bytes > 0 && !self.may_reach(missing) {

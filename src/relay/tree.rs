@@ -131,6 +131,8 @@ impl Tree {
     pub(super) fn forget_candidate(&self) {
         *self.work() = Work::default();
         self.standing.set_doubted(false);
+        // What it alone named is nobody's now.
+        self.resources.sweep_wanted.notify_one();
     }
 
     /// Whether a manifest is that of a kept generation older than the current one.

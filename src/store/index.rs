@@ -186,7 +186,7 @@ impl Index {
 
     /// What all blobs take on the disk, in bytes.
     pub fn blobs_on_disk(&self) -> u64 {
-        self.blobs().map(|blob| on_disk(blob.size)).sum()
+        self.blobs().fold(0, |sum, blob| sum.saturating_add(on_disk(blob.size)))
     }
 
     /// What the index itself takes on the disk, in bytes.

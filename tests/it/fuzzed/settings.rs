@@ -122,8 +122,9 @@ fn is_http(url: &Url) -> bool {
 fn held(settings: &Settings, key: &str) -> Vec<u64> {
     let count = |number: usize| number as u64;
     let each = |of: fn(&TreeSettings) -> u64| settings.trees.iter().map(of).collect();
-    let Settings { limits, http2, fill, upstream, .. } = settings;
+    let Settings { limits, http2, fill, upstream, scrub, .. } = settings;
     vec![match key {
+        "quota_bytes" => return settings.quota_bytes.into_iter().collect(),
         "workers" => return settings.workers.map(count).into_iter().collect(),
         "tree.refresh_secs" => return each(|tree| tree.refresh.as_secs()),
         "tree.jitter_percent" => return each(|tree| tree.jitter_percent.into()),
@@ -134,11 +135,16 @@ fn held(settings: &Settings, key: &str) -> Vec<u64> {
         "limits.head_timeout_secs" => limits.head_timeout.as_secs(),
         "limits.stall_timeout_secs" => limits.stall_timeout.as_secs(),
         "limits.connections_max" => count(limits.connections_max),
+        "limits.connections_per_address_max" => count(limits.connections_per_address_max),
         "limits.drain_secs" => limits.drain.as_secs(),
         "http2.streams_max" => http2.streams_max.into(),
         "http2.resets_max" => count(http2.resets_max),
         "http2.ping_secs" => http2.ping.as_secs(),
         "http2.send_buffer_bytes" => count(http2.send_buffer_bytes),
+        "http2.control_frames_max" => http2.control_frames_max.into(),
+        "scrub.every_days" => scrub.every_days,
+        "scrub.bytes_per_sec" => scrub.bytes_per_sec,
+        "fill.far_lanes" => count(fill.far_lanes),
         "fill.first_byte_secs" => fill.first_byte.as_secs(),
         "fill.silence_secs" => fill.silence.as_secs(),
         "fill.wait_secs" => fill.wait.as_secs(),
