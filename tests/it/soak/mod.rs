@@ -35,8 +35,14 @@ use crate::soak::upstream::Upstream;
 
 const WORKERS: u64 = 2;
 
-/// Clients at a time, each with one thing to do after the other.
+/// Clients at a time, each with one thing to do after the other, in a run of minutes or more.
 const CLIENTS: u64 = 12;
+
+/// The same in the ordinary run, which shares the machine with tests that have deadlines.
+const CLIENTS_BESIDE_OTHERS: u64 = 3;
+
+/// From here on a run is taken for one that has the machine for itself.
+const LONG: Duration = Duration::from_mins(1);
 
 /// Generations that the relay keeps.
 const KEPT: usize = 2;
@@ -51,7 +57,8 @@ const TICK: Duration = Duration::from_millis(100);
 #[test]
 fn after_a_mixed_load_with_faults_memory_files_threads_and_tasks_are_where_they_were() {
     let length = Duration::from_secs(variable("FOREBAY_SOAK_SECS").unwrap_or(12));
-    let mut soak = Soak::start(variable("FOREBAY_SOAK_SEED").unwrap_or(1));
+    let clients = if length < LONG { CLIENTS_BESIDE_OTHERS } else { CLIENTS };
+    let mut soak = Soak::start(variable("FOREBAY_SOAK_SEED").unwrap_or(1), clients);
     // The warm-up is the same load: tables and pools fill as they do later.
     soak.load((length / 4).clamp(Duration::from_secs(5), Duration::from_mins(2)));
     let before = soak.rest(None);
@@ -78,12 +85,13 @@ struct Soak {
     book: Arc<Book>,
     dice: Dice,
     seed: u64,
+    clients: u64,
     /// How often each thing was done to the relay.
     events: BTreeMap<&'static str, u64>,
 }
 
 impl Soak {
-    fn start(seed: u64) -> Self {
+    fn start(seed: u64, clients: u64) -> Self {
         let releases = Arc::new(Releases::new());
         let upstream = Upstream::start(releases.dir());
         let authority = Arc::new(Authority::new());
@@ -108,6 +116,7 @@ impl Soak {
             book,
             dice,
             seed,
+            clients,
             events: BTreeMap::new(),
         }
     }
@@ -115,7 +124,7 @@ impl Soak {
     /// Lets clients and faults at the relay for so long.
     fn load(&mut self, length: Duration) {
         let stop = Arc::new(AtomicBool::new(false));
-        let clients: Vec<_> = (1..=CLIENTS).map(|number| self.client(number, &stop)).collect();
+        let clients: Vec<_> = (1..=self.clients).map(|number| self.client(number, &stop)).collect();
         let begun = Instant::now();
         let acts: [(_, _, fn(&mut Self)); 4] = [
             ("releases", RELEASE_EVERY, |soak| soak.releases.publish()),
