@@ -20,7 +20,7 @@ pub struct Certs {
     /// The folder for the files; made where there is none. Nothing in it is overwritten.
     dir: PathBuf,
     /// A name or address that agents reach the relay by. May be given several times.
-    #[arg(long = "name", value_name = "NAME", required = true, num_args = 1..)]
+    #[arg(long = "name", value_name = "NAME", required = true)]
     names: Vec<String>,
 }
 

@@ -42,21 +42,24 @@ fn screen(status: &Value) -> String {
         let words = values.as_array().into_iter().flatten().filter_map(Value::as_str);
         words.collect::<Vec<_>>().join("  ")
     };
+    let some =
+        |what: &str, words: &str| if words.is_empty() { String::new() } else { format!("{what}{words}\n") };
     // Writing into a string does not fail.
     let _ = writeln!(
         text,
-        "forebay {}  process {}  up {}\nlistens    {}\nadmin      {}\ndata       {}\nroom       {}{}",
+        "forebay {}  process {}  up {}\nlistens    {}\n{}admin      {}\ndata       {}\nroom       {}{} taken",
         status["version"].as_str().unwrap_or_default(),
         status["pid"],
         duration(&status["uptime_secs"]),
         list(&status["listen"]),
+        some("with TLS   ", &list(&status["tls"])),
         list(&status["admin"]),
         status["data"].as_str().unwrap_or_default(),
         bytes(&status["taken_bytes"]),
         if status["quota_bytes"].is_null() {
             String::new()
         } else {
-            format!(" of {} taken", bytes(&status["quota_bytes"]))
+            format!(" of {}", bytes(&status["quota_bytes"]))
         },
     );
     for tree in status["trees"].as_array().into_iter().flatten() {

@@ -12,7 +12,8 @@ fn its_settings_and_its_curl_line_work_as_printed() {
     let Some(curl) = tool("curl") else { return };
     let place = Place::new();
     let dir = place.path("certs");
-    let mut command = forebay(["certs", dir.to_str().unwrap(), "--name", "relay.test", "127.0.0.1"]);
+    let mut command =
+        forebay(["certs", dir.to_str().unwrap(), "--name", "relay.test", "--name", "127.0.0.1"]);
     let printed = run(command.args(["--name", "::1"]), WITHIN).succeeded().stdout;
     for (file, mode) in
         [("authority.pem", 0o644), ("authority.key", 0o600), ("relay.pem", 0o644), ("relay.key", 0o600)]
@@ -29,6 +30,11 @@ fn its_settings_and_its_curl_line_work_as_printed() {
     let urls = output.lines().filter_map(|line| Some(line.split_once("agents, TLS")?.1.trim()));
     let urls: Vec<_> = urls.collect();
     assert_eq!(urls.len(), 2, "{output}");
+    let screen = place.command(&["status"]).succeeded().stdout;
+    for url in &urls {
+        let address = url.trim_start_matches("https://").split('/').next().unwrap();
+        assert!(screen.contains("\nwith TLS   ") && screen.contains(address), "{address} in:\n{screen}");
+    }
     for url in urls {
         let mut command = Command::new(&curl);
         command.args(["-sS", "--fail", "--noproxy", "*", "--cacert"]).arg(dir.join("authority.pem"));
