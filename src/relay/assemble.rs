@@ -24,7 +24,6 @@ use crate::relay::load::shared;
 use crate::relay::refresh::RefreshError;
 use crate::relay::tree::Tree;
 use crate::store::generations::{Head, Held, Record};
-use crate::store::unfinished::room_for_part;
 use crate::upstream::{Answer, Head as OriginHead, Part, Request, Upstream, UpstreamError};
 
 /// The pause before a head is asked for again; it doubles.
@@ -160,8 +159,9 @@ async fn fetch_payloads(
     let payloads: Vec<_> = payloads.map(|listed| listed.entry.clone()).collect();
     // All of it at once: a generation that cannot be had whole is not begun, and costs no older one its files.
     let fetched = payloads.iter().filter(|entry| entry.held().is_none() && is_fetched(tree, entry));
-    let sizes = fetched.filter_map(|entry| entry.size());
-    tree.resources.make_room(sizes.map(room_for_part).fold(0, u64::saturating_add)).await?;
+    let store = &tree.resources.store;
+    let bytes = fetched.filter_map(|entry| Some(store.room_for(entry.staging_key(), entry.size()?)));
+    tree.resources.make_room(bytes.fold(0, u64::saturating_add)).await?;
     let absent = each(tree, payloads, |tree, entry| async move {
         let fetched = if is_fetched(&tree, &entry) {
             fetch(&tree, &entry).await

@@ -27,7 +27,7 @@ use crate::relay::tree::Tree;
 use crate::store::Store;
 use crate::store::blobs::BlobName;
 use crate::store::staging::{CommitError, Staged};
-use crate::store::unfinished::{Voucher, room_for_part};
+use crate::store::unfinished::Voucher;
 use crate::upstream::{Answer, Kind, Part, Request, Transfer, Upstream, UpstreamError};
 
 /// The first pause before asking again; it doubles, with jitter, up to [`PAUSE_MAX`].
@@ -108,7 +108,10 @@ impl Attempts {
             match staged.await {
                 // What was made may be another fill's by now.
                 Err(FillError::Store(CommitError::NoRoom(_))) if tries.next().is_some() => {
-                    let made = tree.resources.make_room(room_for_part(size_max)).await;
+                    let made = tree
+                        .resources
+                        .make_room(tree.resources.store.room_for(entry.staging_key(), size_max))
+                        .await;
                     made.map_err(|no_room| FillError::Store(no_room.into()))?;
                 }
                 staged => break staged?,

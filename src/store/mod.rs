@@ -196,6 +196,12 @@ impl Store {
         }
     }
 
+    /// How many bytes more a fill of what this key names will take on the disk: less where it is under way, or where some of it
+    /// is there.
+    pub fn room_for(&self, key: Option<BlobId>, size_max: u64) -> u64 {
+        key.map_or_else(|| unfinished::room_for_part(size_max), |key| self.parts.room_for(key, size_max))
+    }
+
     /// Makes staged bytes a blob that is used now; they must be `size` bytes when that is known. Blocks on the disk.
     pub fn commit(&self, staged: Staged, size: Option<u64>, now: Timestamp) -> Result<BlobName, CommitError> {
         let blobs = self.root.join("blobs");

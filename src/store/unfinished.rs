@@ -87,7 +87,7 @@ pub(super) struct Claim {
 }
 
 /// How many bytes on the disk a fill of so many bytes takes, with its checkpoints.
-pub fn room_for_part(size_max: u64) -> u64 {
+pub(super) fn room_for_part(size_max: u64) -> u64 {
     let journal = JOURNAL_BYTES + size_max / CHECKPOINT_BYTES * CHECKPOINT_LINE_BYTES;
     on_disk(size_max).saturating_add(on_disk(journal))
 }
@@ -147,6 +147,15 @@ impl Parts {
             checked: 0,
             left: left.is_some(),
         }))
+    }
+
+    /// How many bytes more a fill of a key takes than it has, or its files have, already.
+    pub(super) fn room_for(&self, key: BlobId, size_max: u64) -> u64 {
+        match self.keys().get(&key) {
+            Some(Owner::Fill) => 0,
+            Some(Owner::Nobody(taken)) => room_for_part(size_max).saturating_sub(taken.bytes()),
+            None => room_for_part(size_max),
+        }
     }
 
     /// How many bytes on the disk are left of fills that ended.

@@ -8,13 +8,16 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 
+use forebay::base::blob::BlobId;
 use forebay::base::path::TreePath;
+use forebay::base::validator::Validator;
 use forebay::config::settings::{Prefetch, Settings};
 use forebay::relay::refresh::Last;
 use forebay::store::Store;
 use forebay::store::disk::{Disk, Step, Verdict, When};
 use forebay::store::room::on_disk;
 use forebay::store::staging::CommitError;
+use forebay::store::unfinished::Voucher;
 use jiff::Timestamp;
 
 use crate::raw;
@@ -431,4 +434,22 @@ fn a_path_that_no_kept_generation_names_any_more_is_not_found_r1_8() {
     assert_eq!(get(&relay, gone.as_str()).head.status, 404);
     // Its bytes stay while there is room for them.
     assert!(site::blobs(relay.data()).contains(&site::blob(&bytes(0, 1, 5000))));
+}
+
+#[test]
+fn what_is_left_of_a_fill_is_room_that_its_next_one_has_already_r1_8_r2_1() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(&folder.path().join("data"), Disk::default()).unwrap();
+    let (key, size) = (BlobId::of(b"key"), 20 * MIB);
+    let whole = store.room_for(Some(key), size);
+    assert!(whole >= size);
+    let (mut staged, _) = store.stage_as(key, size).unwrap();
+    assert_eq!(store.room_for(Some(key), size), 0, "all of it is reserved");
+    staged.append(&bytes(0, 1, 9 * MIB)).unwrap();
+    let validator = Validator { etag: Some("\"1\"".to_owned()), last_modified: None };
+    staged.vouch(&Voucher { origin: "http://up/".to_owned(), validator }).unwrap();
+    drop(staged);
+    let left = store.room_for(Some(key), size);
+    assert!(left < whole - 9 * MIB + MIB && left >= size - 9 * MIB, "{left}");
+    assert_eq!(store.room_for(None, size), whole);
 }
