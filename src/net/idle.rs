@@ -12,7 +12,7 @@ use std::task::Waker;
 
 use tokio::sync::Notify;
 
-use crate::net::places::{Floor, HEAD_GRACE_MS, NOBODY, Parting, Places};
+use crate::net::places::{Floor, HEAD_GRACE_MS, IDLE_GRACE_MS, NOBODY, Parting, Places};
 
 /// A worker's idle connections.
 #[derive(Debug)]
@@ -102,13 +102,13 @@ impl Idle {
         loop {
             self.floor.asked.notified().await;
             for _ in 0..self.floor.wanted.swap(0, Ordering::Relaxed) {
-                self.tell_first();
+                self.tell_first(self.places.now_ms());
             }
         }
     }
 
-    fn tell_first(&self) {
-        let first = self.queues.borrow_mut().pop(self.places.now_ms());
+    fn tell_first(&self, now_ms: u64) {
+        let first = self.queues.borrow_mut().pop(now_ms);
         if let Some((call, waiting)) = first {
             call.from.set(Some(waiting));
             call.told.notify_one();
@@ -342,16 +342,13 @@ impl Queues {
         }
     }
 
-    /// Takes out whoever has waited longest for a byte; where nobody does, for a head that is overdue.
+    /// Takes out whoever has waited longest for a byte; where nobody has for long enough, for a head that is overdue.
     fn pop(&mut self, now_ms: u64) -> Option<(Rc<Call>, Waiting)> {
-        let overdue = || {
-            let since_ms = self.since_ms(Waiting::ForHead);
-            (now_ms.saturating_sub(since_ms) >= HEAD_GRACE_MS).then_some(Waiting::ForHead)
+        let after = |grace_ms: u64, waiting: Waiting| {
+            (now_ms.saturating_sub(self.since_ms(waiting)) >= grace_ms).then_some(waiting)
         };
-        let waiting = match self.ends[Waiting::ForByte as usize].first {
-            NONE => overdue()?,
-            _ => Waiting::ForByte,
-        };
+        let idle = after(IDLE_GRACE_MS, Waiting::ForByte);
+        let waiting = idle.or_else(|| after(HEAD_GRACE_MS, Waiting::ForHead))?;
         let first = self.ends[waiting as usize].first;
         let call = self.slots.get(first)?.call.clone()?;
         self.leave(first);
@@ -383,11 +380,11 @@ mod tests {
         let [first, second, third] = [(); 3].map(|()| idle.enter());
         drop(first.begin());
         drop(third);
-        idle.tell_first();
+        idle.tell_first(idle.places.now_ms() + IDLE_GRACE_MS);
         assert!(!goes(&first).await && goes(&second).await);
-        idle.tell_first();
+        idle.tell_first(idle.places.now_ms() + IDLE_GRACE_MS);
         assert!(goes(&first).await);
-        idle.tell_first();
+        idle.tell_first(idle.places.now_ms() + IDLE_GRACE_MS);
         assert!(!goes(&first).await, "it was told once");
     }
 
@@ -397,20 +394,20 @@ mod tests {
         let place = idle.enter();
         let busy = place.begin();
         place.blocked(true);
-        idle.tell_first();
+        idle.tell_first(idle.places.now_ms() + IDLE_GRACE_MS);
         assert!(!goes(&place).await, "it is answered");
         drop(busy);
-        idle.tell_first();
+        idle.tell_first(idle.places.now_ms() + IDLE_GRACE_MS);
         assert!(!goes(&place).await, "it has bytes to take");
         place.blocked(false);
-        idle.tell_first();
+        idle.tell_first(idle.places.now_ms() + IDLE_GRACE_MS);
         place.heard();
         assert!(!goes(&place).await, "it spoke after it was told");
         assert_eq!(idle.queues.borrow().waiting(place.slot), Some(Waiting::ForHead));
-        idle.tell_first();
+        idle.tell_first(idle.places.now_ms() + IDLE_GRACE_MS);
         assert!(!goes(&place).await, "its head has only begun");
         place.begins();
-        idle.tell_first();
+        idle.tell_first(idle.places.now_ms() + IDLE_GRACE_MS);
         assert!(goes(&place).await);
     }
 

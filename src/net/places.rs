@@ -27,6 +27,10 @@ const PARTING_MAX: usize = 8;
 /// wanted and none is: two round trips over a bad line.
 pub(super) const HEAD_GRACE_MS: u64 = 1000;
 
+/// How long a connection that nothing was asked on counts as at work all the same: from its accept to its first byte, or from an
+/// answer to the next request. Else agents whose requests are on their way would be sent away by those who come after them.
+pub(super) const IDLE_GRACE_MS: u64 = 100;
+
 /// What all workers share.
 #[derive(Debug)]
 pub struct Places {
@@ -121,11 +125,11 @@ impl Places {
             let floors = self.floors.iter().map(|floor| (since_ms(floor).load(Ordering::Relaxed), floor));
             floors.min_by_key(|(since_ms, _)| *since_ms).filter(|(since_ms, _)| *since_ms != NOBODY)
         };
-        let overdue = || {
-            first(|floor| &floor.head_since_ms)
-                .filter(|(since_ms, _)| now_ms.saturating_sub(*since_ms) >= HEAD_GRACE_MS)
+        let after = |grace_ms: u64, since_ms| {
+            first(since_ms).filter(|(since_ms, _)| now_ms.saturating_sub(*since_ms) >= grace_ms)
         };
-        if let Some((_, floor)) = first(|floor| &floor.idle_since_ms).or_else(overdue) {
+        let idle = after(IDLE_GRACE_MS, |floor| &floor.idle_since_ms);
+        if let Some((_, floor)) = idle.or_else(|| after(HEAD_GRACE_MS, |floor| &floor.head_since_ms)) {
             floor.wanted.fetch_add(1, Ordering::Relaxed);
             floor.asked.notify_one();
         }
@@ -175,9 +179,25 @@ impl Default for Floor {
 
 #[cfg(test)]
 mod tests {
+    use jiff::Timestamp;
+
     use crate::base::clock::SystemClock;
 
     use super::*;
+
+    /// An hour after its start, for ever.
+    #[derive(Debug)]
+    struct HourLater;
+
+    impl Clock for HourLater {
+        fn wall(&self) -> Timestamp {
+            Timestamp::UNIX_EPOCH
+        }
+
+        fn monotonic(&self) -> Duration {
+            Duration::from_hours(1)
+        }
+    }
 
     fn asked(places: &Places) -> Vec<usize> {
         places.make_room();
@@ -186,8 +206,11 @@ mod tests {
 
     #[test]
     fn the_worker_whose_connection_has_been_idle_longest_is_asked() {
-        let places = Places::new(1, 3, Arc::default(), Arc::new(SystemClock::default()));
+        let places = Places::new(1, 3, Arc::default(), Arc::new(HourLater));
         assert_eq!(asked(&places), [0, 0, 0]);
+        places.floors[0].idle_since_ms.store(places.now_ms() - IDLE_GRACE_MS + 1, Ordering::Relaxed);
+        assert_eq!(asked(&places), [0, 0, 0], "its request may be on its way");
+        places.floors[0].idle_since_ms.store(NOBODY, Ordering::Relaxed);
         places.floors[2].head_since_ms.store(places.now_ms(), Ordering::Relaxed);
         assert_eq!(asked(&places), [0, 0, 0], "a head that has only begun may go on");
         places.floors[0].idle_since_ms.store(7, Ordering::Relaxed);
