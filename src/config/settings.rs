@@ -136,6 +136,8 @@ pub struct TreeSettings {
     pub path: TreeBase,
     /// Where the tree comes from; there is no default.
     pub upstream: Upstream,
+    /// How it is reached; its keys stand in the tree's table.
+    pub reach: ReachSettings,
     /// From one look at the upstream's manifest to the next. Default 900: patterns come a few times a day,
     /// and the look is a conditional request.
     pub refresh: Duration,
@@ -152,6 +154,29 @@ pub struct TreeSettings {
     pub public_base: Option<PublicBase>,
     /// `[[tree.catalogue]]`: rules that come before those of the built-in catalogue. Default none.
     pub catalogue: Vec<Rule>,
+}
+
+/// `[[tree]]`: how connections to its upstream are made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ReachSettings {
+    /// Default race: whichever family answers is the right one.
+    pub family: Family,
+    /// `source_ipv4`: where connections over IPv4 come from. Default none: the system chooses by its routes.
+    pub source_ipv4: Option<Ipv4Addr>,
+    /// `source_ipv6`: the same over IPv6.
+    pub source_ipv6: Option<Ipv6Addr>,
+}
+
+/// Which addresses of an upstream are used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Family {
+    /// Both families', raced (RFC 8305).
+    #[default]
+    Race,
+    /// IPv4 addresses alone.
+    Ipv4,
+    /// IPv6 addresses alone.
+    Ipv6,
 }
 
 /// Where a tree comes from.
@@ -335,6 +360,7 @@ impl TreeSettings {
             name,
             path,
             upstream,
+            reach: ReachSettings::default(),
             refresh: Duration::from_mins(15),
             jitter_percent: 10,
             prefetch: Prefetch::All,

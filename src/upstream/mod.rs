@@ -7,6 +7,7 @@
 pub mod client;
 pub mod directory;
 pub mod http;
+pub mod race;
 
 use std::io;
 use std::path::PathBuf;
