@@ -7,6 +7,7 @@ pub mod blob;
 pub mod clock;
 pub mod intervals;
 pub mod limits;
+pub mod nat64;
 pub mod path;
 pub mod range;
 pub mod seldom;
