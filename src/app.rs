@@ -39,7 +39,7 @@ use crate::relay::sweep;
 use crate::relay::tree::Tree;
 use crate::store::disk::Disk;
 use crate::store::{Store, StoreError};
-use crate::upstream::client::{Client, ClientError, client};
+use crate::upstream::client::{ClientError, Clients};
 
 /// Where a running relay says in its data folder how it can be reached.
 pub const RUNNING: &str = "running.json";
@@ -122,8 +122,8 @@ impl Relay {
         let runtime = control.runtime().handle().clone();
         store.room().set_quota(settings.quota_bytes);
         let (resources, wants) = resources(&settings, store, runtime.clone());
-        let client = client(settings.upstream.connect, settings.upstream.ca_file.as_deref())?;
-        let trees = open_trees(&settings, &client, &resources)?;
+        let clients = Clients::new(&settings.upstream, resources.clock.clone())?;
+        let trees = open_trees(&settings, &clients, &resources)?;
         let live = Arc::new(ArcSwap::from_pointee(compile(&settings, trees.clone())));
         let running = Running {
             pid: std::process::id(),
@@ -208,13 +208,13 @@ fn addresses(listeners: &[Listener]) -> Vec<SocketAddr> {
 
 fn open_trees(
     settings: &Settings,
-    client: &Client,
+    clients: &Clients,
     resources: &Arc<Resources>,
 ) -> Result<Vec<Arc<Tree>>, StartError> {
     let mut trees = Vec::new();
     for tree in &settings.trees {
         let opened =
-            Tree::open(tree.clone(), upstream(tree, settings, client, resources), resources.clone())?;
+            Tree::open(tree.clone(), upstream(tree, settings, clients, resources), resources.clone())?;
         if let settings::Upstream::Directory(path) = &tree.upstream
             && let Err(reason) = check_directory(path)
         {

@@ -26,7 +26,7 @@ use crate::net::worker::Stop;
 use crate::relay::live::Live;
 use crate::relay::resources::Resources;
 use crate::relay::tree::Tree;
-use crate::upstream::client::client;
+use crate::upstream::client::Clients;
 
 /// How long tasks may take to end once they were told to.
 const TASKS_END: Duration = Duration::from_secs(5);
@@ -105,15 +105,17 @@ impl RelayHandle {
     pub fn reload(&mut self, settings: Settings) -> Result<Vec<&'static str>, StartError> {
         let Some(parts) = &mut self.parts else { return Ok(Vec::new()) };
         let settings = placed(settings);
-        let client = client(settings.upstream.connect, settings.upstream.ca_file.as_deref())?;
+        let clients = Clients::new(&settings.upstream, parts.resources.clock.clone())?;
         let fresh = parts.tls.as_ref().filter(|_| !settings.tls.certificates.is_empty());
         let fresh = fresh.map(|tls| tls.read(&settings.tls.certificates)).transpose()?;
         let kept = restart_needed(&parts.started, &settings);
         let trees: Vec<_> = parts.live.load().trees.iter().map(|(_, tree)| tree.clone()).collect();
         for tree in &trees {
             if let Some(new) = settings.trees.iter().find(|new| new.name == tree.name) {
-                let same = tree.settings().upstream == new.upstream && parts.asks_alike(&settings);
-                let upstream = (!same).then(|| upstream(new, &settings, &client, &parts.resources));
+                let old = tree.settings();
+                let same = (&old.upstream, old.reach) == (&new.upstream, new.reach);
+                let same = same && parts.asks_alike(&settings);
+                let upstream = (!same).then(|| upstream(new, &settings, &clients, &parts.resources));
                 tree.reload(TreeSettings { path: tree.settings().path.clone(), ..new.clone() }, upstream);
             }
         }

@@ -31,7 +31,7 @@ use crate::relay::shelf::Shelf;
 use crate::relay::sweep::{WANTS_MAX, Want};
 use crate::relay::tree::Tree;
 use crate::store::Store;
-use crate::upstream::client::Client;
+use crate::upstream::client::Clients;
 use crate::upstream::{Deadlines, Origin, Upstream};
 
 /// What all trees of a relay share, and where those ask who need room.
@@ -65,12 +65,12 @@ pub(super) fn resources(
 pub(super) fn upstream(
     tree: &TreeSettings,
     settings: &Settings,
-    client: &Client,
+    clients: &Clients,
     resources: &Resources,
 ) -> Upstream {
     let origins = match &tree.upstream {
         settings::Upstream::Urls(urls) => {
-            urls.iter().map(|url| Origin::Url(url.clone(), Box::new(client.clone()))).collect()
+            urls.iter().map(|url| Origin::Url(url.clone(), Box::new(clients.client(tree.reach)))).collect()
         }
         settings::Upstream::Directory(path) => vec![Origin::Directory(path.clone())],
     };

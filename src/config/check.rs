@@ -4,10 +4,8 @@
 //! settings made here count only where nothing was noted.
 
 use std::collections::HashSet;
-use std::path::PathBuf;
 
 use ipnet::IpNet;
-use url::Url;
 
 use crate::base::tree::TreeName;
 use crate::config::error::{ConfigError, ConfigErrors, shown};
@@ -15,10 +13,11 @@ use crate::config::listen::{listen, tls};
 use crate::config::reader::Section;
 use crate::config::settings::{
     AccessLog, AgentRange, AgentSettings, FillSettings, Http2Settings, LimitSettings, LogFormat, LogLevel,
-    LogSettings, Prefetch, ScrubSettings, Settings, TreeSettings, Upstream, UpstreamSettings,
+    LogSettings, Prefetch, ScrubSettings, Settings, TreeSettings, Upstream,
 };
 use crate::config::table::row;
-use crate::config::value::{PublicBase, TreeBase, file_path, prefix, upstream_url};
+use crate::config::upstream::{origin, reach, tree_upstream, upstream};
+use crate::config::value::{PublicBase, TreeBase, file_path, prefix};
 use crate::manifest::catalogue::{Class, Pattern, Rule};
 use crate::policy::decide::Unknown;
 use crate::policy::scope::Scope;
@@ -101,6 +100,7 @@ fn tree(mut section: Section<'_>, before: &[TreeSettings]) -> Option<TreeSetting
     let name = tree_name(&mut section, path.as_ref(), before);
     let default = default_tree(tree_upstream(&mut section));
     let tree = TreeSettings {
+        reach: reach(&mut section),
         refresh: section.seconds("refresh_secs").unwrap_or(default.refresh),
         jitter_percent: section.number("jitter_percent").unwrap_or(default.jitter_percent),
         prefetch: section.word("prefetch", PREFETCHES).unwrap_or(default.prefetch),
@@ -153,29 +153,6 @@ fn tree_name(
         return None;
     }
     Some(name)
-}
-
-fn tree_upstream(section: &mut Section<'_>) -> Upstream {
-    let sources = section.texts("upstream", UPSTREAM_URLS_MAX, origin).unwrap_or_default();
-    section.require("upstream");
-    let mut urls = Vec::new();
-    let count = sources.len();
-    for source in sources {
-        match source {
-            Source::Folder(folder) if count == 1 => return Upstream::Directory(folder),
-            Source::Folder(folder) => {
-                let folder = shown(&folder.to_string_lossy());
-                section.refuse("upstream", format!("the folder '{folder}' stands in a list"));
-                break;
-            }
-            Source::Url(url) if urls.contains(&url) => {
-                section.refuse("upstream", format!("{url} stands in it twice"));
-                break;
-            }
-            Source::Url(url) => urls.push(url),
-        }
-    }
-    Upstream::Urls(urls)
 }
 
 fn catalogue_rule(mut section: Section<'_>) -> Option<Rule> {
@@ -267,46 +244,12 @@ fn fill(mut section: Section<'_>) -> FillSettings {
     fill
 }
 
-fn upstream(mut section: Section<'_>) -> UpstreamSettings {
-    let default = UpstreamSettings::default();
-    UpstreamSettings {
-        connect: section.seconds("connect_secs").unwrap_or(default.connect),
-        ca_file: section.text("ca_file", file_path),
-    }
-}
-
 fn scrub(mut section: Section<'_>) -> ScrubSettings {
     let default = ScrubSettings::default();
     ScrubSettings {
         every_days: section.number("every_days").unwrap_or(default.every_days),
         bytes_per_sec: section.bytes("bytes_per_sec").unwrap_or(default.bytes_per_sec),
     }
-}
-
-/// One text of `tree.upstream`.
-enum Source {
-    Url(Url),
-    Folder(PathBuf),
-}
-
-impl Source {
-    fn alone(self) -> Upstream {
-        match self {
-            Self::Url(url) => Upstream::Urls(vec![url]),
-            Self::Folder(folder) => Upstream::Directory(folder),
-        }
-    }
-}
-
-/// Tells a URL from a folder.
-fn origin(text: &str) -> Result<Source, String> {
-    if text.contains("://") {
-        return upstream_url(text).map(Source::Url);
-    }
-    if ["http:", "https:"].iter().any(|scheme| text.starts_with(scheme)) {
-        return Err("a URL has '//' after its scheme".into());
-    }
-    file_path(text).map(Source::Folder)
 }
 
 fn default_tree(upstream: Upstream) -> TreeSettings {
@@ -354,9 +297,6 @@ const PROXIES_MAX: usize = 64;
 
 /// Product lines of one relay; each has its own refresh and generations.
 const TREES_MAX: usize = 64;
-
-/// Upstreams of one tree: each that is down costs a try.
-const UPSTREAM_URLS_MAX: usize = 16;
 
 /// Rules of one tree; each component is held against them.
 const CATALOGUE_RULES_MAX: usize = 1024;

@@ -13,6 +13,7 @@ mod listen;
 mod reader;
 pub mod settings;
 pub mod table;
+mod upstream;
 pub mod value;
 
 #[cfg(test)]

@@ -3,13 +3,14 @@
 //! A field's key is its name, with `_secs` after times, in the table named at its struct; bounds stand in
 //! [`table`](crate::config::table). Invariant: values were checked, one by one and against each other.
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
 use url::Url;
 
+use crate::base::nat64::Prefix;
 use crate::base::tree::TreeName;
 use crate::config::value::{PublicBase, TreeBase};
 use crate::manifest::catalogue::{Catalogue, Rule};
@@ -297,6 +298,36 @@ pub struct UpstreamSettings {
     pub connect: Duration,
     /// A PEM file of authorities trusted besides the system's. Default none: a public upstream needs none.
     pub ca_file: Option<PathBuf>,
+    /// `attempt_delay_ms`: from one address's attempt to the next one's, while none fails. Default 250, which RFC 8305 found
+    /// long enough for most first answers and too short for people.
+    pub attempt_delay: Duration,
+    /// `nameservers`: who is asked for names. Default none: those of the system.
+    pub name_servers: Vec<SocketAddr>,
+    /// Addresses of names that nobody else is asked for, as in a hosts file. Default none.
+    pub hosts: Vec<HostEntry>,
+    /// `nat64_prefix`: how IPv4 addresses are reached from a network without IPv4. Default discover: such a network says it,
+    /// and it is asked only when IPv4 does not get through.
+    pub nat64: Nat64,
+}
+
+/// A line of a hosts file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostEntry {
+    /// The address of all its names.
+    pub address: IpAddr,
+    /// In lower case, without a dot at the end; at least one.
+    pub names: Vec<String>,
+}
+
+/// How IPv4 addresses are reached where there is no IPv4.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Nat64 {
+    /// By the prefix that the network tells (RFC 7050).
+    Discover,
+    /// By this one.
+    Prefix(Prefix),
+    /// Not.
+    Off,
 }
 
 /// `[scrub]`: how stored files are checked against their hashes.
@@ -433,7 +464,14 @@ impl Default for FillSettings {
 
 impl Default for UpstreamSettings {
     fn default() -> Self {
-        Self { connect: Duration::from_secs(10), ca_file: None }
+        Self {
+            connect: Duration::from_secs(10),
+            ca_file: None,
+            attempt_delay: Duration::from_millis(250),
+            name_servers: Vec::new(),
+            hosts: Vec::new(),
+            nat64: Nat64::Discover,
+        }
     }
 }
 

@@ -225,6 +225,24 @@ pub const TABLE: &[Row] = &[
         reason: "where the tree comes from; URLs are tried in order",
     },
     Row {
+        key: "tree.family",
+        default: Preset::Toml("\"race\""),
+        allowed: Allowed::Words(&["race", "ipv4", "ipv6"]),
+        reason: "addresses of both families are attempted, and the first that connects is used; or those of one alone",
+    },
+    Row {
+        key: "tree.source_ipv4",
+        default: Preset::Otherwise("the system chooses"),
+        allowed: Allowed::Text("an IPv4 address of this machine"),
+        reason: "where connections to the upstream come from over IPv4",
+    },
+    Row {
+        key: "tree.source_ipv6",
+        default: Preset::Otherwise("the system chooses"),
+        allowed: Allowed::Text("an IPv6 address of this machine"),
+        reason: "the same over IPv6",
+    },
+    Row {
         key: "tree.refresh_secs",
         default: Preset::Toml("900"),
         allowed: Allowed::Number(1, 30 * 86_400),
@@ -425,6 +443,34 @@ pub const TABLE: &[Row] = &[
         default: Preset::Otherwise("none"),
         allowed: Allowed::Text("the path of a PEM file"),
         reason: "authorities trusted besides the system's, for an upstream with a private certificate",
+    },
+    Row {
+        key: "upstream.attempt_delay_ms",
+        default: Preset::Toml("250"),
+        allowed: Allowed::Number(100, 2000),
+        reason: "from one address's attempt to the next one's while none fails; most first answers come sooner",
+    },
+    Row {
+        key: "upstream.nameservers",
+        default: Preset::Otherwise("the system's, from `/etc/resolv.conf`"),
+        allowed: Allowed::Text(
+            "an address such as \"192.0.2.53\" or \"[2001:db8::53]:5353\", or a list of 1 to 8",
+        ),
+        reason: "who is asked for the names of upstreams",
+    },
+    Row {
+        key: "upstream.hosts",
+        default: Preset::Otherwise("none"),
+        allowed: Allowed::Text("a line as in a hosts file, \"192.0.2.1 au.example\", or a list of 1 to 256"),
+        reason: "names that nobody is asked for; they come before `/etc/hosts`",
+    },
+    Row {
+        key: "upstream.nat64_prefix",
+        default: Preset::Toml("\"discover\""),
+        allowed: Allowed::Text(
+            "\"discover\", \"off\", or a prefix such as \"64:ff9b::/96\" of 32, 40, 48, 56, 64 or 96 bits",
+        ),
+        reason: "how IPv4 addresses are reached from a network without IPv4; it is asked for its prefix when IPv4 gets nowhere",
     },
     Row {
         key: "scrub.every_days",

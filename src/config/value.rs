@@ -1,5 +1,5 @@
 //! The texts of settings as values: base paths, public bases, upstream URLs, prefixes, listening addresses,
-//! byte counts.
+//! lines of hosts, NAT64 prefixes, byte counts.
 //!
 //! Each reader's error is the reason for refusing, for a message that names key, value and what is allowed
 //! besides. Invariant: a [`TreeBase`] begins and ends with `/` and has plain segments; a [`PublicBase`] is an
@@ -13,7 +13,9 @@ use std::sync::Arc;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use url::Url;
 
+use crate::base::nat64::Prefix;
 use crate::base::tree::TreeName;
+use crate::config::settings::{HostEntry, Nat64};
 
 /// Where a tree stands in the relay's URLs: `/activeupdate/`. Cheap to clone.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -140,6 +142,48 @@ pub(super) fn prefix(text: &str) -> Result<IpNet, String> {
     }
 }
 
+/// Reads a name server's address, with port 53 where it names none.
+pub(super) fn name_server(text: &str) -> Result<SocketAddr, String> {
+    let alone = |_| text.parse::<IpAddr>().map(|address| SocketAddr::new(address, DNS_PORT));
+    text.parse().or_else(alone).map_err(|_| "no address".into())
+}
+
+/// Reads a line of a hosts file: an address, then its names.
+pub fn host_entry(line: &str) -> Result<HostEntry, String> {
+    let mut words = line.split_whitespace();
+    let address =
+        words.next().and_then(|word| word.parse().ok()).ok_or("it does not begin with an address")?;
+    let names: Vec<String> = words.map(host_name).collect::<Result<_, _>>()?;
+    if names.is_empty() {
+        Err("no name follows the address".into())
+    } else {
+        Ok(HostEntry { address, names })
+    }
+}
+
+fn host_name(word: &str) -> Result<String, String> {
+    let name = word.strip_suffix('.').unwrap_or(word).to_ascii_lowercase();
+    let plain = |label: &str| {
+        !label.is_empty() && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+    };
+    if name.len() > HOST_NAME_BYTES_MAX || !name.split('.').all(plain) {
+        return Err(format!("'{}' is no name of a host", word.escape_debug()));
+    }
+    Ok(name)
+}
+
+/// Reads a NAT64 prefix, or a word in its place.
+pub(super) fn nat64(text: &str) -> Result<Nat64, String> {
+    match text {
+        "discover" => Ok(Nat64::Discover),
+        "off" => Ok(Nat64::Off),
+        _ => {
+            let net: Ipv6Net = text.parse().map_err(|_| "neither a word nor an IPv6 prefix".to_owned())?;
+            Ok(Nat64::Prefix(Prefix::new(net)?))
+        }
+    }
+}
+
 /// Reads a number of bytes with its unit: `10 GiB`.
 pub fn byte_count(text: &str) -> Result<u64, String> {
     let digits_end = text.find(|char: char| !char.is_ascii_digit()).unwrap_or(text.len());
@@ -176,6 +220,12 @@ fn http_url(text: &str) -> Result<Url, String> {
 
 /// Longer base paths than this are a mistake, in bytes.
 const TREE_BASE_BYTES_MAX: usize = 255;
+
+/// Where name servers listen.
+const DNS_PORT: u16 = 53;
+
+/// The longest name that DNS has, in bytes.
+const HOST_NAME_BYTES_MAX: usize = 253;
 
 /// The prefix of IPv4-mapped addresses (RFC 4291, 2.5.5.2).
 const MAPPED: Ipv6Net = Ipv6Net::new_assert(Ipv4Addr::UNSPECIFIED.to_ipv6_mapped(), 96);
@@ -248,6 +298,37 @@ mod tests {
         for bad in ["", "10.0.0.0/33", "10.0.0/8", "::/129", "fe80::1%eth0/64", "host"] {
             prefix(bad).unwrap_err();
         }
+    }
+
+    #[test]
+    fn host_lines_have_an_address_and_names() {
+        let entry = host_entry(" 2001:db8::1\tAu.Example. mirror_1 ").unwrap();
+        assert_eq!(entry.address.to_string(), "2001:db8::1");
+        assert_eq!(entry.names, ["au.example", "mirror_1"]);
+        for bad in ["", "192.0.2.1", "au.example 192.0.2.1", "192.0.2.1 a..b", "192.0.2.1 a/b", "192.0.2.1 ."]
+        {
+            host_entry(bad).unwrap_err();
+        }
+        host_entry(&format!("192.0.2.1 {}", "a.".repeat(130))).unwrap_err();
+    }
+
+    #[test]
+    fn nat64_is_a_prefix_or_a_word() {
+        assert_eq!(nat64("off"), Ok(Nat64::Off));
+        assert_eq!(nat64("discover"), Ok(Nat64::Discover));
+        assert!(matches!(nat64("64:ff9b::/96"), Ok(Nat64::Prefix(_))));
+        for bad in ["", "on", "64:ff9b::", "64:ff9b::/95", "64:ff9b::1/96", "10.0.0.0/8"] {
+            nat64(bad).unwrap_err();
+        }
+    }
+
+    #[test]
+    fn name_servers_listen_on_53_unless_said() {
+        let read = |text| name_server(text).map(|server| server.to_string());
+        assert_eq!(read("192.0.2.1").unwrap(), "192.0.2.1:53");
+        assert_eq!(read("[2001:db8::1]:5353").unwrap(), "[2001:db8::1]:5353");
+        assert_eq!(read("2001:db8::1").unwrap(), "[2001:db8::1]:53");
+        read("resolver.example").unwrap_err();
     }
 
     #[test]

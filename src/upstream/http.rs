@@ -3,6 +3,7 @@
 //! Invariant: bytes of a `206` are used only where `Content-Range` says exactly what was asked and the strong entity tag
 //! is the one that was named (R2.3).
 
+use std::error::Error;
 use std::net::IpAddr;
 
 use bytes::Bytes;
@@ -10,12 +11,14 @@ use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderMap, HeaderName};
 use hyper::{Method, Response, StatusCode};
+use hyper_util::client::legacy;
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use url::{Host, Url};
 
 use crate::base::limits::REDIRECTS_MAX;
 use crate::base::validator::Validator;
-use crate::upstream::client::Client;
+use crate::upstream::client::{Client, Way};
+use crate::upstream::connect::{ConnectError, NamedBy, is_near};
 use crate::upstream::{Found, Head, Kind, Part, Request, Source, UpstreamError};
 
 /// What may not stand in a URL's path as it is (RFC 3986 section 3.3).
@@ -56,12 +59,18 @@ impl HttpTransfer {
     }
 }
 
-pub(super) async fn fetch(client: &Client, base: &Url, request: Request<'_>) -> Result<Found, UpstreamError> {
+pub(super) async fn fetch(
+    client: &Client,
+    base: &Url,
+    request: Request<'_>,
+    way: &Way,
+) -> Result<Found, UpstreamError> {
     let path = utf8_percent_encode(request.path, PATH_ESCAPED).to_string();
     let mut url = base.join(&path).map_err(|_| UpstreamError::Head("its base and the path give no URL"))?;
     for _ in 0..=REDIRECTS_MAX {
-        let response = client.request(ask(&url, request.part)?).await;
-        let response = response.map_err(|error| UpstreamError::Connect(causes(&error)))?;
+        let named_by = if url.host() == base.host() { NamedBy::Settings } else { NamedBy::Redirect };
+        let response = client.request(ask(&url, request.part)?, named_by, way).await;
+        let response = response.map_err(|error| unconnected(&error))?;
         if !is_redirect(response.status()) {
             return read(response, request.part);
         }
@@ -105,8 +114,8 @@ fn is_redirect(status: StatusCode) -> bool {
 fn redirected(from: &Url, headers: &HeaderMap) -> Result<Url, UpstreamError> {
     let to = text(headers, &header::LOCATION).and_then(|location| from.join(location).ok());
     let to = to.ok_or(UpstreamError::Redirect("without a place to go"))?;
-    if to.host() != from.host() && to.host().is_some_and(|host| is_near(&host)) {
-        return Err(UpstreamError::Redirect("to an address of this machine or its link"));
+    if to.host() != from.host() && to.host().is_some_and(|host| names_near(&host)) {
+        return Err(UpstreamError::Redirect(TO_NEAR));
     }
     match (from.scheme(), to.scheme()) {
         ("https", "http") => Err(UpstreamError::Redirect("from https to http")),
@@ -115,18 +124,29 @@ fn redirected(from: &Url, headers: &HeaderMap) -> Result<Url, UpstreamError> {
     }
 }
 
-/// Whether a host is the machine itself or what only its link can reach, such as a cloud's metadata: an upstream elsewhere
-/// has no business there. Names are looked at when they are resolved.
-fn is_near(host: &Host<&str>) -> bool {
+/// Whether a host is near by its name alone. Other names are looked at when they are resolved.
+fn names_near(host: &Host<&str>) -> bool {
     match host {
         Host::Domain(name) => name.eq_ignore_ascii_case("localhost"),
-        Host::Ipv4(v4) => v4.is_loopback() || v4.is_link_local() || v4.is_unspecified(),
-        Host::Ipv6(v6) => match v6.to_canonical() {
-            IpAddr::V4(v4) => is_near(&Host::Ipv4(v4)),
-            IpAddr::V6(v6) => v6.is_loopback() || v6.is_unicast_link_local() || v6.is_unspecified(),
-        },
+        Host::Ipv4(v4) => is_near(IpAddr::V4(*v4)),
+        Host::Ipv6(v6) => is_near(IpAddr::V6(*v6)),
     }
 }
+
+/// What a request that had no answer says of the upstream.
+fn unconnected(error: &legacy::Error) -> UpstreamError {
+    let mut under = Some(error as &dyn Error);
+    while let Some(error) = under {
+        match error.downcast_ref() {
+            Some(ConnectError::Near) => return UpstreamError::Redirect(TO_NEAR),
+            Some(connect) => return UpstreamError::Connect(connect.to_string()),
+            None => under = error.source(),
+        }
+    }
+    UpstreamError::Connect(causes(error))
+}
+
+const TO_NEAR: &str = "to an address of this machine or its link";
 
 fn read(response: Response<Incoming>, part: Part<'_>) -> Result<Found, UpstreamError> {
     let (head, body) = response.into_parts();
@@ -232,7 +252,7 @@ fn text<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h str> {
 }
 
 /// An error with what lies under it, in one line.
-fn causes(error: &dyn std::error::Error) -> String {
+fn causes(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut under = error.source();
     while let Some(error) = under {

@@ -1,13 +1,17 @@
 //! Where a tree comes from: URLs tried in order, or a directory (R1.2).
 //!
+//! A connection is what wins the `race` of a host's addresses, which `resolve` knows and `connect` attempts (R4.3).
 //! A fetch's way: [`Upstream::fetch`] at one *origin* (a URL of the list, or the directory) -> an [`Answer`] whose head is
 //! known -> [`Transfer::chunk`] until it ends. Each wait has a deadline. Never writes, never decides which origin is next:
 //! that is the fill's. Invariant: a transfer that ends without an error gave exactly the bytes that its head promised.
 
 pub mod client;
+pub mod connect;
 pub mod directory;
+pub mod failed;
 pub mod http;
 pub mod race;
+pub mod resolve;
 
 use std::io;
 use std::path::PathBuf;
@@ -21,7 +25,7 @@ use url::Url;
 use crate::base::range::ByteRange;
 use crate::base::tally::Tally;
 use crate::base::validator::Validator;
-use crate::upstream::client::Client;
+use crate::upstream::client::{Client, Way};
 use crate::upstream::directory::DirectoryTransfer;
 use crate::upstream::http::HttpTransfer;
 
@@ -208,15 +212,21 @@ impl Upstream {
     pub async fn fetch(&self, origin: usize, request: Request<'_>) -> Result<Answer, UpstreamError> {
         self.tally.upstream_requests.one();
         let first_byte = self.deadlines.first_byte;
+        let origin = &self.origins[origin % self.origins.len()];
+        let way = Way::default();
         let answer = async {
-            match &self.origins[origin % self.origins.len()] {
-                Origin::Url(base, client) => http::fetch(client, base, request).await,
+            match origin {
+                Origin::Url(base, client) => http::fetch(client, base, request, &way).await,
                 Origin::Directory(folder) => directory::fetch(folder, request).await,
             }
         };
-        let found = tokio::time::timeout(first_byte, answer)
-            .await
-            .map_err(|_| UpstreamError::FirstByte(first_byte))??;
+        let found = tokio::time::timeout(first_byte, answer).await;
+        let found = found.unwrap_or(Err(UpstreamError::FirstByte(first_byte)));
+        if let Origin::Url(_, client) = origin {
+            let silent = matches!(found, Err(UpstreamError::FirstByte(_) | UpstreamError::Connect(_)));
+            client.note(&way, !silent);
+        }
+        let found = found?;
         Ok(match found {
             Found::Unchanged => Answer::Unchanged,
             Found::Head(head) => Answer::Head(head),

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::config::settings::Family;
 
-/// How long an answer with IPv4 addresses waits for the one with IPv6 addresses.
+/// How long IPv4 addresses wait for IPv6 addresses, and those that failed before for any other.
 pub const RESOLUTION_DELAY: Duration = Duration::from_millis(50);
 
 /// How many attempts the preferred family has before the other one's first.
@@ -71,6 +71,13 @@ pub enum Loss {
     Attempt(IpAddr, String),
 }
 
+impl Loss {
+    /// Whether an address was attempted.
+    pub fn is_attempt(&self) -> bool {
+        matches!(self, Self::Attempt(..))
+    }
+}
+
 /// One race.
 #[derive(Debug)]
 pub struct Race {
@@ -78,8 +85,8 @@ pub struct Race {
     aaaa: Asking,
     a: Asking,
     embedded: Asking,
-    /// When the first IPv4 addresses came.
-    a_came: Option<Duration>,
+    /// When the first addresses came.
+    came: Option<Duration>,
     ipv4: Vec<Ipv4Addr>,
     /// Whether the name has IPv6 addresses of its own.
     has_ipv6: bool,
@@ -146,7 +153,7 @@ impl Race {
             // Without IPv4, IPv4 addresses are asked for what they are embedded as.
             a: when(native_4 || nat64),
             embedded: when(nat64),
-            a_came: None,
+            came: None,
             ipv4: Vec::new(),
             has_ipv6: false,
             fresh: Lanes::default(),
@@ -181,9 +188,9 @@ impl Race {
                 continue;
             }
             self.told.push(address);
+            self.came.get_or_insert(now);
             if let IpAddr::V4(v4) = address {
                 self.ipv4.push(v4);
-                self.a_came.get_or_insert(now);
                 if self.plan.family == Family::Ipv6 {
                     continue;
                 }
@@ -217,8 +224,8 @@ impl Race {
                 return Next::Ask(question);
             }
         }
-        if let Some(until) = self.resolution_delay(now) {
-            return Next::Wait(until);
+        if let Some(wait) = self.resolution_delay(now) {
+            return wait;
         }
         if self.fresh.is_empty() && self.behind.is_empty() {
             return self.last_resort(now);
@@ -252,13 +259,17 @@ impl Race {
         self.under_way.iter().filter(slow).map(|attempt| attempt.address)
     }
 
-    /// While the first attempt is to wait for answers: until when, if a time is known.
-    fn resolution_delay(&self, now: Duration) -> Option<Option<Duration>> {
-        if self.begun > 0 || self.aaaa == Asking::Closed || self.has_ipv6 {
-            return None;
-        }
-        let until = self.a_came.map(|came| came + RESOLUTION_DELAY);
-        until.is_none_or(|until| now < until).then_some(until)
+    /// While the first attempt is to wait for answers: that.
+    fn resolution_delay(&self, now: Duration) -> Option<Next> {
+        // An answer that is still to come may hold what goes before the addresses that are there.
+        let settled = match (self.aaaa, self.a) {
+            (Asking::Closed, Asking::Closed) => true,
+            (Asking::Closed, _) => !self.fresh.is_empty(),
+            _ => !self.fresh.ipv6.is_empty(),
+        };
+        let until = self.came.map(|came| came + RESOLUTION_DELAY);
+        let waits = self.begun == 0 && !settled && until.is_none_or(|until| now < until);
+        waits.then_some(Next::Wait(until))
     }
 
     /// When the next attempt may begin, so long after the last one; `None` for at once.

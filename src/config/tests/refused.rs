@@ -199,6 +199,31 @@ fn the_other_sections_refuse_with_what_is_allowed() {
         "ca_file = 1",
         "upstream.ca_file = 1: of type integer; allowed: the path of a PEM file",
     );
+    let delay = "upstream.attempt_delay_ms = 99: out of bounds; allowed: a whole number from 100 to 2000";
+    section_says("[upstream]", "attempt_delay_ms = 99", delay);
+    let prefix =
+        "upstream.nat64_prefix = \"64:ff9b::/95\": its length is not 32, 40, 48, 56, 64 or 96; allowed: ";
+    section_says("[upstream]", "nat64_prefix = \"64:ff9b::/95\"", prefix);
+    let hosts =
+        "upstream.hosts = \"au.example 192.0.2.1\": it does not begin with an address; allowed: a line";
+    section_says("[upstream]", "hosts = \"au.example 192.0.2.1\"", hosts);
+    section_says(
+        "[upstream]",
+        "nameservers = \"dns.example\"",
+        "upstream.nameservers = \"dns.example\": no address; ",
+    );
+    tree_says(
+        "family = \"both\"",
+        "family = \"both\": no such word; allowed: \"race\", \"ipv4\" or \"ipv6\"",
+    );
+    tree_says(
+        "source_ipv4 = \"::1\"",
+        "source_ipv4 = \"::1\": no IPv4 address; allowed: an IPv4 address of this machine",
+    );
+    tree_says(
+        "source_ipv6 = \"::\"",
+        "source_ipv6 = \"::\": no connection over IPv6 can come from it; allowed: ",
+    );
 }
 
 #[test]
@@ -223,10 +248,7 @@ fn agents_are_refused_with_what_is_allowed() {
 fn unknown_keys_are_named_with_their_table_and_the_nearest_key() {
     let limits = "limits.head_byte_max: unknown key in [limits] (is 'head_bytes_max' meant?); allowed: head_bytes_max, ";
     section_says("[limits]", "head_byte_max = 1", limits);
-    tree_says(
-        "refresh = 1",
-        "refresh: unknown key in [[tree]]; allowed: path, name, upstream, refresh_secs, ",
-    );
+    tree_says("refresh = 1", "refresh: unknown key in [[tree]]; allowed: path, name, upstream, family, ");
     let elsewhere =
         "refresh_secs: unknown key in the top level (is 'tree.refresh_secs' meant?); allowed: data, ";
     top_says("refresh_secs = 1", elsewhere);

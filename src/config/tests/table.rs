@@ -29,6 +29,10 @@ fn example(row: &Row) -> String {
             "tls.certificate.chain" => "\"/etc/forebay/relay.pem\"",
             "tls.certificate.key" => "\"/etc/forebay/relay.key\"",
             "limits.connections_per_address_max" => "500",
+            "tree.source_ipv4" => "\"192.0.2.7\"",
+            "tree.source_ipv6" => "\"2001:db8::7\"",
+            "upstream.nameservers" => "[\"192.0.2.53\", \"[2001:db8::53]:5353\"]",
+            "upstream.hosts" => "[\"192.0.2.1 au.example\", \"2001:db8::1 au.example\"]",
             "upstream.ca_file" => "\"/etc/ssl/site.pem\"",
             other => panic!("{other} has no example"),
         }
@@ -165,6 +169,7 @@ fn number(settings: &Settings, key: &str) -> Option<u64> {
         "fill.far_lanes" => count(settings.fill.far_lanes),
         "fill.at_once" => count(settings.fill.at_once),
         "upstream.connect_secs" => settings.upstream.connect.as_secs(),
+        "upstream.attempt_delay_ms" => settings.upstream.attempt_delay.as_millis().try_into().unwrap(),
         "scrub.every_days" => settings.scrub.every_days,
         "scrub.bytes_per_sec" => settings.scrub.bytes_per_sec,
         other => panic!("{other} is no numeric key"),

@@ -186,6 +186,14 @@ fn addresses_that_failed_go_last_but_go_r4_3() {
     network.known_to_fail = vec![ip("2001:db8::1"), ip("192.0.2.1")];
     let order = [(0, "2001:db8::2"), (250, "192.0.2.1"), (500, "2001:db8::1")];
     assert_eq!(network.replay(plan()).attempts, attempts(&order));
+    let fates = [("192.0.2.1", Some((3, true)))];
+    let raced = |a_ms| {
+        let mut network = Network::new((0, Ok(vec!["2001:db8::1"])), (a_ms, Ok(vec!["192.0.2.1"])), &fates);
+        network.known_to_fail = vec![ip("2001:db8::1")];
+        network.replay(plan()).attempts
+    };
+    assert_eq!(raced(10), attempts(&[(10, "192.0.2.1")]), "nor do they go first because their answer does");
+    assert_eq!(raced(300), attempts(&[(50, "2001:db8::1"), (300, "192.0.2.1")]));
 }
 
 #[test]

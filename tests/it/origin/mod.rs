@@ -50,7 +50,8 @@ impl Origin {
         }
     }
 
-    fn on(listener: TcpListener, dir: &Path) -> Self {
+    /// The same on a socket that listens.
+    pub(crate) fn on(listener: TcpListener, dir: &Path) -> Self {
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared { dir: dir.to_path_buf(), ..Shared::default() });
         let accepting = {
