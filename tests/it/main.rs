@@ -8,7 +8,8 @@
 //!   `activation` (sockets passed by it), `service` (limits, rights), `units` (for systemd; R11.4).
 //! - `conditional`: preconditions in their order; entity tags stay with the state they name, and move with it (R3.1, R1.7).
 //! - `connect`: connections to upstreams, a file each: `families` (silent, refused and mute addresses, TLS, sources), `names` (a name
-//!   server that is late, broken or lavish; NAT64; redirects to this machine); `dns` is that name server (R4.3).
+//!   server that is late, broken or lavish; redirects to this machine), `network` (one family on each side, NAT64; namespaces); `dns`
+//!   is a name server (R4.3).
 //! - `crash`: ends at the worst moments, a file each: `points` (SIGKILL at each step on the data folder), `moments` (under load),
 //!   `cuts` (of power); a few of each, and with `FOREBAY_CRASHES=all` every one; `stall`: a disk that stalls (R1.5, R1.6).
 //! - `data_folder`: folders that a relay cannot use, and what it says of them (R11.4).

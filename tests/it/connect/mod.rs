@@ -3,6 +3,7 @@
 mod dns;
 mod families;
 mod names;
+mod network;
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
