@@ -28,7 +28,7 @@
 //! | use cases | `relay/` | serve (hit or fill), fill, refresh (a new generation), scrub and mend |
 //! | parts | `net/` | sockets, data workers, streams that may not stall |
 //! | | `store/` | staging, blobs, generations, index (sled), quarantine; the layout on disk: `store/mod.rs` |
-//! | | `upstream/` | where a tree comes from: URLs in order, or a directory |
+//! | | `upstream/` | where a tree comes from: URLs in order, or a directory; names, and the race for a connection |
 //! | knowledge | `config/` | file -> checked settings; a default and its reason: `config/settings.rs` |
 //! | | `policy/` | who may have what; why a request was refused: `policy/decide.rs` |
 //! | | `manifest/` | `server.ini`: lines, what they list, the class of a component, what a scope sees |
@@ -44,6 +44,7 @@
 //! | relay | the running program |
 //! | tree | a base path and its manifest with what it names |
 //! | upstream, origin | where a tree comes from; one URL of it, or its directory |
+//! | race | an origin's addresses attempted one after the other, until one connects; those that failed are *behind* |
 //! | manifest | `server.ini`, parsed without losing a byte |
 //! | component, class | what the manifest lists; pattern, engine, driver, hotfix or program |
 //! | package, increment | a component's full file; a file that takes it from one version to the next |

@@ -377,3 +377,53 @@ impl Write for Connection {
         Pin::new(&mut self.io).poll_shutdown(context)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_of_this_machine_its_link_and_metadata_are_near_in_any_dress() {
+        let near = [
+            "127.0.0.1",
+            "127.8.0.1",
+            "0.0.0.0",
+            "169.254.169.254",
+            "255.255.255.255",
+            "100.100.100.200",
+            "::1",
+            "::",
+            "fe80::1",
+            "::ffff:127.0.0.1",
+            "64:ff9b::169.254.169.254",
+            "fd00:ec2::254",
+        ];
+        for text in near {
+            assert!(is_near(text.parse().unwrap()), "{text}");
+        }
+        for text in ["192.0.2.1", "10.0.0.1", "2001:db8::1", "fd00::1", "64:ff9b::192.0.2.1"] {
+            assert!(!is_near(text.parse().unwrap()), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_redirect_reaches_a_near_address_only_where_the_upstream_has_it() {
+        let (near, [own, other, far]) =
+            (Near::default(), ["127.0.0.1", "::1", "192.0.2.1"].map(|text| text.parse().unwrap()));
+        assert!(!near.admits(own, NamedBy::Redirect));
+        assert!(near.admits(own, NamedBy::Settings));
+        assert!(near.admits(own, NamedBy::Redirect));
+        assert!(!near.admits(other, NamedBy::Redirect));
+        assert!(near.admits(far, NamedBy::Redirect));
+    }
+
+    #[test]
+    fn urls_are_places_with_the_ports_of_their_schemes() {
+        let target = |text: &str| Target::of(&text.parse().unwrap());
+        assert_eq!(target("http://au.example/a").unwrap().port, 80);
+        let secure = target("https://[2001:db8::1]/a").unwrap();
+        assert_eq!((secure.port, secure.tls.is_some()), (443, true));
+        assert_eq!(target("https://au.example:8443/").unwrap().port, 8443);
+        assert!(matches!(target("/a"), Err(ConnectError::Target)));
+    }
+}
