@@ -152,6 +152,7 @@ fn held(settings: &Settings, key: &str) -> Vec<u64> {
         "fill.at_once" => count(fill.at_once),
         "fill.prefetch_at_once" => count(fill.prefetch_at_once),
         "upstream.connect_secs" => upstream.connect.as_secs(),
+        "upstream.attempt_delay_ms" => u64::try_from(upstream.attempt_delay.as_millis()).unwrap_or(u64::MAX),
         other => panic!("{other} has bounds that nothing checks: name it here"),
     }]
 }
