@@ -1,5 +1,6 @@
 //! Parts made from settings, and put together.
 
+use std::collections::HashSet;
 use std::io;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize};
@@ -13,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
+use crate::base::blob::BlobId;
 use crate::base::clock::SystemClock;
 use crate::base::tally::Tally;
 use crate::config::settings::{self, Listen, Settings, TreeSettings};
@@ -56,7 +58,7 @@ pub(super) fn resources(
         naming: RwLock::new(()),
         sweep_wanted: Notify::new(),
         room_wanted,
-        swept: watch::Sender::new(0),
+        swept: watch::Sender::default(),
         scrubber: Scrubber::new(settings.scrub),
     };
     (Arc::new(resources), wants)
@@ -129,10 +131,11 @@ pub(super) fn bind(addresses: &Listen, count: usize) -> Result<Vec<Listener>, Li
     }
 }
 
-/// Lets a worker's open blobs go when they were removed, also while nobody asks it for anything.
-async fn tend(worker: Rc<Worker>, mut swept: watch::Receiver<u64>) {
+/// Lets a worker's blobs go that nobody names any more or that were removed, also while nobody asks it for anything.
+async fn tend(worker: Rc<Worker>, mut swept: watch::Receiver<Arc<HashSet<BlobId>>>) {
     while swept.changed().await.is_ok() {
-        worker.shelf.let_removed_go();
+        let named = swept.borrow_and_update().clone();
+        worker.shelf.keep_named(&named);
     }
 }
 

@@ -1,5 +1,6 @@
 //! What all trees of a relay share: the store, the runtime, the clock, and the bounds of fetching.
 
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
@@ -9,6 +10,7 @@ use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::base::blob::BlobId;
 use crate::base::clock::Clock;
 use crate::base::tally::Tally;
 use crate::relay::scrub::Scrubber;
@@ -46,8 +48,9 @@ pub struct Resources {
     pub sweep_wanted: Notify,
     /// Asks the sweep for room.
     pub room_wanted: mpsc::Sender<Want>,
-    /// Counts sweeps: whoever holds blobs open lets those go that were removed.
-    pub swept: watch::Sender<u64>,
+    /// What the generations named at the last sweep: whoever has blobs at hand lets the others go. Told again whenever a blob
+    /// is taken out.
+    pub swept: watch::Sender<Arc<HashSet<BlobId>>>,
     /// What the scrubber is asked to do, and how far it is.
     pub scrubber: Scrubber,
 }

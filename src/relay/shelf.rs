@@ -4,7 +4,7 @@
 //! blob is condemned, nothing that was put there before is given out.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Weak};
 
@@ -99,12 +99,17 @@ impl Shelf {
         true
     }
 
-    /// Lets open blobs go that were removed, or condemned: the disk frees their bytes only then.
-    pub fn let_removed_go(&self) {
+    /// Lets go what no generation names any more, and open blobs that were removed: the disk frees their bytes only then.
+    pub fn keep_named(&self, named: &HashSet<BlobId>) {
         self.epoch();
+        let mut small = self.small.borrow_mut();
+        let gone: Vec<_> = small.iter().map(|(id, _)| *id).filter(|id| !named.contains(id)).collect();
+        let freed: usize = gone.iter().filter_map(|id| small.pop(id)).map(|bytes| bytes.len()).sum();
+        self.small_bytes.set(self.small_bytes.get() - freed);
         let mut open = self.open.borrow_mut();
-        let removed: Vec<_> = open.iter().filter(|(_, blob)| blob.is_removed()).map(|(id, _)| *id).collect();
-        for id in removed {
+        let gone =
+            open.iter().filter(|(id, blob)| !named.contains(id) || blob.is_removed()).map(|(id, _)| *id);
+        for id in gone.collect::<Vec<_>>() {
             open.pop(&id);
         }
     }
@@ -142,5 +147,16 @@ mod tests {
         assert_eq!(shelf.small_bytes.get(), SMALL_BLOBS_BYTES);
         assert!(shelf.find(name(0, 1 << 20)).is_some(), "used last");
         assert!(shelf.find(name(1, 1 << 20)).is_none(), "used least");
+    }
+
+    #[test]
+    fn what_nobody_names_any_more_goes_and_its_bytes_are_counted_out() {
+        let shelf = Shelf::new(Arc::default());
+        for number in 0..10 {
+            shelf.put(name(number, 1000), &Content::Bytes(Bytes::from(vec![7; 1000])), 0);
+        }
+        shelf.keep_named(&HashSet::from([name(3, 1000).id, name(99, 1000).id]));
+        assert_eq!(shelf.small_bytes.get(), 1000);
+        assert!(shelf.find(name(3, 1000)).is_some() && shelf.find(name(4, 1000)).is_none());
     }
 }

@@ -58,7 +58,7 @@ pub async fn run(resources: Arc<Resources>, trees: Vec<Arc<Tree>>, mut wants: mp
         let sweep = sweep.clone();
         let swept = tokio::task::spawn_blocking(move || {
             let room = sweep.run(bytes);
-            sweep.resources.swept.send_modify(|count| *count += 1);
+            sweep.resources.swept.send_replace(Arc::new(sweep.named(Kept::All)));
             // Who wanted it may have gone.
             made.map(|made| made.send(room))
         });

@@ -186,7 +186,7 @@ impl Runner {
         let files: Vec<_> = files.into_iter().collect();
         error!(blob = %name.id, size = name.size, files = %files.join(", "), "a stored file is damaged: {flaw}; it is served no more");
         self.resources.tally.bad_blobs.one();
-        self.resources.swept.send_modify(|count| *count += 1);
+        self.resources.swept.send_modify(|_| {});
         self.pass_now().count(name, Some(Found { blob: name.id, size: name.size, flaw, files }));
         if !lost.is_empty() && self.mends.try_send(Mend { blob: name, lost }).is_err() {
             warn!(blob = %name.id, "too many files wait to be fetched anew: this one is when an agent asks for it");
