@@ -9,7 +9,6 @@ use tokio::sync::Barrier;
 use super::crowd::Agent;
 use super::ground::{Ground, PATH};
 use crate::origin::fault::{Fault, Gate};
-use crate::origin::seen::Ending;
 
 const SIZE: usize = 8 << 20;
 
@@ -48,10 +47,9 @@ fn far_lanes_cost_a_crowds_upstream_what_was_on_its_way_when_they_met_and_no_mor
     let seen = ground.origin.seen();
     let gets: Vec<_> = seen.of(PATH).filter(|request| request.method == "GET").collect();
     assert!((2..=65).contains(&gets.len()), "{} requests", gets.len());
-    // An answer that was sent to its end was asked for up to where another began.
-    let broken_off = gets.iter().filter(|request| request.end != Ending::Sent).count();
+    // Each may have sent what the kernels hold beyond where another began, also where that was all it had.
     let over = seen.body_bytes(PATH) - SIZE as u64;
-    assert!(over <= (broken_off * ON_ITS_WAY) as u64, "{over} bytes twice, {broken_off} broken off");
+    assert!(over <= (gets.len() * ON_ITS_WAY) as u64, "{over} bytes twice, {} requests", gets.len());
     assert_eq!((ground.fills(), ground.staged()), ([1, 1, 0], 0));
     assert!(ground.get(PATH).whole(200) == ground.files[0]);
     ground.relay.stop();
