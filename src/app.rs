@@ -124,7 +124,7 @@ impl Relay {
         let (resources, wants) = resources(&settings, store, runtime.clone());
         let clients = Clients::new(&settings.upstream, resources.clock.clone())?;
         let trees = open_trees(&settings, &clients, &resources)?;
-        let live = Arc::new(ArcSwap::from_pointee(compile(&settings, trees.clone())));
+        let live = Arc::new(ArcSwap::from_pointee(compile(&settings, &trees)));
         let running = Running {
             pid: std::process::id(),
             listen: addresses(&listeners),

@@ -60,6 +60,10 @@
 //! | prior | what was held under an entry's path before it |
 //! | shelf | the blobs that a data worker has at hand |
 //! | pin | the generation that an agent stays on |
+//! | mount, stands for | a path of the relay that is another server's; so does a tree for its upstream |
+//! | destination | a host and a port that an agent wants to be taken to; *listed* by a rule or by the settings |
+//! | passage | a permit to be taken to a destination; it judges each address that the destination turns out to have |
+//! | route, parent | how a destination is connected to: directly, or through a proxy, the parent |
 //! | place | what a connection takes; the one idle longest gives its own up |
 //! | scope | what an agent may update |
 //! | view | the manifest that a scope sees |

@@ -13,7 +13,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
 use crate::admin::State;
-use crate::base::tally::{Outcome, Refused};
+use crate::base::tally::{Outcome, Refused, RefusedBy};
 use crate::relay::tree::Tree;
 
 const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -87,6 +87,7 @@ impl Collector for Scrape {
         }
         self.requests(&mut encoder)?;
         self.refused(&mut encoder)?;
+        self.refused_by(&mut encoder)?;
         self.tasks(&mut encoder)?;
         self.trees(&mut encoder)
     }
@@ -109,6 +110,16 @@ impl Scrape {
         for reason in Refused::ALL {
             let counter = ConstCounter::new(self.0.tally().connections_refused(reason));
             counter.encode(family.encode_family(&[("reason", reason.name())])?)?;
+        }
+        Ok(())
+    }
+
+    fn refused_by(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let help = "Requests that the policy refused, by what refused them";
+        let mut family = encoder.encode_descriptor("requests_refused", help, None, MetricType::Counter)?;
+        for by in RefusedBy::ALL {
+            let counter = ConstCounter::new(self.0.tally().requests_refused(by));
+            counter.encode(family.encode_family(&[("by", by.name())])?)?;
         }
         Ok(())
     }

@@ -129,7 +129,7 @@ impl RelayHandle {
         parts.resources.store.room().set_quota(settings.quota_bytes);
         parts.resources.sweep_wanted.notify_one();
         parts.resources.scrubber.set(settings.scrub);
-        parts.live.store(Arc::new(compile(&settings, trees)));
+        parts.live.store(Arc::new(compile(&settings, &trees)));
         parts.drain = settings.limits.drain;
         parts.asking = (settings.fill, settings.upstream);
         Ok(kept)

@@ -13,11 +13,14 @@ use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
+use url::Url;
 
 use crate::base::blob::BlobId;
 use crate::base::clock::SystemClock;
+use crate::base::destination::Destination;
 use crate::base::tally::Tally;
 use crate::config::settings::{self, Listen, Settings, TreeSettings};
+use crate::config::value::TreeBase;
 use crate::http::connection::{self, Worker};
 use crate::net::inherited::Given;
 use crate::net::listen::{ListenError, Listener, Transport, listen};
@@ -26,7 +29,8 @@ use crate::net::pulse::Answerer;
 use crate::net::tls::Tls;
 use crate::net::worker::{self, Door, Started, Stop};
 use crate::policy::decide::Policy;
-use crate::relay::live::Live;
+use crate::policy::reach::{Destinations, Speech};
+use crate::relay::live::{Live, Place};
 use crate::relay::resources::Resources;
 use crate::relay::scrub::Scrubber;
 use crate::relay::shelf::Shelf;
@@ -80,16 +84,47 @@ pub(super) fn upstream(
     Upstream::new(origins, deadlines, resources.tally.clone())
 }
 
-pub(super) fn compile(settings: &Settings, trees: Vec<Arc<Tree>>) -> Live {
+pub(super) fn compile(settings: &Settings, trees: &[Arc<Tree>]) -> Live {
+    let stand_ins = stand_ins(settings, trees);
     let ranges = settings.agents.ranges.iter().map(|range| (range.from, range.scope));
+    let policy = Policy::new(ranges, settings.agents.unknown);
+    let public =
+        trees.iter().filter_map(|tree| Some(tree.settings().public_base.as_ref()?.as_str().to_owned()));
+    let own = public.filter_map(|base| Destination::of(&Url::parse(&base).ok()?)).collect();
     Live {
-        trees: trees.into_iter().map(|tree| (tree.settings().path.as_str().into(), tree)).collect(),
-        policy: Policy::new(ranges, settings.agents.unknown),
+        trees: trees.iter().map(|tree| (tree.settings().path.as_str().into(), tree.clone())).collect(),
+        mounts: settings.mounts.clone(),
+        places: stand_ins.iter().filter_map(|(url, path)| Place::new(url, path.as_str())).collect(),
+        own,
+        policy: policy.with_destinations(Arc::new(destinations(settings, &stand_ins))),
         trusted_proxies: settings.trusted_proxies.clone(),
         limits: settings.limits,
         http2: settings.http2,
         log: settings.log,
     }
+}
+
+/// URLs that trees and mounts stand for, each with its path on the relay.
+fn stand_ins(settings: &Settings, trees: &[Arc<Tree>]) -> Vec<(Url, TreeBase)> {
+    let mut all = Vec::new();
+    for tree in trees {
+        // A tree's path is the one that it was started with.
+        let tree = tree.settings();
+        if let settings::Upstream::Urls(urls) = &tree.upstream {
+            all.extend(urls.iter().map(|url| (url.clone(), tree.path.clone())));
+        }
+    }
+    all.extend(settings.mounts.iter().map(|mount| (mount.upstream.clone(), mount.path.clone())));
+    all
+}
+
+/// Where agents may be taken.
+fn destinations(settings: &Settings, stand_ins: &[(Url, TreeBase)]) -> Destinations {
+    let places = stand_ins.iter().filter_map(|(url, _)| {
+        let speech = if url.scheme() == "https" { Speech::Tls } else { Speech::Clear };
+        Some((Destination::of(url)?, speech))
+    });
+    Destinations::new(places, settings.proxy.allow.clone())
 }
 
 /// Whole milliseconds, as atomics hold them.

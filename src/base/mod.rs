@@ -5,11 +5,13 @@
 pub mod address;
 pub mod blob;
 pub mod clock;
+pub mod destination;
 pub mod intervals;
 pub mod limits;
 pub mod nat64;
 pub mod path;
 pub mod range;
+pub mod reserved;
 pub mod seldom;
 pub mod tally;
 pub mod tree;

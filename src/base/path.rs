@@ -7,6 +7,7 @@ use std::borrow::Borrow;
 use std::fmt;
 use std::sync::Arc;
 
+use percent_encoding::{AsciiSet, CONTROLS};
 use thiserror::Error;
 
 /// The longest path of a tree, in bytes: ActiveUpdate's stay under 120, file systems end at 4,096.
@@ -111,6 +112,24 @@ impl<'de> serde::Deserialize<'de> for TreePath {
         Self::parse(text.as_bytes()).map_err(serde::de::Error::custom)
     }
 }
+
+/// What may not stand in a URL's path as it is (RFC 3986 section 3.3).
+pub const PATH_ESCAPED: &AsciiSet = &CONTROLS
+    .add(b' ')
+    .add(b'"')
+    .add(b'#')
+    .add(b'%')
+    .add(b'<')
+    .add(b'>')
+    .add(b'?')
+    .add(b'[')
+    .add(b'\\')
+    .add(b']')
+    .add(b'^')
+    .add(b'`')
+    .add(b'{')
+    .add(b'|')
+    .add(b'}');
 
 #[cfg(test)]
 mod tests {

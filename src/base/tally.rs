@@ -123,11 +123,61 @@ impl Refused {
     }
 }
 
+/// What an agent's request was refused by, as metrics and the access log name it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RefusedBy {
+    /// No address range names the agent.
+    Agents,
+    /// Its scope.
+    Scope,
+    /// No rule lists where it wants to go.
+    Destination,
+    /// A rule does, without the port.
+    Port,
+    /// A rule does, and has no tunnels for it.
+    Tunnel,
+    /// The place's address is reserved.
+    Address,
+    /// It goes in a loop.
+    Loop,
+    /// It named no user, or not with its secret.
+    Credentials,
+}
+
+impl RefusedBy {
+    /// All of them, in the order of their declaration.
+    pub const ALL: [Self; 8] = [
+        Self::Agents,
+        Self::Scope,
+        Self::Destination,
+        Self::Port,
+        Self::Tunnel,
+        Self::Address,
+        Self::Loop,
+        Self::Credentials,
+    ];
+
+    /// Its name in metrics and logs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Agents => "agents",
+            Self::Scope => "scope",
+            Self::Destination => "destination",
+            Self::Port => "port",
+            Self::Tunnel => "tunnel",
+            Self::Address => "address",
+            Self::Loop => "loop",
+            Self::Credentials => "credentials",
+        }
+    }
+}
+
 /// The relay's counts.
 #[derive(Debug, Default)]
 pub struct Tally {
     requests: [Counter; Outcome::ALL.len()],
     refused: [Counter; Refused::ALL.len()],
+    refused_by: [Counter; RefusedBy::ALL.len()],
     /// Body bytes handed to agents.
     pub sent_bytes: Counter,
     /// Body bytes received from upstreams.
@@ -186,6 +236,16 @@ impl Tally {
     /// Connections that were refused for this reason.
     pub fn connections_refused(&self, reason: Refused) -> u64 {
         self.refused[reason as usize].value()
+    }
+
+    /// Counts one request that the policy refused.
+    pub fn refused_by(&self, rule: RefusedBy) {
+        self.refused_by[rule as usize].one();
+    }
+
+    /// Requests that were refused by this.
+    pub fn requests_refused(&self, rule: RefusedBy) -> u64 {
+        self.refused_by[rule as usize].value()
     }
 
     /// Requests that ended so.

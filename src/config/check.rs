@@ -10,6 +10,7 @@ use ipnet::IpNet;
 use crate::base::tree::TreeName;
 use crate::config::error::{ConfigError, ConfigErrors, shown};
 use crate::config::listen::{listen, tls};
+use crate::config::proxying::{cache, mounts, proxy, routes};
 use crate::config::reader::Section;
 use crate::config::settings::{
     AccessLog, AgentRange, AgentSettings, FillSettings, Http2Settings, LimitSettings, LogFormat, LogLevel,
@@ -58,6 +59,8 @@ pub(super) fn settings(mut root: Section<'_>) -> Settings {
     }
     settings.trusted_proxies = root.texts("trusted_proxies", PROXIES_MAX, prefix).unwrap_or_default();
     settings.tls = tls(root.section("tls"), &mut taken);
+    let mut socks = root.section("socks");
+    settings.socks.listen = listen(&mut socks, settings.socks.listen, &mut taken);
     settings.log = log(root.section("log"));
     settings.trees = trees(&mut root);
     settings.agents = agents(root.section("agents"));
@@ -66,6 +69,10 @@ pub(super) fn settings(mut root: Section<'_>) -> Settings {
     settings.fill = fill(root.section("fill"));
     settings.upstream = upstream(root.section("upstream"));
     settings.scrub = scrub(root.section("scrub"));
+    settings.proxy = proxy(root.section("proxy"));
+    settings.cache = cache(root.section("cache"));
+    settings.mounts = mounts(&mut root, &settings.trees);
+    settings.routes = routes(&mut root);
     settings
 }
 

@@ -3,14 +3,17 @@
 //! The way of a file: [`parse`] -> `reader` (TOML, section by section, each key asked for by name) -> `check`
 //! (each value against what [`table`] allows, then values against each other) -> [`settings`]. All errors of
 //! a file are reported at once, each with line, key, value and what is allowed. To find a setting's default
-//! and its reason, read [`settings`]; what its key may hold stands in [`table`].
+//! and its reason, read [`settings`]; what its key may hold stands in [`rows`].
 //!
 //! Never reads a file, the environment or a clock. Invariant: outside this module a `Settings` is valid.
 
 mod check;
+pub mod elsewhere;
 pub mod error;
 mod listen;
+mod proxying;
 mod reader;
+pub mod rows;
 pub mod settings;
 pub mod table;
 mod upstream;
@@ -57,6 +60,7 @@ pub fn restart_needed(old: &Settings, new: &Settings) -> Vec<&'static str> {
         ("workers", old.workers != new.workers),
         ("listen", addresses(&old.listen) != addresses(&new.listen)),
         ("admin.listen", addresses(&old.admin) != addresses(&new.admin)),
+        ("socks.listen", addresses(&old.socks.listen) != addresses(&new.socks.listen)),
         ("tls.listen", sorted(&old.tls.listen) != sorted(&new.tls.listen)),
         ("log.format", old.log.format != new.log.format),
         ("tree", trees(old) != trees(new)),

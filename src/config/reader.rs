@@ -154,9 +154,31 @@ impl<'d> Section<'d> {
         count_max: usize,
         mut read: impl FnMut(&str) -> Result<T, String>,
     ) -> Option<Vec<T>> {
+        self.list(key, count_max, |value| text_of(value).and_then(&mut read))
+    }
+
+    /// A whole number, or a list of 1 to `count_max` of them, each taken by `read`.
+    pub(super) fn numbers<T>(
+        &mut self,
+        key: &'static str,
+        count_max: usize,
+        mut read: impl FnMut(u64) -> Result<T, String>,
+    ) -> Option<Vec<T>> {
+        self.list(key, count_max, |value| match value {
+            DeValue::Integer(digits) => whole(digits).and_then(&mut read),
+            other => Err(found(other)),
+        })
+    }
+
+    fn list<T>(
+        &mut self,
+        key: &'static str,
+        count_max: usize,
+        mut read: impl FnMut(&DeValue<'d>) -> Result<T, String>,
+    ) -> Option<Vec<T>> {
         let value = self.take(key)?;
         let DeValue::Array(items) = value.get_ref() else {
-            return self.read(key, &value, |value| text_of(value).and_then(&mut read)).map(|only| vec![only]);
+            return self.read(key, &value, read).map(|only| vec![only]);
         };
         if !(1..=count_max).contains(&items.len()) {
             self.refuse(key, format!("a list of {}", items.len()));
@@ -164,7 +186,7 @@ impl<'d> Section<'d> {
         }
         let mut all = Vec::with_capacity(items.len());
         for (index, item) in items.iter().enumerate() {
-            match text_of(item.get_ref()).and_then(&mut read) {
+            match read(item.get_ref()) {
                 Ok(value) => all.push(value),
                 Err(reason) => {
                     let path = format!("{}{key}[{index}]", self.prefix);

@@ -10,8 +10,10 @@ use std::time::Duration;
 use ipnet::IpNet;
 use url::Url;
 
+use crate::base::destination::HostPattern;
 use crate::base::nat64::Prefix;
 use crate::base::tree::TreeName;
+use crate::config::elsewhere::{CacheSettings, MountSettings, ProxySettings, RouteSettings, SocksSettings};
 use crate::config::value::{PublicBase, TreeBase};
 use crate::manifest::catalogue::{Catalogue, Rule};
 use crate::policy::decide::Unknown;
@@ -55,6 +57,16 @@ pub struct Settings {
     pub upstream: UpstreamSettings,
     /// `[scrub]`
     pub scrub: ScrubSettings,
+    /// `[proxy]`
+    pub proxy: ProxySettings,
+    /// `[socks]`
+    pub socks: SocksSettings,
+    /// `[cache]`
+    pub cache: CacheSettings,
+    /// `[[mount]]`. Default none.
+    pub mounts: Vec<MountSettings>,
+    /// `[[route]]`. Default none: all connections are direct.
+    pub routes: Vec<RouteSettings>,
 }
 
 /// Addresses to listen on. A default one that cannot be had is a warning, a configured one an error.
@@ -308,6 +320,8 @@ pub struct UpstreamSettings {
     /// `nat64_prefix`: how IPv4 addresses are reached from a network without IPv4. Default discover: such a network says it,
     /// and it is asked only when IPv4 does not get through.
     pub nat64: Nat64,
+    /// `no_proxy`: places that no route leads to by a parent. Default none.
+    pub no_proxy: Vec<HostPattern>,
 }
 
 /// A line of a hosts file.
@@ -365,6 +379,11 @@ impl Settings {
             fill: FillSettings::default(),
             upstream: UpstreamSettings::default(),
             scrub: ScrubSettings::default(),
+            proxy: ProxySettings::default(),
+            socks: SocksSettings::default(),
+            cache: CacheSettings::default(),
+            mounts: Vec::new(),
+            routes: Vec::new(),
         }
     }
 }
@@ -471,6 +490,7 @@ impl Default for UpstreamSettings {
             name_servers: Vec::new(),
             hosts: Vec::new(),
             nat64: Nat64::Discover,
+            no_proxy: Vec::new(),
         }
     }
 }

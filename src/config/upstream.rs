@@ -7,6 +7,7 @@ use std::time::Duration;
 use url::Url;
 
 use crate::config::error::shown;
+use crate::config::proxying::{HOSTS_MAX as PATTERNS_MAX, host_pattern};
 use crate::config::reader::Section;
 use crate::config::settings::{Family, ReachSettings, Upstream, UpstreamSettings};
 use crate::config::value::{file_path, host_entry, name_server, nat64, upstream_url};
@@ -72,6 +73,7 @@ pub(super) fn upstream(mut section: Section<'_>) -> UpstreamSettings {
         name_servers: section.texts("nameservers", NAME_SERVERS_MAX, name_server).unwrap_or_default(),
         hosts: section.texts("hosts", HOSTS_MAX, host_entry).unwrap_or_default(),
         nat64: section.text("nat64_prefix", nat64).unwrap_or(default.nat64),
+        no_proxy: section.texts("no_proxy", PATTERNS_MAX, host_pattern).unwrap_or_default(),
     }
 }
 

@@ -56,6 +56,8 @@ pub async fn serve(worker: Rc<Worker>, accepted: Accepted, drain: CancellationTo
     let peer = normalised_peer(accepted.peer);
     // Answers are written whole; waiting for more would only delay them.
     let _ = accepted.stream.set_nodelay(true);
+    // A socket without an address was closed meanwhile: the first read will tell.
+    let local = accepted.stream.local_addr().map_or(peer, normalised_peer);
     let live = worker.live.load_full();
     let deadline = live.limits.head_timeout;
     let place = accepted.place;
@@ -79,7 +81,7 @@ pub async fn serve(worker: Rc<Worker>, accepted: Accepted, drain: CancellationTo
         }
     }
     place.begins();
-    let agent = Agent { worker, address, place: place.clone() };
+    let agent = Agent { worker, address, place: place.clone(), local, toward: None };
     match (accepted.transport, &agent.worker.tls) {
         (Transport::Tls, Some(tls)) => {
             let shaken = shake_hands(&agent.worker.tally, stream, tls.acceptor());

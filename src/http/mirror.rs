@@ -14,7 +14,6 @@ use crate::http::body::Body;
 use crate::http::conditional::{Verdict, evaluate, range_holds};
 use crate::http::ranges::{self, Multipart, Wanted, content_range};
 use crate::http::respond::Failure;
-use crate::http::route::Route;
 use crate::net::idle::Busy;
 use crate::policy::decide::{Ask, Permit, Refusal};
 use crate::relay::live::Live;
@@ -36,30 +35,8 @@ const FOR_THIS_MOMENT: HeaderValue = HeaderValue::from_static("private, no-cache
 /// How often a file may change at the upstream between its head and its bytes, within one request.
 const MOVES_MAX: usize = 3;
 
-/// Serves one request.
-pub async fn serve(
-    request: &Parts,
-    route: Route,
-    agent: SocketAddr,
-    live: &Live,
-    shelf: &Shelf,
-    busy: &Busy,
-) -> Result<(Response<Body>, Outcome), Failure> {
-    match route {
-        Route::Manifest(tree) => manifest(request, &tree, agent, live, shelf).await,
-        Route::File(tree, path) => {
-            for _ in 1..MOVES_MAX {
-                match file(request, &tree, &path, agent, live, shelf, busy).await {
-                    Err(Failure::Serve(ServeError::Moved)) => {}
-                    served => return served,
-                }
-            }
-            file(request, &tree, &path, agent, live, shelf, busy).await
-        }
-    }
-}
-
-async fn manifest(
+/// Serves a tree's manifest.
+pub async fn manifest(
     request: &Parts,
     tree: &Arc<Tree>,
     agent: SocketAddr,
@@ -80,7 +57,26 @@ async fn manifest(
     Ok((response, outcome))
 }
 
-async fn file(
+/// Serves a file of a tree.
+pub async fn file(
+    request: &Parts,
+    tree: &Arc<Tree>,
+    path: &TreePath,
+    agent: SocketAddr,
+    live: &Live,
+    shelf: &Shelf,
+    busy: &Busy,
+) -> Result<(Response<Body>, Outcome), Failure> {
+    for _ in 1..MOVES_MAX {
+        match file_as_it_is(request, tree, path, agent, live, shelf, busy).await {
+            Err(Failure::Serve(ServeError::Moved)) => {}
+            served => return served,
+        }
+    }
+    file_as_it_is(request, tree, path, agent, live, shelf, busy).await
+}
+
+async fn file_as_it_is(
     request: &Parts,
     tree: &Arc<Tree>,
     path: &TreePath,

@@ -1,17 +1,25 @@
-//! What a request is for: one match over method and path.
+//! What a request is for: one match over method and target.
+//!
+//! An agent names what it wants by a path of the relay, or, as one does with a proxy, by a URL (absolute-form), or within a
+//! connection that it was given as one to another server (CONNECT, SOCKS). A URL of a tree's upstream is that tree, whichever
+//! way it was named: the same decision, the same store (R6.2).
 
 use std::borrow::Cow;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use hyper::header::{CONTENT_LENGTH, HOST, HeaderValue, TRANSFER_ENCODING};
 use hyper::http::request::Parts;
 use hyper::http::uri::Authority;
 use hyper::{Method, Uri, Version};
-use percent_encoding::percent_decode_str;
+use percent_encoding::{percent_decode_str, utf8_percent_encode};
+use url::Url;
 
-use crate::base::path::TreePath;
+use crate::base::destination::Destination;
+use crate::base::path::{PATH_ESCAPED, TreePath};
 use crate::http::respond::Failure;
-use crate::relay::live::Live;
+use crate::policy::scope::Scope;
+use crate::relay::live::{Live, Standing};
 use crate::relay::refresh::MANIFEST;
 use crate::relay::tree::Tree;
 
@@ -26,23 +34,106 @@ pub enum Route {
     Manifest(Arc<Tree>),
     /// A file of a tree.
     File(Arc<Tree>, TreePath),
+    /// What another server has, by this URL.
+    Elsewhere(Url, Leave),
+    /// A connection to another server.
+    Tunnel(Destination),
 }
 
-/// Finds a request's route. A query is ignored, as file servers do.
-pub fn route(request: &Parts, live: &Live) -> Result<Route, Failure> {
+/// What lets an agent ask another server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Leave {
+    /// A mount stands for it, which agents of this scope and wider ones see.
+    Mount(Scope),
+    /// The agent uses the relay as its proxy: the policy says where that may lead.
+    Proxy,
+}
+
+/// Where a request was sent.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    /// The relay's own address, as the connection has it.
+    pub local: SocketAddr,
+    /// The server that the agent believes to speak to, where the relay stands in for it.
+    pub toward: Option<&'a Destination>,
+}
+
+/// Finds a request's route. A query is ignored for what the relay has itself, as file servers do.
+pub fn route(request: &Parts, live: &Live, asked: Asked<'_>) -> Result<Route, Failure> {
     check_framing(request)?;
     check_host(request)?;
-    if !matches!(request.method, Method::GET | Method::HEAD) {
+    if request.method == Method::CONNECT {
+        return tunnel(request, asked);
+    }
+    let Some(url) = named_url(request, live, asked)? else {
+        check_target(&request.uri)?;
+        return here(
+            &request.method,
+            &path(&request.uri, live.limits.path_bytes_max)?,
+            request.uri.query(),
+            live,
+        );
+    };
+    let host = Destination::of(&url).ok_or(Failure::Target)?;
+    let path = decoded(url.path(), live.limits.path_bytes_max);
+    match path.ok().and_then(|path| live.here(url.scheme(), &host, &path)) {
+        Some(path) => here(&request.method, &path, url.query(), live),
+        None => Ok(Route::Elsewhere(url, Leave::Proxy)),
+    }
+}
+
+/// What a path of the relay is for.
+fn here(method: &Method, path: &str, query: Option<&str>, live: &Live) -> Result<Route, Failure> {
+    let standing = live.find(path);
+    if let Some((Standing::Mount(mount), rest)) = standing {
+        let mut url = mount.upstream.clone();
+        url.set_path(&format!("{}{}", url.path(), utf8_percent_encode(rest, PATH_ESCAPED)));
+        if !url.path().starts_with(mount.upstream.path()) {
+            // It climbed out of the mount.
+            return Err(Failure::NotFound);
+        }
+        url.set_query(query);
+        return Ok(Route::Elsewhere(url, Leave::Mount(mount.scope)));
+    }
+    if !matches!(*method, Method::GET | Method::HEAD) {
         return Err(Failure::Method);
     }
-    check_target(&request.uri, request.version)?;
-    let path = path(&request.uri, live.limits.path_bytes_max)?;
-    let Some((tree, rest)) = live.tree(&path) else { return Err(Failure::NotFound) };
+    let Some((Standing::Tree(tree), rest)) = standing else { return Err(Failure::NotFound) };
     match rest {
         "" | MANIFEST_ARCHIVE => Err(Failure::NotFound),
         MANIFEST => Ok(Route::Manifest(tree.clone())),
         rest => Ok(Route::File(tree.clone(), TreePath::parse(rest.as_bytes())?)),
     }
+}
+
+/// The URL that a request names, where it is one of another server.
+fn named_url(request: &Parts, live: &Live, asked: Asked<'_>) -> Result<Option<Url>, Failure> {
+    let uri = &request.uri;
+    let url = match (uri.scheme_str(), asked.toward) {
+        (None, Some(toward)) if uri.path().starts_with('/') => {
+            let target = uri.path_and_query().map_or("/", |target| target.as_str());
+            format!("http://{toward}{target}")
+        }
+        // Every request of HTTP/2 names its scheme; where that is all, the relay itself is meant.
+        (Some("http" | "https"), None) if request.version == Version::HTTP_2 => return Ok(None),
+        (Some("http" | "https"), _) => uri.to_string(),
+        _ => return Ok(None),
+    };
+    let url = Url::parse(&url).map_err(|_| Failure::Target)?;
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(Failure::Target);
+    }
+    let host = Destination::of(&url).ok_or(Failure::Target)?;
+    let own = live.own.contains(&host) || Destination::at(asked.local.ip(), asked.local.port()) == host;
+    Ok(Some(url).filter(|_| !own))
+}
+
+/// Where a CONNECT leads (RFC 9110 section 9.3.6).
+fn tunnel(request: &Parts, asked: Asked<'_>) -> Result<Route, Failure> {
+    let authority =
+        request.uri.authority().filter(|_| request.uri.scheme().is_none() && asked.toward.is_none());
+    let authority = authority.ok_or(Failure::Target)?;
+    Destination::parse(authority.as_str()).map(Route::Tunnel).map_err(|_| Failure::Target)
 }
 
 /// A request for a file has no body; one that claims to have one is refused before its framing matters (R3.3, RFC 9112
@@ -88,21 +179,21 @@ fn is_host(value: &[u8]) -> bool {
     })
 }
 
-/// Only a path names something here: the relay answers for no other server (R4.6), and `*` is for OPTIONS.
-fn check_target(uri: &Uri, version: Version) -> Result<(), Failure> {
+/// Only a path names something here; `*` is for OPTIONS.
+fn check_target(uri: &Uri) -> Result<(), Failure> {
     match uri.scheme_str() {
-        // Every request of HTTP/2 names its scheme.
-        Some("http" | "https") if version == Version::HTTP_2 && uri.path().starts_with('/') => Ok(()),
-        Some(_) => Err(Failure::OtherServer),
-        None if uri.path().starts_with('/') => Ok(()),
-        None => Err(Failure::Target),
+        None | Some("http" | "https") if uri.path().starts_with('/') => Ok(()),
+        _ => Err(Failure::Target),
     }
 }
 
 /// The path with its escapes decoded once. Escaped slashes and NUL are refused: they mean different things to different
 /// servers.
 fn path(uri: &Uri, bytes_max: usize) -> Result<Cow<'_, str>, Failure> {
-    let path = uri.path();
+    decoded(uri.path(), bytes_max)
+}
+
+fn decoded(path: &str, bytes_max: usize) -> Result<Cow<'_, str>, Failure> {
     if path.len() > bytes_max {
         return Err(Failure::PathTooLong);
     }

@@ -20,6 +20,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error};
 
+use crate::base::destination::Destination;
 use crate::base::tally::Outcome;
 use crate::http::body::Body;
 use crate::http::connection::Worker;
@@ -27,7 +28,7 @@ use crate::http::frames::Frames;
 use crate::http::mirror;
 use crate::http::record::Record;
 use crate::http::respond::{Failure, failure};
-use crate::http::route::route;
+use crate::http::route::{Asked, Route, route};
 use crate::http::streams::{Quiet, Streams};
 use crate::net::half_open::HalfOpen;
 use crate::net::idle::{Busy, Place};
@@ -42,6 +43,10 @@ pub struct Agent {
     pub address: SocketAddr,
     /// Where the connection tells whether it is idle.
     pub place: Rc<Place>,
+    /// The relay's own address, as the connection has it.
+    pub local: SocketAddr,
+    /// The server that the agent believes to speak to, where the relay stands in for it.
+    pub toward: Option<Destination>,
 }
 
 /// Speaks HTTP/1.
@@ -49,11 +54,12 @@ pub async fn speak<S>(agent: Agent, stream: S, drain: CancellationToken)
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
-    let Agent { worker, address, place } = agent;
+    let agent = Rc::new(agent);
+    let Agent { worker, address, place, .. } = &*agent;
     let limits = worker.live.load().limits;
     let service = service_fn(|request| {
-        let (worker, busy) = (worker.clone(), place.begin());
-        async move { Ok::<_, Infallible>(answer(&worker, request, address, busy).await) }
+        let (agent, busy) = (agent.clone(), place.begin());
+        async move { Ok::<_, Infallible>(answer(&agent, request, busy).await) }
     });
     let mut connection = std::pin::pin!(
         http1::Builder::new()
@@ -89,7 +95,8 @@ pub async fn speak_http2<S>(agent: Agent, stream: S, drain: CancellationToken)
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
-    let Agent { worker, address, place } = agent;
+    let agent = Rc::new(agent);
+    let Agent { worker, address, place, .. } = &*agent;
     let (limits, http2) = {
         let live = worker.live.load();
         (live.limits, live.http2)
@@ -98,9 +105,9 @@ where
     let stream = Frames::new(stream, http2.control_frames_max, worker.tally.clone());
     let streams = Rc::new(Streams::new(http2.send_buffer_bytes));
     let service = service_fn(|request| {
-        let (worker, stream, busy) = (worker.clone(), streams.begin(), place.begin());
+        let (agent, stream, busy) = (agent.clone(), streams.begin(), place.begin());
         async move {
-            let answer = answer(&worker, request, address, busy).await;
+            let answer = answer(&agent, request, busy).await;
             Ok::<_, Infallible>(answer.map(|body| body.streamed(stream)))
         }
     });
@@ -181,25 +188,30 @@ impl<F: Future + 'static> Executor<F> for OnThisThread {
     }
 }
 
-async fn answer(
-    worker: &Worker,
-    request: Request<Incoming>,
-    agent: SocketAddr,
-    busy: Busy,
-) -> Response<Body> {
+async fn answer(agent: &Agent, request: Request<Incoming>, busy: Busy) -> Response<Body> {
+    let worker = &agent.worker;
     let live = worker.live.load_full();
-    // The body is dropped here unread: a file's request has none.
     let (request, body) = request.into_parts();
     let has_body = request.version == Version::HTTP_2 && !body.is_end_stream();
-    drop(body);
     let mut record =
-        Record::begin(worker.tally.clone(), worker.clock.clone(), live.log.access, agent, &request);
-    let served = match route(&request, &live) {
-        Ok(_) if has_body => Err(Failure::RequestBody),
-        Ok(route) => mirror::serve(&request, route, agent, &live, &worker.shelf, &busy).await,
+        Record::begin(worker.tally.clone(), worker.clock.clone(), live.log.access, agent.address, &request);
+    let asked = Asked { local: agent.local, toward: agent.toward.as_ref() };
+    // A body is dropped unread where none belongs: a file's request has none.
+    let served = match route(&request, &live, asked) {
+        Ok(Route::Manifest(_) | Route::File(..)) if has_body => Err(Failure::RequestBody),
+        Ok(Route::Manifest(tree)) => {
+            mirror::manifest(&request, &tree, agent.address, &live, &worker.shelf).await
+        }
+        Ok(Route::File(tree, path)) => {
+            mirror::file(&request, &tree, &path, agent.address, &live, &worker.shelf, &busy).await
+        }
+        Ok(Route::Elsewhere(..) | Route::Tunnel(_)) => Err(Failure::OtherServer),
         Err(failure) => Err(failure),
     };
     let (mut response, outcome) = served.unwrap_or_else(|failed| {
+        if let Failure::Refused(refusal) = &failed {
+            worker.tally.refused_by(refusal.by());
+        }
         record.failed(&failed);
         if let Failure::Serve(ServeError::Store(error)) = &failed {
             error!(path = request.uri.path(), %error, "the store could not be read");

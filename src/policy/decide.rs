@@ -4,13 +4,18 @@
 //! reason for refusing; `relay::serve` takes the permit and gives bytes. Invariant: a permit cannot be made elsewhere.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 use prefix_trie::joint::map::JointPrefixMap;
 use thiserror::Error;
 
 use crate::base::address::normalised;
+use crate::base::destination::Destination;
+use crate::base::reserved::Reserved;
+use crate::base::tally::RefusedBy;
 use crate::manifest::catalogue::Class;
+use crate::policy::reach::{Destinations, Reach, Way};
 use crate::policy::scope::Scope;
 
 /// What an agent whose address no range names may have.
@@ -29,6 +34,8 @@ pub enum Ask {
     Manifest,
     /// A package, increment or signature of a component of this class.
     Component(Class),
+    /// A file of a mount, which agents of this scope and wider ones see.
+    Mount(Scope),
     /// Something that no kept generation names: it counts as most restricted.
     Unlisted,
 }
@@ -49,7 +56,7 @@ impl Permit {
 }
 
 /// Why a request was refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum Refusal {
     /// No range names the address, and unknown agents are refused.
     #[error("no address range names this agent")]
@@ -57,6 +64,40 @@ pub enum Refusal {
     /// The agent's scope does not hold what was asked for.
     #[error("outside the scope '{0}'")]
     OutsideScope(Scope),
+    /// Nothing lists the place.
+    #[error("no rule lists {0}")]
+    Destination(Destination),
+    /// The rule that lists the host has not this port.
+    #[error("the rule '{0}' does not list port {1}")]
+    Port(Arc<str>, u16),
+    /// The rule that lists the place has no tunnels for agents of this scope.
+    #[error("the rule '{0}' has no tunnels for scope '{1}'")]
+    Tunnel(Arc<str>, Scope),
+    /// The place has an address that agents have no business with, and no rule lists it.
+    #[error("{0} is {1}, and no rule lists it")]
+    Address(IpAddr, Reserved),
+    /// The request was here before: it goes in a loop.
+    #[error("the request was here before")]
+    Loop,
+    /// The proxy is for users, and the agent named none, or not with its secret.
+    #[error("the proxy wants a user and its secret")]
+    Credentials,
+}
+
+impl Refusal {
+    /// What by, as metrics and logs name it.
+    pub fn by(&self) -> RefusedBy {
+        match self {
+            Self::UnknownAgent => RefusedBy::Agents,
+            Self::OutsideScope(_) => RefusedBy::Scope,
+            Self::Destination(_) => RefusedBy::Destination,
+            Self::Port(..) => RefusedBy::Port,
+            Self::Tunnel(..) => RefusedBy::Tunnel,
+            Self::Address(..) => RefusedBy::Address,
+            Self::Loop => RefusedBy::Loop,
+            Self::Credentials => RefusedBy::Credentials,
+        }
+    }
 }
 
 /// Address ranges compiled for look-up; immutable.
@@ -64,12 +105,19 @@ pub enum Refusal {
 pub struct Policy {
     scopes: JointPrefixMap<IpNet, Scope>,
     unknown: Unknown,
+    destinations: Arc<Destinations>,
 }
 
 impl Policy {
     /// Compiles ranges; of two that hold an address, the longer prefix counts.
     pub fn new(ranges: impl IntoIterator<Item = (IpNet, Scope)>, unknown: Unknown) -> Self {
-        Self { scopes: ranges.into_iter().collect(), unknown }
+        Self { scopes: ranges.into_iter().collect(), unknown, destinations: Arc::default() }
+    }
+
+    /// The same, where agents may be taken elsewhere, too.
+    #[must_use]
+    pub fn with_destinations(self, destinations: Arc<Destinations>) -> Self {
+        Self { destinations, ..self }
     }
 
     /// Decides one request of the agent at `address`.
@@ -78,9 +126,15 @@ impl Policy {
         let sees = match ask {
             Ask::Manifest => true,
             Ask::Component(class) => scope.sees(class),
+            Ask::Mount(least) => scope >= least,
             Ask::Unlisted => scope == Scope::All,
         };
         if sees { Ok(Permit { scope, ask }) } else { Err(Refusal::OutsideScope(scope)) }
+    }
+
+    /// Decides whether the agent at `address` may be taken to a place.
+    pub fn reach(&self, address: IpAddr, to: &Destination, way: Way) -> Result<Reach, Refusal> {
+        self.destinations.reach(self.scope(address)?, to, way)
     }
 
     fn scope(&self, address: IpAddr) -> Result<Scope, Refusal> {

@@ -3,4 +3,5 @@
 //! Invariant: only [`decide`](decide::Policy::decide) makes a permit, and without a permit nothing is read or connected.
 
 pub mod decide;
+pub mod reach;
 pub mod scope;

@@ -1,10 +1,15 @@
 //! What a request is served with: one immutable value, swapped whole at a reload.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
+use percent_encoding::percent_decode_str;
+use url::Url;
 
+use crate::base::destination::Destination;
+use crate::config::elsewhere::MountSettings;
 use crate::config::settings::{Http2Settings, LimitSettings, LogSettings};
 use crate::policy::decide::Policy;
 use crate::relay::tree::Tree;
@@ -14,6 +19,12 @@ use crate::relay::tree::Tree;
 pub struct Live {
     /// The trees with their base paths, such as `/activeupdate/`.
     pub trees: Vec<(Box<str>, Arc<Tree>)>,
+    /// Paths that stand for other servers'.
+    pub mounts: Vec<MountSettings>,
+    /// What stands for what, as agents that use the relay as their proxy name it.
+    pub places: Vec<Place>,
+    /// The names under which agents reach the relay itself.
+    pub own: Vec<Destination>,
     /// Who may have what.
     pub policy: Policy,
     /// Who says for whom a connection is.
@@ -37,8 +48,52 @@ impl Live {
         if self.is_trusted(address) { usize::MAX } else { self.limits.connections_per_address_max }
     }
 
-    /// The tree that a path lies in, and the rest of the path.
-    pub fn tree<'p>(&self, path: &'p str) -> Option<(&Arc<Tree>, &'p str)> {
-        self.trees.iter().find_map(|(base, tree)| Some((tree, path.strip_prefix(&**base)?)))
+    /// What a path of the relay stands for, and the rest of the path; of several the longest counts.
+    pub fn find<'l, 'p>(&'l self, path: &'p str) -> Option<(Standing<'l>, &'p str)> {
+        let trees = self.trees.iter().map(|(base, tree)| (&**base, Standing::Tree(tree)));
+        let mounts = self.mounts.iter().map(|mount| (mount.path.as_str(), Standing::Mount(mount)));
+        let within =
+            trees.chain(mounts).filter_map(|(base, what)| Some((base.len(), what, path.strip_prefix(base)?)));
+        within.max_by_key(|(len, ..)| *len).map(|(_, what, rest)| (what, rest))
+    }
+
+    /// What a path of another server is here: the path of the relay that stands for it. `path` has no escapes.
+    pub fn here(&self, scheme: &str, host: &Destination, path: &str) -> Option<String> {
+        let within = self.places.iter().filter(|place| &*place.scheme == scheme && place.host == *host);
+        let within =
+            within.filter_map(|place| Some((place.path.len(), place, path.strip_prefix(&*place.path)?)));
+        within.max_by_key(|(len, ..)| *len).map(|(_, place, rest)| format!("{}{rest}", place.stands_at))
+    }
+}
+
+/// What stands at a path of the relay.
+#[derive(Clone, Copy, Debug)]
+pub enum Standing<'l> {
+    /// A tree.
+    Tree(&'l Arc<Tree>),
+    /// Another server's path.
+    Mount(&'l MountSettings),
+}
+
+/// A path of another server that a tree or a mount stands for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    scheme: Box<str>,
+    host: Destination,
+    /// Without escapes.
+    path: Box<str>,
+    stands_at: Box<str>,
+}
+
+impl Place {
+    /// What a URL of the settings leads to; `None` where no agent could name it.
+    pub fn new(url: &Url, stands_at: &str) -> Option<Self> {
+        let path: Cow<'_, str> = percent_decode_str(url.path()).decode_utf8().ok()?;
+        Some(Self {
+            scheme: url.scheme().into(),
+            host: Destination::of(url)?,
+            path: path.into(),
+            stands_at: stands_at.into(),
+        })
     }
 }

@@ -12,32 +12,15 @@ use hyper::body::Incoming;
 use hyper::header::{self, HeaderMap, HeaderName};
 use hyper::{Method, Response, StatusCode};
 use hyper_util::client::legacy;
-use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+use percent_encoding::utf8_percent_encode;
 use url::{Host, Url};
 
 use crate::base::limits::REDIRECTS_MAX;
+use crate::base::path::PATH_ESCAPED;
 use crate::base::validator::Validator;
 use crate::upstream::client::{Client, Way};
 use crate::upstream::connect::{ConnectError, NamedBy, is_near};
 use crate::upstream::{Found, Head, Kind, Part, Request, Source, UpstreamError};
-
-/// What may not stand in a URL's path as it is (RFC 3986 section 3.3).
-const PATH_ESCAPED: &AsciiSet = &CONTROLS
-    .add(b' ')
-    .add(b'"')
-    .add(b'#')
-    .add(b'%')
-    .add(b'<')
-    .add(b'>')
-    .add(b'?')
-    .add(b'[')
-    .add(b'\\')
-    .add(b']')
-    .add(b'^')
-    .add(b'`')
-    .add(b'{')
-    .add(b'|')
-    .add(b'}');
 
 /// The body of an answer.
 #[derive(Debug)]

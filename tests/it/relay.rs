@@ -30,6 +30,8 @@ pub(crate) fn settings(upstream: &str) -> Settings {
     let mut settings = Settings::for_upstream(upstream).unwrap();
     settings.listen = Listen::Configured(vec!["127.0.0.1:0".parse().unwrap(), "[::1]:0".parse().unwrap()]);
     settings.admin = Listen::Configured(vec!["127.0.0.1:0".parse().unwrap()]);
+    settings.socks.listen =
+        Listen::Configured(vec!["127.0.0.1:0".parse().unwrap(), "[::1]:0".parse().unwrap()]);
     settings.workers = Some(2);
     settings.trees[0].refresh = Duration::from_hours(24);
     settings

@@ -4,8 +4,9 @@ use std::fmt::Write as _;
 
 use proptest::prelude::*;
 
+use crate::config::rows::TABLE;
 use crate::config::settings::Settings;
-use crate::config::table::{Allowed, Preset, Row, TABLE, markdown, row};
+use crate::config::table::{Allowed, Preset, Row, markdown, row};
 use crate::config::{parse, restart_needed};
 
 /// The default, or for keys that have none some valid value.
@@ -29,10 +30,21 @@ fn example(row: &Row) -> String {
             "tls.certificate.chain" => "\"/etc/forebay/relay.pem\"",
             "tls.certificate.key" => "\"/etc/forebay/relay.key\"",
             "limits.connections_per_address_max" => "500",
-            "tree.source_ipv4" => "\"192.0.2.7\"",
-            "tree.source_ipv6" => "\"2001:db8::7\"",
+            "tree.source_ipv4" | "mount.source_ipv4" => "\"192.0.2.7\"",
+            "tree.source_ipv6" | "mount.source_ipv6" => "\"2001:db8::7\"",
             "upstream.nameservers" => "[\"192.0.2.53\", \"[2001:db8::53]:5353\"]",
             "upstream.hosts" => "[\"192.0.2.1 au.example\", \"2001:db8::1 au.example\"]",
+            "upstream.no_proxy" => "[\"*.corp.example\", \"10.0.0.0/8\"]",
+            "proxy.allow.name" => "\"vendor\"",
+            "proxy.allow.to" => "[\"*.example.net\", \"192.0.2.0/24\"]",
+            "proxy.user.name" => "\"branch-7\"",
+            "proxy.user.secret_hash" => {
+                "\"af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262\""
+            }
+            "mount.path" => "\"/programs/\"",
+            "mount.upstream" => "\"https://files.example/programs/\"",
+            "route.via" => "[\"http://parent.example:3128\", \"direct\"]",
+            "route.credentials" => "\"/etc/forebay/parent\"",
             "upstream.ca_file" => "\"/etc/ssl/site.pem\"",
             other => panic!("{other} has no example"),
         }
@@ -56,7 +68,8 @@ fn file<'a>(values: impl IntoIterator<Item = (&'a str, String)>) -> String {
     for (table, keys) in tables {
         match table {
             "" => {}
-            "tree" | "tree.catalogue" | "agents.range" | "tls.certificate" => {
+            "tree" | "tree.catalogue" | "agents.range" | "tls.certificate" | "proxy.allow" | "proxy.user"
+            | "mount" | "route" => {
                 writeln!(text, "[[{table}]]").unwrap();
             }
             _ => writeln!(text, "[{table}]").unwrap(),
@@ -87,6 +100,16 @@ fn the_table_tells_each_key_its_default_and_its_words() {
             key if key.starts_with("tree.catalogue") => &["tree.upstream", "tree.catalogue.class"],
             "agents.range.from" => &["tree.upstream", "agents.range.scope"],
             "agents.range.scope" => &["tree.upstream", "agents.range.from"],
+            "proxy.allow.name" => &["tree.upstream", "proxy.allow.to"],
+            "proxy.allow.to" => &["tree.upstream", "proxy.allow.name"],
+            key if key.starts_with("proxy.allow") => &["tree.upstream", "proxy.allow.name", "proxy.allow.to"],
+            "proxy.user.name" => &["tree.upstream", "proxy.user.secret_hash"],
+            "proxy.user.secret_hash" => &["tree.upstream", "proxy.user.name"],
+            "mount.path" => &["tree.upstream", "mount.upstream"],
+            "mount.upstream" => &["tree.upstream", "mount.path"],
+            key if key.starts_with("mount") => &["tree.upstream", "mount.path", "mount.upstream"],
+            "route.via" => &["tree.upstream", "route.to"],
+            key if key.starts_with("route") => &["tree.upstream", "route.via"],
             "tls.listen" => &["tree.upstream", "tls.certificate.chain", "tls.certificate.key"],
             "tls.certificate.chain" => &["tree.upstream", "tls.listen", "tls.certificate.key"],
             "tls.certificate.key" => &["tree.upstream", "tls.listen", "tls.certificate.chain"],
@@ -101,6 +124,7 @@ fn the_table_tells_each_key_its_default_and_its_words() {
                 assert!(restart_needed(&settings, &unset).is_empty(), "{}", own.key);
                 unset.listen = settings.listen.clone();
                 unset.admin = settings.admin.clone();
+                unset.socks = settings.socks.clone();
                 assert_eq!(settings, unset, "{}", own.key);
             }
             Preset::Required => drop(unset.unwrap_err()),
@@ -172,6 +196,11 @@ fn number(settings: &Settings, key: &str) -> Option<u64> {
         "upstream.attempt_delay_ms" => settings.upstream.attempt_delay.as_millis().try_into().unwrap(),
         "scrub.every_days" => settings.scrub.every_days,
         "scrub.bytes_per_sec" => settings.scrub.bytes_per_sec,
+        "proxy.tunnel_idle_secs" => settings.proxy.tunnel_idle.as_secs(),
+        "proxy.tunnel_total_secs" => settings.proxy.tunnel_total.as_secs(),
+        "cache.bytes_max" => settings.cache.bytes_max,
+        "cache.file_bytes_max" => settings.cache.file_bytes_max,
+        "cache.entries_max" => count(settings.cache.entries_max),
         other => panic!("{other} is no numeric key"),
     })
 }
@@ -203,6 +232,10 @@ proptest! {
                 "tree.catalogue.class" | "tree.catalogue.label" => there("tree.catalogue."),
                 key if key.starts_with("tls.") => there("tls."),
                 "agents.range.from" | "agents.range.scope" => there("agents.range."),
+                "proxy.allow.name" | "proxy.allow.to" => there("proxy.allow."),
+                "proxy.user.name" | "proxy.user.secret_hash" => there("proxy.user."),
+                "mount.path" | "mount.upstream" => there("mount."),
+                "route.via" => there("route."),
                 _ => false,
             }
         };

@@ -4,8 +4,9 @@ use std::collections::HashSet;
 use std::net::SocketAddr;
 
 use forebay::config::error::ConfigError;
+use forebay::config::rows::TABLE;
 use forebay::config::settings::{Settings, TreeSettings, Upstream};
-use forebay::config::table::{Allowed, TABLE};
+use forebay::config::table::Allowed;
 use forebay::config::{parse, restart_needed};
 use url::Url;
 
@@ -153,6 +154,11 @@ fn held(settings: &Settings, key: &str) -> Vec<u64> {
         "fill.prefetch_at_once" => count(fill.prefetch_at_once),
         "upstream.connect_secs" => upstream.connect.as_secs(),
         "upstream.attempt_delay_ms" => u64::try_from(upstream.attempt_delay.as_millis()).unwrap_or(u64::MAX),
+        "proxy.tunnel_idle_secs" => settings.proxy.tunnel_idle.as_secs(),
+        "proxy.tunnel_total_secs" => settings.proxy.tunnel_total.as_secs(),
+        "cache.bytes_max" => settings.cache.bytes_max,
+        "cache.file_bytes_max" => settings.cache.file_bytes_max,
+        "cache.entries_max" => count(settings.cache.entries_max),
         other => panic!("{other} has bounds that nothing checks: name it here"),
     }]
 }
