@@ -23,7 +23,7 @@ use tracing::warn;
 use crate::admin;
 use crate::app::control::Control;
 use crate::app::handle::{Parts, RelayHandle};
-use crate::app::wiring::{bind, compile, listen_on, resources, start_workers, upstream};
+use crate::app::wiring::{bind, compile, destinations, listen_on, resources, start_workers, upstream};
 use crate::config::settings::{self, Listen, Settings};
 use crate::net::certificate::CertificateError;
 use crate::net::inherited::Inherited;
@@ -122,9 +122,9 @@ impl Relay {
         let runtime = control.runtime().handle().clone();
         store.room().set_quota(settings.quota_bytes);
         let (resources, wants) = resources(&settings, store, runtime.clone());
-        let clients = Clients::new(&settings.upstream, resources.clock.clone())?;
+        let clients = Clients::new(&settings.upstream, destinations(&settings), resources.clock.clone())?;
         let trees = open_trees(&settings, &clients, &resources)?;
-        let live = Arc::new(ArcSwap::from_pointee(compile(&settings, &trees)));
+        let live = Arc::new(ArcSwap::from_pointee(compile(&settings, &trees, &clients, &resources)));
         let running = Running {
             pid: std::process::id(),
             listen: addresses(&listeners),

@@ -15,7 +15,7 @@ use tracing::{info, warn};
 
 use crate::app::control::Control;
 use crate::app::watch::watch;
-use crate::app::wiring::{compile, millis, upstream};
+use crate::app::wiring::{compile, destinations, millis, upstream};
 use crate::app::{Running, StartError, placed};
 use crate::base::tally::Tally;
 use crate::config::restart_needed;
@@ -105,7 +105,8 @@ impl RelayHandle {
     pub fn reload(&mut self, settings: Settings) -> Result<Vec<&'static str>, StartError> {
         let Some(parts) = &mut self.parts else { return Ok(Vec::new()) };
         let settings = placed(settings);
-        let clients = Clients::new(&settings.upstream, parts.resources.clock.clone())?;
+        let clients =
+            Clients::new(&settings.upstream, destinations(&settings), parts.resources.clock.clone())?;
         let fresh = parts.tls.as_ref().filter(|_| !settings.tls.certificates.is_empty());
         let fresh = fresh.map(|tls| tls.read(&settings.tls.certificates)).transpose()?;
         let kept = restart_needed(&parts.started, &settings);
@@ -129,7 +130,7 @@ impl RelayHandle {
         parts.resources.store.room().set_quota(settings.quota_bytes);
         parts.resources.sweep_wanted.notify_one();
         parts.resources.scrubber.set(settings.scrub);
-        parts.live.store(Arc::new(compile(&settings, &trees)));
+        parts.live.store(Arc::new(compile(&settings, &trees, &clients, &parts.resources)));
         parts.drain = settings.limits.drain;
         parts.asking = (settings.fill, settings.upstream);
         Ok(kept)

@@ -31,6 +31,7 @@ use crate::net::worker::{self, Door, Started, Stop};
 use crate::policy::decide::Policy;
 use crate::policy::reach::{Destinations, Speech};
 use crate::relay::live::{Live, Place};
+use crate::relay::reach::Reach;
 use crate::relay::resources::Resources;
 use crate::relay::scrub::Scrubber;
 use crate::relay::shelf::Shelf;
@@ -84,7 +85,15 @@ pub(super) fn upstream(
     Upstream::new(origins, deadlines, resources.tally.clone())
 }
 
-pub(super) fn compile(settings: &Settings, trees: &[Arc<Tree>]) -> Live {
+pub(super) fn compile(
+    settings: &Settings,
+    trees: &[Arc<Tree>],
+    clients: &Clients,
+    resources: &Resources,
+) -> Live {
+    let mounts =
+        settings.mounts.iter().filter_map(|mount| Some((Destination::of(&mount.upstream)?, mount.reach)));
+    let reach = Reach::new(resources.runtime.clone(), clients.clone(), mounts, settings.fill.first_byte);
     let stand_ins = stand_ins(settings, trees);
     let ranges = settings.agents.ranges.iter().map(|range| (range.from, range.scope));
     let policy = Policy::new(ranges, settings.agents.unknown);
@@ -96,7 +105,8 @@ pub(super) fn compile(settings: &Settings, trees: &[Arc<Tree>]) -> Live {
         mounts: settings.mounts.clone(),
         places: stand_ins.iter().filter_map(|(url, path)| Place::new(url, path.as_str())).collect(),
         own,
-        policy: policy.with_destinations(Arc::new(destinations(settings, &stand_ins))),
+        reach: Arc::new(reach),
+        policy: policy.with_destinations(clients.destinations().clone()),
         trusted_proxies: settings.trusted_proxies.clone(),
         limits: settings.limits,
         http2: settings.http2,
@@ -119,12 +129,16 @@ fn stand_ins(settings: &Settings, trees: &[Arc<Tree>]) -> Vec<(Url, TreeBase)> {
 }
 
 /// Where agents may be taken.
-fn destinations(settings: &Settings, stand_ins: &[(Url, TreeBase)]) -> Destinations {
-    let places = stand_ins.iter().filter_map(|(url, _)| {
+pub(super) fn destinations(settings: &Settings) -> Arc<Destinations> {
+    let trees = settings.trees.iter().flat_map(|tree| match &tree.upstream {
+        settings::Upstream::Urls(urls) => &urls[..],
+        settings::Upstream::Directory(_) => &[],
+    });
+    let places = trees.chain(settings.mounts.iter().map(|mount| &mount.upstream)).filter_map(|url| {
         let speech = if url.scheme() == "https" { Speech::Tls } else { Speech::Clear };
         Some((Destination::of(url)?, speech))
     });
-    Destinations::new(places, settings.proxy.allow.clone())
+    Arc::new(Destinations::new(places, settings.proxy.allow.clone()))
 }
 
 /// Whole milliseconds, as atomics hold them.

@@ -80,7 +80,8 @@ impl Destination {
     /// Where a URL leads; `None` where it names no host, or no port and its scheme has none.
     pub fn of(url: &Url) -> Option<Self> {
         let host = url.host()?.to_owned();
-        Self::of_host(host, url.port_or_known_default()?).ok()
+        let port = url.port_or_known_default().filter(|port| *port != 0)?;
+        Self::of_host(host, port).ok()
     }
 
     fn of_host(host: Host<String>, port: u16) -> Result<Self, DestinationError> {

@@ -66,7 +66,7 @@ pub fn route(request: &Parts, live: &Live, asked: Asked<'_>) -> Result<Route, Fa
         return tunnel(request, asked);
     }
     let Some(url) = named_url(request, live, asked)? else {
-        check_target(&request.uri)?;
+        check_target(request)?;
         return here(
             &request.method,
             &path(&request.uri, live.limits.path_bytes_max)?,
@@ -179,10 +179,11 @@ fn is_host(value: &[u8]) -> bool {
     })
 }
 
-/// Only a path names something here; `*` is for OPTIONS.
-fn check_target(uri: &Uri) -> Result<(), Failure> {
-    match uri.scheme_str() {
-        None | Some("http" | "https") if uri.path().starts_with('/') => Ok(()),
+/// Only a path names something here; `*` is for OPTIONS (RFC 9112 section 3.2.4).
+fn check_target(request: &Parts) -> Result<(), Failure> {
+    match request.uri.scheme_str() {
+        None | Some("http" | "https") if request.uri.path().starts_with('/') => Ok(()),
+        None if request.uri.path() == "*" && request.method == Method::OPTIONS => Err(Failure::Method),
         _ => Err(Failure::Target),
     }
 }

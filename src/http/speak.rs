@@ -28,10 +28,11 @@ use crate::http::frames::Frames;
 use crate::http::mirror;
 use crate::http::record::Record;
 use crate::http::respond::{Failure, failure};
-use crate::http::route::{Asked, Route, route};
+use crate::http::route::{Asked, Leave, Route, route};
 use crate::http::streams::{Quiet, Streams};
 use crate::net::half_open::HalfOpen;
 use crate::net::idle::{Busy, Place};
+use crate::policy::reach::Way;
 use crate::relay::serve::ServeError;
 
 /// Who speaks on a connection, and who serves it.
@@ -205,7 +206,20 @@ async fn answer(agent: &Agent, request: Request<Incoming>, busy: Busy) -> Respon
         Ok(Route::File(tree, path)) => {
             mirror::file(&request, &tree, &path, agent.address, &live, &worker.shelf, &busy).await
         }
-        Ok(Route::Elsewhere(..) | Route::Tunnel(_)) => Err(Failure::OtherServer),
+        Ok(Route::Elsewhere(url, Leave::Mount(least))) => {
+            let to = Destination::of(&url).ok_or(Failure::Target);
+            to.and_then(|to| Ok(live.policy.reach_mount(agent.address.ip(), to, least)?))
+                .and(Err(Failure::OtherServer))
+        }
+        Ok(Route::Elsewhere(url, Leave::Proxy)) => {
+            let to = Destination::of(&url).ok_or(Failure::Target);
+            to.and_then(|to| Ok(live.policy.reach(agent.address.ip(), &to, Way::Request)?))
+                .and(Err(Failure::OtherServer))
+        }
+        Ok(Route::Tunnel(to)) => {
+            let reach = live.policy.reach(agent.address.ip(), &to, Way::Tunnel);
+            reach.map_err(Failure::from).and(Err(Failure::OtherServer))
+        }
         Err(failure) => Err(failure),
     };
     let (mut response, outcome) = served.unwrap_or_else(|failed| {

@@ -15,7 +15,7 @@ use crate::base::destination::Destination;
 use crate::base::reserved::Reserved;
 use crate::base::tally::RefusedBy;
 use crate::manifest::catalogue::Class;
-use crate::policy::reach::{Destinations, Reach, Way};
+use crate::policy::reach::{Destinations, Passage, Reach, Way};
 use crate::policy::scope::Scope;
 
 /// What an agent whose address no range names may have.
@@ -135,6 +135,16 @@ impl Policy {
     /// Decides whether the agent at `address` may be taken to a place.
     pub fn reach(&self, address: IpAddr, to: &Destination, way: Way) -> Result<Reach, Refusal> {
         self.destinations.reach(self.scope(address)?, to, way)
+    }
+
+    /// Decides whether the agent at `address` may have what a mount, seen by this scope and wider ones, stands for.
+    pub fn reach_mount(&self, address: IpAddr, to: Destination, least: Scope) -> Result<Passage, Refusal> {
+        self.decide(address, Ask::Mount(least)).map(|_| Passage::to_mount(to))
+    }
+
+    /// What judges the addresses of places that agents ask.
+    pub fn destinations(&self) -> &Arc<Destinations> {
+        &self.destinations
     }
 
     fn scope(&self, address: IpAddr) -> Result<Scope, Refusal> {

@@ -132,6 +132,15 @@ impl Destinations {
         })
     }
 
+    /// What judges the addresses of a place that agents are allowed to ask: it does not depend on which agent asks.
+    pub fn judge(self: &Arc<Self>, to: &Destination) -> Passage {
+        let listed = match self.places.get(to) {
+            Some(_) => Listed::Settings,
+            None => Listed::Rules(self.clone(), Way::Request, Scope::Patterns),
+        };
+        Passage { destination: to.clone(), listed }
+    }
+
     fn by_rule(&self, scope: Scope, to: &Destination, way: Way) -> Result<(), Refusal> {
         let mut refusal = None;
         for rule in self.rules.iter().filter(|rule| rule.names(to)) {
@@ -183,6 +192,11 @@ impl Rule {
 }
 
 impl Passage {
+    /// A passage to a mount's upstream, for an agent that sees the mount.
+    pub(super) fn to_mount(destination: Destination) -> Self {
+        Self { destination, listed: Listed::Settings }
+    }
+
     /// Where it leads.
     pub fn destination(&self) -> &Destination {
         &self.destination

@@ -12,6 +12,7 @@ use crate::base::destination::Destination;
 use crate::config::elsewhere::MountSettings;
 use crate::config::settings::{Http2Settings, LimitSettings, LogSettings};
 use crate::policy::decide::Policy;
+use crate::relay::reach::Reach;
 use crate::relay::tree::Tree;
 
 /// The settings in force, compiled. A request takes one and keeps it to its end.
@@ -25,6 +26,8 @@ pub struct Live {
     pub places: Vec<Place>,
     /// The names under which agents reach the relay itself.
     pub own: Vec<Destination>,
+    /// What takes agents to other servers.
+    pub reach: Arc<Reach>,
     /// Who may have what.
     pub policy: Policy,
     /// Who says for whom a connection is.

@@ -24,6 +24,7 @@ mod load;
 pub mod mend;
 pub mod pins;
 mod plan;
+pub mod reach;
 pub mod refresh;
 pub mod resources;
 pub mod scrub;

@@ -1,7 +1,10 @@
 //! The HTTP clients that upstreams are asked with: connections kept, TLS checked against the system's authorities.
 //!
-//! Each origin has its own, and one more for where it redirects to, so that no connection of the one serves the other.
+//! Each origin has its own, and one more for where it redirects to, so that no connection of the one serves the other; what
+//! agents ask of other servers goes by a [`Forwarder`], whose connections no origin shares.
 
+use std::collections::HashMap;
+use std::error::Error;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -10,7 +13,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::Empty;
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use hyper::http::Extensions;
 use hyper::{Request, Response};
 use hyper_util::client::legacy;
@@ -23,9 +26,12 @@ use thiserror::Error;
 use tracing::warn;
 
 use crate::base::clock::Clock;
+use crate::base::destination::Destination;
 use crate::config::settings::{ReachSettings, UpstreamSettings};
-use crate::upstream::connect::{Connector, NamedBy, Near, Peer, Shared};
+use crate::policy::reach::{Destinations, Passage};
+use crate::upstream::connect::{ConnectError, Connector, Io, NamedBy, Own, Peer, Shared};
 use crate::upstream::failed::Failed;
+use crate::upstream::http::causes;
 use crate::upstream::resolve::{Files, Resolver};
 
 /// Connections to one upstream host that are kept open unused: as many as prefetch uses, with room.
@@ -38,6 +44,26 @@ const IDLE: Duration = Duration::from_secs(45);
 #[derive(Clone, Debug)]
 pub struct Clients {
     shared: Arc<Shared>,
+    destinations: Arc<Destinations>,
+}
+
+/// The client for what agents ask of other servers, with bodies of type `B`.
+#[derive(Debug)]
+pub struct Forwarder<B> {
+    /// For mounts, which may be reached in ways of their own.
+    mounts: HashMap<Destination, legacy::Client<Connector, B>>,
+    others: legacy::Client<Connector, B>,
+}
+
+/// Why a request of an agent has no answer.
+#[derive(Debug, Error)]
+pub enum ForwardError {
+    /// There is no connection.
+    #[error(transparent)]
+    Connect(ConnectError),
+    /// It broke, or what came is no HTTP.
+    #[error("{0}")]
+    Broken(String),
 }
 
 /// The client of one origin.
@@ -76,8 +102,12 @@ pub enum ClientError {
 }
 
 impl Clients {
-    /// What connections need; reads the file of authorities.
-    pub fn new(settings: &UpstreamSettings, clock: Arc<dyn Clock>) -> Result<Self, ClientError> {
+    /// What connections need; reads the file of authorities. `destinations` says where redirects and agents may lead.
+    pub fn new(
+        settings: &UpstreamSettings,
+        destinations: Arc<Destinations>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, ClientError> {
         let provider = rustls::crypto::ring::default_provider();
         let tls = ClientConfig::builder_with_provider(provider.into())
             .with_safe_default_protocol_versions()?
@@ -91,23 +121,97 @@ impl Clients {
             connect: settings.connect,
             attempt_delay: settings.attempt_delay,
         };
-        Ok(Self { shared: Arc::new(shared) })
+        Ok(Self { shared: Arc::new(shared), destinations })
     }
 
     /// A client for one origin.
     pub fn client(&self, reach: ReachSettings) -> Client {
-        let near = Arc::new(Near::default());
-        let pooled = |named_by| {
-            let connector = Connector { shared: self.shared.clone(), reach, near: near.clone(), named_by };
-            legacy::Client::builder(TokioExecutor::new())
-                .pool_timer(TokioTimer::new())
-                .pool_idle_timeout(IDLE)
-                .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)
-                .build(connector)
-        };
-        let (home, away) = (pooled(NamedBy::Settings), pooled(NamedBy::Redirect));
+        let own = Arc::new(Own::default());
+        let home = self.pooled(reach, NamedBy::Settings(own.clone()));
+        let away = self.pooled(reach, NamedBy::Redirect(own, self.destinations.clone()));
         Client { shared: self.shared.clone(), home, away }
     }
+
+    /// A client for what agents ask, and for mounts in their own ways; of two that lead to one place the first counts.
+    pub fn forwarder<B>(&self, mounts: impl IntoIterator<Item = (Destination, ReachSettings)>) -> Forwarder<B>
+    where
+        B: Body<Data: Send> + Send + 'static,
+    {
+        let by_agents = |reach| self.pooled(reach, NamedBy::Agents(self.destinations.clone()));
+        let mut ways = HashMap::new();
+        for (destination, reach) in mounts {
+            ways.entry(destination).or_insert_with(|| by_agents(reach));
+        }
+        Forwarder { mounts: ways, others: by_agents(ReachSettings::default()) }
+    }
+
+    /// A connection to where a passage leads.
+    pub async fn tunnel(&self, passage: Passage) -> Result<Io, ConnectError> {
+        // What is spoken in a tunnel is not known: it is connected to as in clear text.
+        let uri = format!("http://{}/", passage.destination()).parse().map_err(|_| ConnectError::Target)?;
+        let named_by = NamedBy::Agent(passage);
+        let connector = Connector { shared: self.shared.clone(), reach: ReachSettings::default(), named_by };
+        Ok(connector.connect(uri).await?.into_io())
+    }
+
+    /// Where agents and redirects may lead.
+    pub fn destinations(&self) -> &Arc<Destinations> {
+        &self.destinations
+    }
+
+    fn pooled<B>(&self, reach: ReachSettings, named_by: NamedBy) -> legacy::Client<Connector, B>
+    where
+        B: Body<Data: Send> + Send,
+    {
+        let connector = Connector { shared: self.shared.clone(), reach, named_by };
+        legacy::Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(IDLE)
+            .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)
+            .build(connector)
+    }
+}
+
+impl<B> Clone for Forwarder<B> {
+    fn clone(&self) -> Self {
+        Self { mounts: self.mounts.clone(), others: self.others.clone() }
+    }
+}
+
+impl<B> Forwarder<B>
+where
+    B: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + Unpin + 'static,
+{
+    /// Sends a request whose URI is absolute.
+    pub async fn send(&self, request: Request<B>) -> Result<Response<Incoming>, ForwardError> {
+        let https = request.uri().scheme_str() == Some("https");
+        let port = request.uri().port_u16().unwrap_or(if https { 443 } else { 80 });
+        let to = request.uri().host().and_then(|host| Destination::new(host, port).ok());
+        let client = to.and_then(|to| self.mounts.get(&to)).unwrap_or(&self.others);
+        client.request(request).await.map_err(|error| ForwardError::new(&error))
+    }
+}
+
+impl ForwardError {
+    fn new(error: &legacy::Error) -> Self {
+        let mut under: Option<&dyn Error> = Some(error);
+        while let Some(error) = under {
+            match error.downcast_ref::<ConnectError>() {
+                Some(connect) => return Self::Connect(connect.clone()),
+                None => under = error.source(),
+            }
+        }
+        Self::Broken(causes(error))
+    }
+}
+
+/// Who named the host that an origin's client asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Host {
+    /// The settings.
+    Home,
+    /// The origin, by a redirect.
+    Away,
 }
 
 impl Client {
@@ -115,13 +219,13 @@ impl Client {
     pub(super) async fn request(
         &self,
         mut request: Request<Empty<Bytes>>,
-        named_by: NamedBy,
+        host: Host,
         way: &Way,
     ) -> Result<Response<Incoming>, legacy::Error> {
         way.set(capture_connection(&mut request));
-        match named_by {
-            NamedBy::Settings => self.home.request(request).await,
-            NamedBy::Redirect => self.away.request(request).await,
+        match host {
+            Host::Home => self.home.request(request).await,
+            Host::Away => self.away.request(request).await,
         }
     }
 

@@ -1,12 +1,12 @@
 //! Connections to upstreams: the race of their addresses on real sockets, through TLS where there is TLS.
 //!
 //! Each attempt is a socket with its handshake; losing ones are dropped, which closes them. Never decides which attempt comes
-//! next: that is the [`race`](crate::upstream::race). Invariant: a connection that a redirect asked for leads to this machine
-//! or its link only where the upstream of the settings leads there itself.
+//! next: that is the [`race`](crate::upstream::race). Invariant (R4.6): a connection that an agent or a redirect asked for leads
+//! to a reserved address only where a rule lists it, or, for a redirect, where the upstream of the settings leads there itself.
 
 use std::collections::HashSet;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
@@ -29,8 +29,12 @@ use tower_service::Service;
 use tracing::debug;
 
 use crate::base::clock::Clock;
-use crate::base::nat64::ipv4_within;
+use crate::base::destination::Destination;
+use crate::base::nat64::Prefix;
+use crate::base::reserved::reserved;
 use crate::config::settings::ReachSettings;
+use crate::policy::decide::Refusal;
+use crate::policy::reach::{Destinations, Passage};
 use crate::upstream::failed::Failed;
 use crate::upstream::race::{Loss, Next, Plan, Question, Race};
 use crate::upstream::resolve::{Kind, Resolver};
@@ -59,24 +63,26 @@ pub struct Connector {
     pub shared: Arc<Shared>,
     /// Which addresses are used.
     pub reach: ReachSettings,
-    /// Addresses of this machine and its link that the upstream itself has.
-    pub near: Arc<Near>,
     /// Who named the host.
     pub named_by: NamedBy,
 }
 
 /// Who named a host.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum NamedBy {
-    /// The administrator.
-    Settings,
-    /// The upstream.
-    Redirect,
+    /// The administrator, as an upstream; the reserved addresses that it has are remembered.
+    Settings(Arc<Own>),
+    /// That upstream. Where it may lead besides its own addresses is as for agents.
+    Redirect(Arc<Own>, Arc<Destinations>),
+    /// Agents that may ask there; which of them does not matter.
+    Agents(Arc<Destinations>),
+    /// An agent that has this passage.
+    Agent(Passage),
 }
 
-/// Addresses of this machine and its link to which an upstream leads.
+/// Reserved addresses to which an upstream leads itself.
 #[derive(Debug, Default)]
-pub struct Near {
+pub struct Own {
     /// Guards the addresses.
     addresses: Mutex<HashSet<IpAddr>>,
 }
@@ -88,21 +94,29 @@ pub struct Connection {
     peer: SocketAddr,
 }
 
-type Io = Either<TcpStream, Box<TlsStream<TcpStream>>>;
+/// What a connection consists of.
+pub type Io = Either<TcpStream, Box<TlsStream<TcpStream>>>;
+
+impl Connection {
+    /// What bytes are read from and written to.
+    pub fn into_io(self) -> Io {
+        self.io.into_inner()
+    }
+}
 
 /// The other end of a connection, as its requests know it.
 #[derive(Clone, Copy, Debug)]
 pub struct Peer(pub SocketAddr);
 
 /// Why there is no connection.
-#[derive(Debug, Error)]
+#[derive(Clone, Debug, Error)]
 pub enum ConnectError {
     /// The URL names no place.
     #[error("the URL names no host that can be connected to")]
     Target,
-    /// A redirect led to this machine or its link alone.
-    #[error("the redirect leads to an address of this machine or its link")]
-    Near,
+    /// The place has addresses that may not be connected to, and no others.
+    #[error("{0}")]
+    Refused(Refusal),
     /// Each attempt failed: which, and why.
     #[error("{0}")]
     Lost(String),
@@ -116,7 +130,8 @@ struct Target {
 }
 
 enum Event {
-    Answered(Question, Result<Vec<IpAddr>, String>),
+    /// Addresses, and the NAT64 prefixes that some of them may lie under.
+    Answered(Question, Result<(Vec<IpAddr>, Vec<Prefix>), String>),
     Ended(IpAddr, io::Result<Io>),
 }
 
@@ -131,28 +146,43 @@ impl Target {
     }
 }
 
-impl Near {
-    /// Whether an address may be connected to; one of the upstream itself is remembered.
-    fn admits(&self, address: IpAddr, named_by: NamedBy) -> bool {
-        if !is_near(address) {
-            return true;
-        }
+impl Own {
+    fn note(&self, address: IpAddr) {
         let mut addresses = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
-        match named_by {
-            NamedBy::Redirect => addresses.contains(&address),
-            NamedBy::Settings => {
-                if addresses.len() < NEAR_MAX {
-                    addresses.insert(address);
+        if addresses.len() < OWN_MAX {
+            addresses.insert(address);
+        }
+    }
+
+    fn has(&self, address: IpAddr) -> bool {
+        self.addresses.lock().unwrap_or_else(PoisonError::into_inner).contains(&address)
+    }
+}
+
+impl NamedBy {
+    /// Whether an address of a place may be connected to. `nat64` are the prefixes of this network.
+    fn admits(&self, to: &Destination, address: IpAddr, nat64: &[Prefix]) -> Result<(), Refusal> {
+        match self {
+            Self::Settings(own) => {
+                if reserved(address, nat64).is_some() {
+                    own.note(address);
                 }
-                true
+                Ok(())
             }
+            Self::Redirect(own, _) if own.has(address) => Ok(()),
+            Self::Redirect(_, destinations) | Self::Agents(destinations) => {
+                destinations.judge(to).admits(address, nat64)
+            }
+            Self::Agent(passage) => passage.admits(address, nat64),
         }
     }
 }
 
 impl Connector {
-    async fn connect(self, uri: Uri) -> Result<Connection, ConnectError> {
+    /// Connects to where a URI leads.
+    pub async fn connect(self, uri: Uri) -> Result<Connection, ConnectError> {
         let target = Target::of(&uri)?;
+        let to = Destination::new(&target.host, target.port).map_err(|_| ConnectError::Target)?;
         let Shared { clock, resolver, failed, .. } = &*self.shared;
         let place = |address| SocketAddr::new(address, target.port);
         let mut race = Race::new(Plan {
@@ -163,7 +193,7 @@ impl Connector {
         let deadline = clock.monotonic() + self.shared.connect;
         let mut events = FuturesUnordered::new();
         let mut attempts: Vec<(IpAddr, AbortHandle)> = Vec::new();
-        let (mut won, mut kept_away) = (None, false);
+        let (mut won, mut refused) = (None, None);
         loop {
             let now = clock.monotonic();
             let wait = match race.next(now) {
@@ -192,10 +222,11 @@ impl Connector {
                         .map(|io| Connection { io: TokioIo::new(io), peer })
                         .ok_or(ConnectError::Target);
                 }
-                Next::Lost if kept_away && !race.losses().iter().any(Loss::is_attempt) => {
-                    return Err(ConnectError::Near);
+                Next::Lost => {
+                    let tried = race.losses().iter().any(Loss::is_attempt);
+                    let refused = refused.filter(|_| !tried).map(ConnectError::Refused);
+                    return Err(refused.unwrap_or_else(|| lost(&race, target.port, None)));
                 }
-                Next::Lost => return Err(lost(&race, target.port, None)),
                 Next::Wait(until) => until.map_or(deadline, |until| until.min(deadline)),
             };
             if now >= deadline {
@@ -204,9 +235,16 @@ impl Connector {
             }
             match tokio::time::timeout(wait.saturating_sub(now), events.next()).await {
                 Ok(Some(Ok(Event::Answered(question, answer)))) => {
-                    let told = answer.as_ref().map_or(0, Vec::len);
-                    let admitted = answer.map(|addresses| self.admitted(addresses));
-                    kept_away |= admitted.as_ref().is_ok_and(|admitted| admitted.len() < told);
+                    let admitted = answer.map(|(mut addresses, nat64)| {
+                        addresses.retain(|address| match self.named_by.admits(&to, *address, &nat64) {
+                            Ok(()) => true,
+                            Err(refusal) => {
+                                refused.get_or_insert(refusal);
+                                false
+                            }
+                        });
+                        addresses
+                    });
                     race.answered(question, admitted, clock.monotonic(), |address| {
                         failed.is_behind(place(address))
                     });
@@ -237,11 +275,20 @@ impl Connector {
                 ipv4.into_iter().flat_map(embed).map(IpAddr::V6).collect()
             }),
         };
-        Event::Answered(question, answer)
+        let nat64 = match &answer {
+            Ok(addresses) if addresses.iter().any(IpAddr::is_ipv6) => self.prefixes().await,
+            _ => Vec::new(),
+        };
+        Event::Answered(question, answer.map(|addresses| (addresses, nat64)))
     }
 
-    fn admitted(&self, addresses: Vec<IpAddr>) -> Vec<IpAddr> {
-        addresses.into_iter().filter(|address| self.near.admits(*address, self.named_by)).collect()
+    /// The network's NAT64 prefixes, where they are needed to see what an address carries. A network that does not answer the
+    /// question has none that anybody uses.
+    async fn prefixes(&self) -> Vec<Prefix> {
+        match self.named_by {
+            NamedBy::Settings(_) => Vec::new(),
+            _ => self.shared.resolver.nat64().await.unwrap_or_default(),
+        }
     }
 
     fn attempt(
@@ -298,37 +345,8 @@ fn lost(race: &Race, port: u16, deadline: Option<Duration>) -> ConnectError {
     })
 }
 
-/// Whether an address is of this machine, or what only its link can reach, such as a cloud's metadata: an upstream elsewhere
-/// has no business there.
-pub fn is_near(address: IpAddr) -> bool {
-    if let Some(v4) = ipv4_within(address) {
-        let [first, ..] = v4.octets();
-        return first == 0
-            || v4.is_loopback()
-            || v4.is_link_local()
-            || v4.is_broadcast()
-            || METADATA.contains(&IpAddr::V4(v4));
-    }
-    match address {
-        IpAddr::V4(_) => false,
-        IpAddr::V6(v6) => {
-            v6.is_loopback()
-                || v6.is_unspecified()
-                || v6.is_unicast_link_local()
-                || METADATA.contains(&IpAddr::V6(v6))
-        }
-    }
-}
-
-/// Where clouds tell a machine its secrets, besides link-local addresses.
-const METADATA: [IpAddr; 3] = [
-    IpAddr::V4(Ipv4Addr::new(100, 100, 100, 200)),
-    IpAddr::V4(Ipv4Addr::new(192, 0, 0, 192)),
-    IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)),
-];
-
-/// Near addresses remembered of one upstream: it has a few.
-const NEAR_MAX: usize = 32;
+/// Reserved addresses remembered of one upstream: it has a few.
+const OWN_MAX: usize = 32;
 
 impl Service<Uri> for Connector {
     type Response = Connection;
@@ -383,38 +401,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_of_this_machine_its_link_and_metadata_are_near_in_any_dress() {
-        let near = [
-            "127.0.0.1",
-            "127.8.0.1",
-            "0.0.0.0",
-            "169.254.169.254",
-            "255.255.255.255",
-            "100.100.100.200",
-            "::1",
-            "::",
-            "fe80::1",
-            "::ffff:127.0.0.1",
-            "64:ff9b::169.254.169.254",
-            "fd00:ec2::254",
-        ];
-        for text in near {
-            assert!(is_near(text.parse().unwrap()), "{text}");
-        }
-        for text in ["192.0.2.1", "10.0.0.1", "2001:db8::1", "fd00::1", "64:ff9b::192.0.2.1"] {
-            assert!(!is_near(text.parse().unwrap()), "{text}");
-        }
-    }
+    fn a_redirect_reaches_a_reserved_address_only_where_the_upstream_has_it_or_a_rule_lists_it_r4_6() {
+        use crate::base::destination::HostPattern;
+        use crate::policy::reach::{Rule, Tunnels};
 
-    #[test]
-    fn a_redirect_reaches_a_near_address_only_where_the_upstream_has_it() {
-        let (near, [own, other, far]) =
-            (Near::default(), ["127.0.0.1", "::1", "192.0.2.1"].map(|text| text.parse().unwrap()));
-        assert!(!near.admits(own, NamedBy::Redirect));
-        assert!(near.admits(own, NamedBy::Settings));
-        assert!(near.admits(own, NamedBy::Redirect));
-        assert!(!near.admits(other, NamedBy::Redirect));
-        assert!(near.admits(far, NamedBy::Redirect));
+        let [own, other, listed, far] =
+            ["127.0.0.1", "::1", "10.0.0.1", "192.0.2.1"].map(|text| text.parse().unwrap());
+        let hosts = vec![HostPattern::Prefix("10.0.0.0/8".parse().unwrap())];
+        let rule = Rule { name: "inside".into(), hosts, ports: vec![80], tunnels: Tunnels::Never };
+        let destinations = Arc::new(Destinations::new([], vec![rule]));
+        let known = Arc::new(Own::default());
+        let settings = NamedBy::Settings(known.clone());
+        let redirect = NamedBy::Redirect(known, destinations);
+        let to = Destination::new("au.example", 80).unwrap();
+        let admits = |named_by: &NamedBy, address| named_by.admits(&to, address, &[]).is_ok();
+        assert!(!admits(&redirect, own));
+        assert!(admits(&settings, own));
+        assert!(admits(&redirect, own));
+        assert!(!admits(&redirect, other));
+        assert!(admits(&redirect, listed) && admits(&redirect, far));
     }
 
     #[test]

@@ -4,7 +4,6 @@
 //! is the one that was named (R2.3).
 
 use std::error::Error;
-use std::net::IpAddr;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty};
@@ -13,13 +12,13 @@ use hyper::header::{self, HeaderMap, HeaderName};
 use hyper::{Method, Response, StatusCode};
 use hyper_util::client::legacy;
 use percent_encoding::utf8_percent_encode;
-use url::{Host, Url};
+use url::Url;
 
 use crate::base::limits::REDIRECTS_MAX;
 use crate::base::path::PATH_ESCAPED;
 use crate::base::validator::Validator;
-use crate::upstream::client::{Client, Way};
-use crate::upstream::connect::{ConnectError, NamedBy, is_near};
+use crate::upstream::client::{Client, Host, Way};
+use crate::upstream::connect::ConnectError;
 use crate::upstream::{Found, Head, Kind, Part, Request, Source, UpstreamError};
 
 /// The body of an answer.
@@ -51,8 +50,8 @@ pub(super) async fn fetch(
     let path = utf8_percent_encode(request.path, PATH_ESCAPED).to_string();
     let mut url = base.join(&path).map_err(|_| UpstreamError::Head("its base and the path give no URL"))?;
     for _ in 0..=REDIRECTS_MAX {
-        let named_by = if url.host() == base.host() { NamedBy::Settings } else { NamedBy::Redirect };
-        let response = client.request(ask(&url, request.part)?, named_by, way).await;
+        let host = if url.host() == base.host() { Host::Home } else { Host::Away };
+        let response = client.request(ask(&url, request.part)?, host, way).await;
         let response = response.map_err(|error| unconnected(&error))?;
         if !is_redirect(response.status()) {
             return read(response, request.part);
@@ -97,22 +96,10 @@ fn is_redirect(status: StatusCode) -> bool {
 fn redirected(from: &Url, headers: &HeaderMap) -> Result<Url, UpstreamError> {
     let to = text(headers, &header::LOCATION).and_then(|location| from.join(location).ok());
     let to = to.ok_or(UpstreamError::Redirect("without a place to go"))?;
-    if to.host() != from.host() && to.host().is_some_and(|host| names_near(&host)) {
-        return Err(UpstreamError::Redirect(TO_NEAR));
-    }
     match (from.scheme(), to.scheme()) {
         ("https", "http") => Err(UpstreamError::Redirect("from https to http")),
         (_, "http" | "https") => Ok(to),
         _ => Err(UpstreamError::Redirect("to what is neither http nor https")),
-    }
-}
-
-/// Whether a host is near by its name alone. Other names are looked at when they are resolved.
-fn names_near(host: &Host<&str>) -> bool {
-    match host {
-        Host::Domain(name) => name.eq_ignore_ascii_case("localhost"),
-        Host::Ipv4(v4) => is_near(IpAddr::V4(*v4)),
-        Host::Ipv6(v6) => is_near(IpAddr::V6(*v6)),
     }
 }
 
@@ -121,15 +108,13 @@ fn unconnected(error: &legacy::Error) -> UpstreamError {
     let mut under = Some(error as &dyn Error);
     while let Some(error) = under {
         match error.downcast_ref() {
-            Some(ConnectError::Near) => return UpstreamError::Redirect(TO_NEAR),
+            Some(ConnectError::Refused(refusal)) => return UpstreamError::Refused(refusal.clone()),
             Some(connect) => return UpstreamError::Connect(connect.to_string()),
             None => under = error.source(),
         }
     }
     UpstreamError::Connect(causes(error))
 }
-
-const TO_NEAR: &str = "to an address of this machine or its link";
 
 fn read(response: Response<Incoming>, part: Part<'_>) -> Result<Found, UpstreamError> {
     let (head, body) = response.into_parts();
@@ -235,7 +220,7 @@ fn text<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h str> {
 }
 
 /// An error with what lies under it, in one line.
-fn causes(error: &dyn Error) -> String {
+pub(super) fn causes(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut under = error.source();
     while let Some(error) = under {

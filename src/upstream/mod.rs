@@ -25,6 +25,7 @@ use url::Url;
 use crate::base::range::ByteRange;
 use crate::base::tally::Tally;
 use crate::base::validator::Validator;
+use crate::policy::decide::Refusal;
 use crate::upstream::client::{Client, Way};
 use crate::upstream::directory::DirectoryTransfer;
 use crate::upstream::http::HttpTransfer;
@@ -156,6 +157,9 @@ pub enum UpstreamError {
     /// Redirects without end, or to where they may not go.
     #[error("the upstream redirects {0}")]
     Redirect(&'static str),
+    /// A redirect leads where none may.
+    #[error("the upstream redirects to where it may not: {0}")]
+    Refused(Refusal),
     /// The head contradicts itself or what was asked.
     #[error("the upstream's answer is wrong: {0}")]
     Head(&'static str),
@@ -171,7 +175,7 @@ impl UpstreamError {
     /// Whether asking the same origin again may help.
     pub fn is_passing(&self) -> bool {
         match self {
-            Self::NotFound | Self::Redirect(_) | Self::Head(_) => false,
+            Self::NotFound | Self::Redirect(_) | Self::Refused(_) | Self::Head(_) => false,
             Self::Status(status) => *status >= 500 || matches!(status, 408 | 425 | 429),
             Self::Connect(_)
             | Self::FirstByte(_)
