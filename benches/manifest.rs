@@ -11,6 +11,7 @@ use std::hint::black_box;
 use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use forebay::manifest::catalogue::{Catalogue, Class};
+use forebay::manifest::links::Links;
 use forebay::manifest::server_ini::Manifest;
 use forebay::manifest::view::{ServerLines, render};
 
@@ -59,11 +60,15 @@ fn benches(criterion: &mut Criterion) {
         bencher.iter(|| Manifest::read(black_box(bytes.clone()), &catalogue).unwrap());
     });
     group.bench_function("view of patterns", |bencher| {
-        bencher.iter(|| render(black_box(&manifest), servers, &|_| false, |class| class == Class::Pattern));
+        bencher.iter(|| {
+            render(black_box(&manifest), servers, &Links::default(), &|_| false, |class| {
+                class == Class::Pattern
+            })
+        });
     });
     group.bench_function("view of all, one increment of each pattern withheld", |bencher| {
         let withheld = |path: &forebay::base::path::TreePath| path.as_str().ends_with("67600.1668300");
-        bencher.iter(|| render(black_box(&manifest), servers, &withheld, |_| true));
+        bencher.iter(|| render(black_box(&manifest), servers, &Links::default(), &withheld, |_| true));
     });
     group.finish();
 }

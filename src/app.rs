@@ -199,7 +199,7 @@ fn placed(mut settings: Settings) -> Settings {
         place(&mut certificate.chain);
         place(&mut certificate.key);
     }
-    settings
+    settings.linked()
 }
 
 fn addresses(listeners: &[Listener]) -> Vec<SocketAddr> {

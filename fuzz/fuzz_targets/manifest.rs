@@ -8,6 +8,7 @@ use forebay::base::path::TreePath;
 use forebay::manifest::catalogue::{Catalogue, Class};
 use forebay::manifest::ini::Ini;
 use forebay::manifest::server_ini::{Kind, Listing, Manifest, ManifestReason};
+use forebay::manifest::links::Links;
 use forebay::manifest::view::{ServerLines, render};
 use libfuzzer_sys::fuzz_target;
 
@@ -27,7 +28,7 @@ fn check_view(
     servers: ServerLines<'_>,
     withheld: impl Fn(&TreePath) -> bool,
 ) {
-    let view = render(manifest, servers, &withheld, |class| class <= most);
+    let view = render(manifest, servers, &Links::default(), &withheld, |class| class <= most);
     // What an unknown line seems to name depends on what else is there.
     let known = |l: &&Listing| l.kind != Kind::Guess;
     let seen = |l: &&Listing| l.class <= most && (l.kind == Kind::Package || !withheld(&l.path));

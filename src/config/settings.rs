@@ -16,6 +16,7 @@ use crate::base::tree::TreeName;
 use crate::config::elsewhere::{CacheSettings, MountSettings, ProxySettings, RouteSettings, SocksSettings};
 use crate::config::value::{PublicBase, TreeBase};
 use crate::manifest::catalogue::{Catalogue, Rule};
+use crate::manifest::links::Links;
 use crate::policy::decide::Unknown;
 use crate::policy::scope::Scope;
 
@@ -165,6 +166,8 @@ pub struct TreeSettings {
     /// What `[Server]` lines of manifests name. Default none, they are commented out: agents then stay where
     /// they asked.
     pub public_base: Option<PublicBase>,
+    /// What URLs in manifests become: made of all trees and mounts by [`Settings::linked`], where there is a `public_base`.
+    pub links: Links,
     /// `[[tree.catalogue]]`: rules that come before those of the built-in catalogue. Default none.
     pub catalogue: Vec<Rule>,
 }
@@ -388,6 +391,25 @@ impl Settings {
     }
 }
 
+impl Settings {
+    /// The same, with what manifests' URLs become.
+    #[must_use]
+    pub fn linked(mut self) -> Self {
+        let trees = self.trees.iter().flat_map(|tree| match &tree.upstream {
+            Upstream::Urls(urls) => urls.iter().map(|url| (url.clone(), tree.path.clone())).collect(),
+            Upstream::Directory(_) => Vec::new(),
+        });
+        let mounts = self.mounts.iter().map(|mount| (mount.upstream.clone(), mount.path.clone()));
+        let stand_ins: Vec<_> = trees.chain(mounts).collect();
+        for tree in &mut self.trees {
+            let Some(base) = &tree.public_base else { continue };
+            let led = stand_ins.iter().map(|(url, path)| (url.clone(), format!("{base}{path}")));
+            tree.links = Links::new(led);
+        }
+        self
+    }
+}
+
 impl Listen {
     /// The addresses; at least one.
     pub fn addresses(&self) -> &[SocketAddr] {
@@ -416,6 +438,7 @@ impl TreeSettings {
             prefetch: Prefetch::All,
             keep_generations: 3,
             public_base: None,
+            links: Links::default(),
             catalogue: Vec::new(),
         }
     }

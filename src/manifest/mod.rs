@@ -8,6 +8,7 @@ pub mod catalogue;
 mod components;
 pub mod fields;
 pub mod ini;
+pub mod links;
 mod reader;
 #[cfg(test)]
 mod samples;

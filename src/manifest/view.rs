@@ -1,7 +1,7 @@
 //! The bytes of a manifest that an agent gets (R6.4).
 //!
-//! Owns the only edits there are: lines that a scope may not see vanish, `[Server]` leads nowhere but to the relay, and
-//! withheld increments leave no gap in the numbers. Invariant: all else is byte for byte what the upstream wrote.
+//! Owns the only edits there are: lines that a scope may not see vanish, `[Server]` leads nowhere but to the relay, so do URLs
+//! of what the relay stands for, and withheld increments leave no gap in the numbers. Invariant: all else is byte for byte what the upstream wrote.
 
 use bytes::Bytes;
 
@@ -9,6 +9,7 @@ use crate::base::path::TreePath;
 use crate::manifest::catalogue::Class;
 use crate::manifest::fields;
 use crate::manifest::ini::{Content, Line};
+use crate::manifest::links::Links;
 use crate::manifest::reader::{Placed, Role};
 use crate::manifest::sections::Seen;
 use crate::manifest::server_ini::{Kind, Listing, Manifest};
@@ -28,6 +29,7 @@ pub enum ServerLines<'a> {
 pub fn render(
     manifest: &Manifest,
     servers: ServerLines<'_>,
+    links: &Links,
     withheld: &dyn Fn(&TreePath) -> bool,
     sees: impl Fn(Class) -> bool,
 ) -> Bytes {
@@ -41,7 +43,10 @@ pub fn render(
             continue;
         }
         match placed.role {
-            Role::Frame | Role::Plain | Role::Classed(_) => out.extend_from_slice(ini.raw(index)),
+            Role::Frame | Role::Plain | Role::Classed(_) if links.is_empty() => {
+                out.extend_from_slice(ini.raw(index));
+            }
+            Role::Frame | Role::Plain | Role::Classed(_) => print_led(ini.line(index), links, &mut out),
             Role::Server => match servers {
                 ServerLines::CommentedOut => {
                     out.push(b';');
@@ -155,6 +160,17 @@ impl Numbers {
     }
 }
 
+/// A line, its value led to the relay where it is a pair.
+fn print_led(line: Line<'_>, links: &Links, out: &mut Vec<u8>) {
+    match line.content {
+        Content::Pair { indent, key, equals, value, trail } => {
+            let content = Content::Pair { indent, key, equals, value: &links.lead(value), trail };
+            Line { content, ..line }.print(out);
+        }
+        _ => line.print(out),
+    }
+}
+
 /// A pair under `[Server]` with another value; one that only counts stays.
 fn print_server(line: Line<'_>, url: &str, out: &mut Vec<u8>) {
     match line.content {
@@ -197,12 +213,14 @@ mod tests {
     /// The whole manifest without some paths.
     fn without(text: &str, gone: &[&str]) -> String {
         let withheld = |path: &TreePath| gone.contains(&path.as_str());
-        let view = render(&read(text.as_bytes()), ServerLines::CommentedOut, &withheld, |_| true);
+        let view =
+            render(&read(text.as_bytes()), ServerLines::CommentedOut, &Links::default(), &withheld, |_| true);
         String::from_utf8(view.to_vec()).unwrap()
     }
 
     fn seen_by(text: &str, sees: impl Fn(Class) -> bool) -> String {
-        let view = render(&read(text.as_bytes()), ServerLines::CommentedOut, &|_| false, sees);
+        let view =
+            render(&read(text.as_bytes()), ServerLines::CommentedOut, &Links::default(), &|_| false, sees);
         String::from_utf8(view.to_vec()).unwrap()
     }
 
@@ -210,12 +228,14 @@ mod tests {
     fn server_pairs_are_commented_out_whole_or_lead_to_the_base() {
         let text = "[Server]\r\n Server.1 = http://up/au \r\n;c\r\nCount=2\r\nx\r\nServer.2=\"a b\"";
         let manifest = read(text.as_bytes());
-        let commented = render(&manifest, ServerLines::CommentedOut, &|_| false, |_| false);
+        let commented =
+            render(&manifest, ServerLines::CommentedOut, &Links::default(), &|_| false, |_| false);
         assert_eq!(
             commented,
             "[Server]\r\n; Server.1 = http://up/au \r\n;c\r\n;Count=2\r\nx\r\n;Server.2=\"a b\""
         );
-        let based = render(&manifest, ServerLines::Base("https://relay/a"), &|_| false, |_| false);
+        let based =
+            render(&manifest, ServerLines::Base("https://relay/a"), &Links::default(), &|_| false, |_| false);
         assert_eq!(
             based,
             "[Server]\r\n Server.1 = https://relay/a \r\n;c\r\nCount=2\r\nx\r\nServer.2=https://relay/a"
@@ -272,7 +292,10 @@ mod tests {
     /// Whether a view names exactly what its scope sees, for a scope that sees every class up to one.
     fn view_names_what_is_seen(manifest: &Manifest, most: Class, gone: impl Fn(&str) -> bool) {
         let withheld = |path: &TreePath| gone(path.as_str());
-        let view = render(manifest, ServerLines::Base("http://relay/a"), &withheld, |class| class <= most);
+        let view =
+            render(manifest, ServerLines::Base("http://relay/a"), &Links::default(), &withheld, |class| {
+                class <= most
+            });
         let facts = |l: &Listing| (l.path.clone(), l.size, l.class);
         // What an unknown line seems to name depends on what else is there.
         let known = |l: &&Listing| l.kind != Kind::Guess;
@@ -325,7 +348,7 @@ mod tests {
         fn all_seen_and_nothing_withheld_is_the_manifest_itself(plan in plan()) {
             let plan = Plan { servers: 0, ..plan };
             let text = plan.write(&Shown::everything());
-            prop_assert_eq!(render(&read(&text), ServerLines::CommentedOut, &|_| false, |_| true), text);
+            prop_assert_eq!(render(&read(&text), ServerLines::CommentedOut, &Links::default(), &|_| false, |_| true), text);
         }
 
         #[test]
@@ -337,7 +360,7 @@ mod tests {
             let withheld = |path: &str| gone(path, chance);
             let manifest = read(&plan.write(&Shown::everything()));
             let base = "http://relay/activeupdate";
-            let view = render(&manifest, ServerLines::Base(base), &|path| withheld(path.as_str()), |c| c <= most);
+            let view = render(&manifest, ServerLines::Base(base), &Links::default(), &|path| withheld(path.as_str()), |c| c <= most);
             let expected = plan.write(&Shown { most, withheld: &withheld, server: base });
             prop_assert_eq!(view.escape_ascii().to_string(), expected.escape_ascii().to_string());
             view_names_what_is_seen(&manifest, most, withheld);

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use hyper::header::HeaderValue;
 
 use crate::base::path::TreePath;
+use crate::config::settings::TreeSettings;
 use crate::manifest::view::{ServerLines, render};
 use crate::policy::scope::Scope;
 use crate::relay::entry::{State, entity_tag};
@@ -62,13 +63,15 @@ impl Snapshot {
 
 impl Published {
     /// Makes the views of a generation. Takes milliseconds for a large manifest: not on a data worker.
-    pub fn new(generation: Arc<Generation>, public_base: Option<&str>) -> Self {
+    pub fn new(generation: Arc<Generation>, settings: &TreeSettings) -> Self {
+        let public_base = settings.server_base();
         let views = Scope::ALL.map(|scope| {
-            let servers = public_base.map_or(ServerLines::CommentedOut, ServerLines::Base);
+            let servers = public_base.as_deref().map_or(ServerLines::CommentedOut, ServerLines::Base);
             let withheld = |path: &TreePath| {
                 generation.listed(path).is_some_and(|listed| matches!(**listed.entry.state(), State::Absent))
             };
-            let bytes = render(generation.manifest(), servers, &withheld, |class| scope.sees(class));
+            let bytes =
+                render(generation.manifest(), servers, &settings.links, &withheld, |class| scope.sees(class));
             let number = generation.number().to_string();
             let hash = blake3::hash(&bytes).to_hex();
             let etag =

@@ -69,10 +69,8 @@ impl Tree {
         let name = settings.name.clone();
         // Blobs of what was dropped, now or by a relay that did not come to sweep.
         resources.sweep_wanted.notify_one();
-        let published = generations
-            .into_iter()
-            .rev()
-            .map(|generation| Arc::new(Published::new(generation, settings.server_base().as_deref())));
+        let published =
+            generations.into_iter().rev().map(|generation| Arc::new(Published::new(generation, &settings)));
         let snapshot = Snapshot::new(published.collect());
         if let Some(snapshot) = &snapshot {
             let current = &snapshot.current().generation;
@@ -229,10 +227,10 @@ impl Tree {
     /// holds [`Tree::work`], so that a reload and a refresh do not undo each other.
     fn show(&self, settings: &TreeSettings, mut generations: Vec<Arc<Generation>>) -> Vec<Arc<Generation>> {
         let dropped = generations.split_off(settings.keep_generations.max(1).min(generations.len()));
-        let (catalogue, base) = (settings.catalogue(), settings.server_base());
+        let catalogue = settings.catalogue();
         let published = generations.into_iter().map(|generation| {
             let generation = classified(generation, &catalogue);
-            Arc::new(Published::new(generation, base.as_deref()))
+            Arc::new(Published::new(generation, settings))
         });
         self.snapshot.store(Snapshot::new(published.collect()).map(Arc::new));
         dropped
