@@ -68,9 +68,15 @@ fn whoever_never_spoke_makes_room_whatever_it_connected_for() {
     let mut relay = Running::refreshed(settings);
     let secure = relay.handle().running().tls[0];
     let proxy: IpAddr = [127, 0, 0, 9].into();
-    for mut silent in
-        [Client::connect(relay.v4()), Client::connect(secure), Client::connect_from(proxy, relay.v4())]
-    {
+    let connects = [
+        |relay: &Running, _, _| Client::connect(relay.v4()),
+        |_: &Running, secure, _| Client::connect(secure),
+        |relay: &Running, _, proxy| Client::connect_from(proxy, relay.v4()),
+    ];
+    for connect in connects {
+        have_places(&mut relay, 0);
+        let mut silent = connect(&relay, secure, proxy);
+        have_places(&mut relay, 1);
         is_served(&mut Client::connect(relay.v4()));
         is_closed(&mut silent);
     }
@@ -84,18 +90,9 @@ fn whoever_never_spoke_makes_room_whatever_it_connected_for() {
 
 #[test]
 fn heads_and_handshakes_that_are_overdue_make_room_and_fresh_ones_do_not() {
-    // A head that a busy worker has not read yet is no head yet: one of three has its turn.
-    let waited: Vec<_> = (0..3).map(|_| wait_for_a_head()).collect();
-    assert!(
-        waited.iter().any(|waited| *waited >= Duration::from_millis(500)),
-        "a fresh head was cut: {waited:?}"
-    );
-}
-
-/// How long a newcomer waits while a head and a handshake have both places.
-fn wait_for_a_head() -> Duration {
     let authority = Authority::new();
     let mut settings = with_places(2);
+    let head_timeout = settings.limits.head_timeout;
     settings.tls.listen = vec!["127.0.0.1:0".parse().unwrap()];
     settings.tls.certificates = vec![authority.sign("relay", &["relay.test"]).0];
     let mut relay = Running::refreshed(settings);
@@ -106,19 +103,34 @@ fn wait_for_a_head() -> Duration {
     half.send(b"GET /activeupdate/server.ini HTTP/1.1\r\nHo").unwrap();
     let mut shaking = Client::connect(secure);
     shaking.send(b"\x16\x03\x01\x02\x00\x01").unwrap();
+    have_places(&mut relay, 2);
     let mut waiting = Client::connect(relay.v4());
     is_served(&mut waiting);
     let waited = began.elapsed();
-    if waited < Duration::from_millis(500) {
-        return waited;
-    }
+    assert!(waited >= Duration::from_millis(500), "a fresh head was cut: {waited:?}");
     is_closed(&mut half);
-    // An idle one goes before one whose handshake is overdue.
+    drop(shaking);
+    have_places(&mut relay, 1);
+    let mut shaking = Client::connect(secure);
+    shaking.send(b"\x16\x03\x01\x02\x00\x01").unwrap();
+    have_places(&mut relay, 2);
+    // The graces themselves are what is tried: beyond both, who is idle goes before one whose handshake is overdue.
+    std::thread::sleep(Duration::from_millis(1100));
     is_served(&mut Client::connect(relay.v4()));
     is_closed(&mut waiting);
+    assert!(began.elapsed() < head_timeout, "its own deadline closed it");
     drop(shaking);
     relay.stop();
-    waited
+}
+
+/// Waits until just so many connections have places: workers accept by themselves, whoever connected first.
+fn have_places(relay: &mut Running, count: u64) {
+    let tally = relay.handle().tally().unwrap();
+    let began = std::time::Instant::now();
+    while tally.connections_now.value() != count {
+        assert!(began.elapsed() < Duration::from_mins(1), "they are not as many");
+        std::thread::yield_now();
+    }
 }
 
 #[test]

@@ -21,6 +21,9 @@ const AGENTS: usize = 200;
 /// How long a slow client takes at most before it leaves.
 const SLOW: Duration = Duration::from_secs(4);
 
+/// Connections that were quiet for so long may be closed: a little less than the relay's `head_timeout_secs` here, 3.
+const LATE: Duration = Duration::from_millis(2800);
+
 /// What clients did and met.
 #[derive(Debug, Default)]
 pub(super) struct Book {
@@ -114,7 +117,11 @@ impl Client {
     /// A path of the manifest that this agent is shown, below the base.
     fn some_path(&mut self, connection: &mut raw::Client) -> String {
         let answer = connection.exchange("GET", &format!("{BASE}server.ini"), &[]);
-        let manifest = answer.unwrap_or_else(|end| panic!("no manifest: {end:?}")).whole(200);
+        self.path_of(answer.unwrap_or_else(|end| panic!("no manifest: {end:?}")).whole(200))
+    }
+
+    /// A path that a manifest names.
+    fn path_of(&mut self, manifest: Vec<u8>) -> String {
         assert!(self.releases.is_whole("server.ini", &manifest), "no release has this manifest");
         let manifest = String::from_utf8(manifest).unwrap();
         let values = manifest.lines().filter_map(|line| line.split_once('='));
@@ -207,15 +214,33 @@ impl Client {
     }
 
     fn keep_alive(&mut self) {
+        let mut quiet = Instant::now();
         let mut connection = self.connect();
+        let mut path = self.some_path(&mut connection);
         for _ in 0..self.dice.within(2..12) {
-            let path = self.some_path(&mut connection);
-            let answer = connection.exchange("GET", &format!("{BASE}{path}"), &[]);
-            let answer = answer.unwrap_or_else(|end| panic!("{path}: no head: {end:?}"));
+            let Some(answer) = self.kept(&mut connection, &path, quiet) else { return };
+            quiet = Instant::now();
             self.check(&path, &answer);
             if answer.end != End::Complete || answer.head.header("connection") == Some("close") {
                 return;
             }
+            let Some(manifest) = self.kept(&mut connection, "server.ini", quiet) else { return };
+            quiet = Instant::now();
+            path = self.path_of(manifest.whole(200));
+        }
+    }
+
+    /// Asks on a connection that was quiet since then. A client that had no turn on a busy machine finds it closed, as one does
+    /// that was idle for too long.
+    fn kept(&self, connection: &mut raw::Client, path: &str, quiet: Instant) -> Option<Answer> {
+        let quiet = quiet.elapsed();
+        match connection.exchange("GET", &format!("{BASE}{path}"), &[]) {
+            Ok(answer) => Some(answer),
+            Err(End::Closed | End::Reset) if quiet >= LATE => {
+                self.book.count("client late on a kept connection");
+                None
+            }
+            Err(end) => panic!("{path}: no head: {end:?}; the connection was quiet for {quiet:?}"),
         }
     }
 
