@@ -24,6 +24,7 @@ use crate::admin;
 use crate::app::control::Control;
 use crate::app::handle::{Parts, RelayHandle};
 use crate::app::wiring::{bind, compile, destinations, listen_on, resources, start_workers, upstream};
+use crate::config::elsewhere::{Hop, Parent};
 use crate::config::settings::{self, Listen, Settings};
 use crate::net::certificate::CertificateError;
 use crate::net::inherited::Inherited;
@@ -122,7 +123,12 @@ impl Relay {
         let runtime = control.runtime().handle().clone();
         store.room().set_quota(settings.quota_bytes);
         let (resources, wants) = resources(&settings, store, runtime.clone());
-        let clients = Clients::new(&settings.upstream, destinations(&settings), resources.clock.clone())?;
+        let clients = Clients::new(
+            &settings.upstream,
+            &settings.routes,
+            destinations(&settings),
+            resources.clock.clone(),
+        )?;
         let trees = open_trees(&settings, &clients, &resources)?;
         let live = Arc::new(ArcSwap::from_pointee(compile(&settings, &trees, &clients, &resources)));
         let running = Running {
@@ -171,6 +177,7 @@ impl Relay {
             live,
             tls,
             asking: (settings.fill, settings.upstream.clone()),
+            clients,
             started: settings,
             running_file,
         };
@@ -198,6 +205,11 @@ fn placed(mut settings: Settings) -> Settings {
     for certificate in &mut settings.tls.certificates {
         place(&mut certificate.chain);
         place(&mut certificate.key);
+    }
+    for hop in settings.routes.iter_mut().flat_map(|route| &mut route.via) {
+        if let Hop::Parent(Parent { credentials: Some(file), .. }) = hop {
+            place(file);
+        }
     }
     settings.linked()
 }

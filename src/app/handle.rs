@@ -59,8 +59,9 @@ pub(super) struct Parts {
     pub(super) tls: Option<Arc<Tls>>,
     /// What it was started with: the keys that need a restart stay at these.
     pub(super) started: Settings,
-    /// How upstreams are asked now.
+    /// How upstreams are asked now, and by which clients.
     pub(super) asking: (FillSettings, UpstreamSettings),
+    pub(super) clients: Clients,
     pub(super) running_file: PathBuf,
 }
 
@@ -105,8 +106,12 @@ impl RelayHandle {
     pub fn reload(&mut self, settings: Settings) -> Result<Vec<&'static str>, StartError> {
         let Some(parts) = &mut self.parts else { return Ok(Vec::new()) };
         let settings = placed(settings);
-        let clients =
-            Clients::new(&settings.upstream, destinations(&settings), parts.resources.clock.clone())?;
+        let clients = Clients::new(
+            &settings.upstream,
+            &settings.routes,
+            destinations(&settings),
+            parts.resources.clock.clone(),
+        )?;
         let fresh = parts.tls.as_ref().filter(|_| !settings.tls.certificates.is_empty());
         let fresh = fresh.map(|tls| tls.read(&settings.tls.certificates)).transpose()?;
         let kept = restart_needed(&parts.started, &settings);
@@ -115,7 +120,7 @@ impl RelayHandle {
             if let Some(new) = settings.trees.iter().find(|new| new.name == tree.name) {
                 let old = tree.settings();
                 let same = (&old.upstream, old.reach) == (&new.upstream, new.reach);
-                let same = same && parts.asks_alike(&settings);
+                let same = same && parts.asks_alike(&settings, &clients);
                 let upstream = (!same).then(|| upstream(new, &settings, &clients, &parts.resources));
                 tree.reload(TreeSettings { path: tree.settings().path.clone(), ..new.clone() }, upstream);
             }
@@ -133,6 +138,7 @@ impl RelayHandle {
         parts.live.store(Arc::new(compile(&settings, &trees, &clients, &parts.resources)));
         parts.drain = settings.limits.drain;
         parts.asking = (settings.fill, settings.upstream);
+        parts.clients = clients;
         Ok(kept)
     }
 
@@ -172,10 +178,11 @@ impl Stopper {
 
 impl Parts {
     /// Whether other settings have upstreams asked as they are now.
-    fn asks_alike(&self, settings: &Settings) -> bool {
+    fn asks_alike(&self, settings: &Settings, clients: &Clients) -> bool {
         let (fill, upstream) = &self.asking;
         (fill.first_byte, fill.silence) == (settings.fill.first_byte, settings.fill.silence)
             && *upstream == settings.upstream
+            && self.clients.lead_alike(clients)
     }
 
     fn end(self) {

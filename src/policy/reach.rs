@@ -59,7 +59,7 @@ pub enum Speech {
 }
 
 /// All places that agents may be taken to; immutable.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub struct Destinations {
     places: HashMap<Destination, Speech>,
     rules: Vec<Rule>,

@@ -20,15 +20,16 @@ use hyper::{Request, Response};
 use thiserror::Error;
 use tokio::net::TcpStream;
 use tokio::runtime::Handle;
-use tokio_util::either::Either;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::base::destination::Destination;
 use crate::config::settings::ReachSettings;
 use crate::policy::decide::Refusal;
 use crate::policy::reach::Passage;
-use crate::upstream::client::{Clients, ForwardError, Forwarder};
-use crate::upstream::connect::{ConnectError, Io};
+use crate::upstream::client::{Clients, Forwarder};
+use crate::upstream::connect::ConnectError;
+use crate::upstream::stream::Io;
+use crate::upstream::ways::WayError;
 
 /// A request's body, on its way to another server.
 pub type Outgoing = UnsyncBoxBody<Bytes, Box<dyn Error + Send + Sync>>;
@@ -117,9 +118,10 @@ impl Reach {
 /// Has a socket woken by the runtime of whoever calls.
 fn moved_here(io: Io) -> io::Result<Io> {
     match io {
-        Either::Left(stream) => Ok(Either::Left(TcpStream::from_std(stream.into_std()?)?)),
+        Io::Plain(stream) => Ok(Io::Plain(TcpStream::from_std(stream.into_std()?)?)),
+        Io::Ahead(bytes, below) => Ok(Io::Ahead(bytes, Box::new(moved_here(*below)?))),
         // What TLS has read already cannot be taken out; it stays with the control runtime.
-        tls @ Either::Right(_) => Ok(tls),
+        tls @ Io::Tls(_) => Ok(tls),
     }
 }
 
@@ -129,11 +131,11 @@ fn leads_there(passage: &Passage, request: &Request<Outgoing>) -> bool {
     passage.destination().port() == port
 }
 
-impl From<ForwardError> for ReachError {
-    fn from(error: ForwardError) -> Self {
+impl From<WayError> for ReachError {
+    fn from(error: WayError) -> Self {
         match error {
-            ForwardError::Connect(error) => error.into(),
-            ForwardError::Broken(reason) => Self::Broken(reason),
+            WayError::Connect(error) => error.into(),
+            WayError::Broken(reason) => Self::Broken(reason),
         }
     }
 }

@@ -6,19 +6,14 @@
 use std::collections::HashMap;
 use std::error::Error;
 use std::io;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http_body_util::Empty;
 use hyper::body::{Body, Incoming};
-use hyper::http::Extensions;
 use hyper::{Request, Response};
-use hyper_util::client::legacy;
-use hyper_util::client::legacy::connect::{CaptureConnection, capture_connection};
-use hyper_util::rt::{TokioExecutor, TokioTimer};
+use rustls::client::WebPkiServerVerifier;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
@@ -27,18 +22,18 @@ use tracing::warn;
 
 use crate::base::clock::Clock;
 use crate::base::destination::Destination;
+use crate::config::elsewhere::RouteSettings;
 use crate::config::settings::{ReachSettings, UpstreamSettings};
 use crate::policy::reach::{Destinations, Passage};
-use crate::upstream::connect::{ConnectError, Connector, Io, NamedBy, Own, Peer, Shared};
+use crate::upstream::connect::{ConnectError, Connector, NamedBy, Own, Shared, destination};
+use crate::upstream::credentials::CredentialsError;
 use crate::upstream::failed::Failed;
-use crate::upstream::http::causes;
+use crate::upstream::parent::Parent;
 use crate::upstream::resolve::{Files, Resolver};
-
-/// Connections to one upstream host that are kept open unused: as many as prefetch uses, with room.
-const IDLE_CONNECTIONS_MAX: usize = 8;
-
-/// How long an unused connection is kept: under the 60 s after which many servers close theirs.
-const IDLE: Duration = Duration::from_secs(45);
+use crate::upstream::routes::Routes;
+use crate::upstream::stream::Io;
+use crate::upstream::watch::{Step, Watcher, Witness};
+use crate::upstream::ways::{Way, WayError, Ways, tunnel};
 
 /// Makes the clients of a relay, which share what they know of names and addresses.
 #[derive(Clone, Debug)]
@@ -51,19 +46,8 @@ pub struct Clients {
 #[derive(Debug)]
 pub struct Forwarder<B> {
     /// For mounts, which may be reached in ways of their own.
-    mounts: HashMap<Destination, legacy::Client<Connector, B>>,
-    others: legacy::Client<Connector, B>,
-}
-
-/// Why a request of an agent has no answer.
-#[derive(Debug, Error)]
-pub enum ForwardError {
-    /// There is no connection.
-    #[error(transparent)]
-    Connect(ConnectError),
-    /// It broke, or what came is no HTTP.
-    #[error("{0}")]
-    Broken(String),
+    mounts: HashMap<Destination, Ways<B>>,
+    others: Ways<B>,
 }
 
 /// The client of one origin.
@@ -71,18 +55,9 @@ pub enum ForwardError {
 pub struct Client {
     shared: Arc<Shared>,
     /// For the host that the settings name.
-    home: Pooled,
+    home: Ways<Empty<Bytes>>,
     /// For hosts that the origin redirects to.
-    away: Pooled,
-}
-
-type Pooled = legacy::Client<Connector, Empty<Bytes>>;
-
-/// Which connection a request went over, as far as is known.
-#[derive(Debug, Default)]
-pub struct Way {
-    /// Guards the last request's connection.
-    captured: Mutex<Option<CaptureConnection>>,
+    away: Ways<Empty<Bytes>>,
 }
 
 /// Why the client cannot be made.
@@ -96,30 +71,46 @@ pub enum ClientError {
         /// What is wrong with it.
         reason: String,
     },
+    /// What a parent is to be told cannot be read.
+    #[error(transparent)]
+    Credentials(#[from] CredentialsError),
     /// TLS cannot be set up.
     #[error("TLS: {0}")]
     Tls(#[from] rustls::Error),
 }
 
 impl Clients {
-    /// What connections need; reads the file of authorities. `destinations` says where redirects and agents may lead.
+    /// What connections need; reads the file of authorities, and what parents are told. `destinations` says where redirects
+    /// and agents may lead.
     pub fn new(
         settings: &UpstreamSettings,
+        routes: &[RouteSettings],
         destinations: Arc<Destinations>,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, ClientError> {
-        let provider = rustls::crypto::ring::default_provider();
-        let tls = ClientConfig::builder_with_provider(provider.into())
-            .with_safe_default_protocol_versions()?
-            .with_root_certificates(authorities(settings.ca_file.as_deref())?)
-            .with_no_client_auth();
+        Self::watched(settings, routes, destinations, clock, Watcher::default())
+    }
+
+    /// The same, and who watches is told all that happens.
+    pub fn watched(
+        settings: &UpstreamSettings,
+        routes: &[RouteSettings],
+        destinations: Arc<Destinations>,
+        clock: Arc<dyn Clock>,
+        watcher: Watcher,
+    ) -> Result<Self, ClientError> {
+        let routes = Routes::new(routes, &settings.no_proxy);
+        let parents = routes.parents().iter().map(|parent| Parent::new(parent).map(Arc::new));
         let shared = Shared {
             resolver: Resolver::new(settings, Files::default()),
+            parents: parents.collect::<Result<_, _>>()?,
+            routes,
             failed: Failed::new(clock.clone()),
             clock,
-            tls: Arc::new(tls),
+            tls: Arc::new(tls(settings.ca_file.as_deref(), &watcher)?),
             connect: settings.connect,
             attempt_delay: settings.attempt_delay,
+            watcher,
         };
         Ok(Self { shared: Arc::new(shared), destinations })
     }
@@ -127,17 +118,17 @@ impl Clients {
     /// A client for one origin.
     pub fn client(&self, reach: ReachSettings) -> Client {
         let own = Arc::new(Own::default());
-        let home = self.pooled(reach, NamedBy::Settings(own.clone()));
-        let away = self.pooled(reach, NamedBy::Redirect(own, self.destinations.clone()));
+        let home = Ways::new(&self.shared, reach, NamedBy::Settings(own.clone()));
+        let away = Ways::new(&self.shared, reach, NamedBy::Redirect(own, self.destinations.clone()));
         Client { shared: self.shared.clone(), home, away }
     }
 
     /// A client for what agents ask, and for mounts in their own ways; of two that lead to one place the first counts.
     pub fn forwarder<B>(&self, mounts: impl IntoIterator<Item = (Destination, ReachSettings)>) -> Forwarder<B>
     where
-        B: Body<Data: Send> + Send + 'static,
+        B: Body<Data: Send> + Send + Unpin + 'static,
     {
-        let by_agents = |reach| self.pooled(reach, NamedBy::Agents(self.destinations.clone()));
+        let by_agents = |reach| Ways::new(&self.shared, reach, NamedBy::Agents(self.destinations.clone()));
         let mut ways = HashMap::new();
         for (destination, reach) in mounts {
             ways.entry(destination).or_insert_with(|| by_agents(reach));
@@ -151,24 +142,19 @@ impl Clients {
         let uri = format!("http://{}/", passage.destination()).parse().map_err(|_| ConnectError::Target)?;
         let named_by = NamedBy::Agent(passage);
         let connector = Connector { shared: self.shared.clone(), reach: ReachSettings::default(), named_by };
-        Ok(connector.connect(uri).await?.into_io())
+        Ok(tunnel(connector, uri).await?.into_io())
+    }
+
+    /// Whether others lead by the same ways to the same places: routes, what parents are told, and rules.
+    pub fn lead_alike(&self, other: &Self) -> bool {
+        self.shared.routes.are_alike(&other.shared.routes)
+            && self.shared.parents == other.shared.parents
+            && self.destinations == other.destinations
     }
 
     /// Where agents and redirects may lead.
     pub fn destinations(&self) -> &Arc<Destinations> {
         &self.destinations
-    }
-
-    fn pooled<B>(&self, reach: ReachSettings, named_by: NamedBy) -> legacy::Client<Connector, B>
-    where
-        B: Body<Data: Send> + Send,
-    {
-        let connector = Connector { shared: self.shared.clone(), reach, named_by };
-        legacy::Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(IDLE)
-            .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)
-            .build(connector)
     }
 }
 
@@ -183,25 +169,10 @@ where
     B: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + Unpin + 'static,
 {
     /// Sends a request whose URI is absolute.
-    pub async fn send(&self, request: Request<B>) -> Result<Response<Incoming>, ForwardError> {
-        let https = request.uri().scheme_str() == Some("https");
-        let port = request.uri().port_u16().unwrap_or(if https { 443 } else { 80 });
-        let to = request.uri().host().and_then(|host| Destination::new(host, port).ok());
-        let client = to.and_then(|to| self.mounts.get(&to)).unwrap_or(&self.others);
-        client.request(request).await.map_err(|error| ForwardError::new(&error))
-    }
-}
-
-impl ForwardError {
-    fn new(error: &legacy::Error) -> Self {
-        let mut under: Option<&dyn Error> = Some(error);
-        while let Some(error) = under {
-            match error.downcast_ref::<ConnectError>() {
-                Some(connect) => return Self::Connect(connect.clone()),
-                None => under = error.source(),
-            }
-        }
-        Self::Broken(causes(error))
+    pub async fn send(&self, request: Request<B>) -> Result<Response<Incoming>, WayError> {
+        let to = destination(request.uri()).ok();
+        let ways = to.and_then(|to| self.mounts.get(&to)).unwrap_or(&self.others);
+        ways.send(request, &Way::default()).await
     }
 }
 
@@ -218,39 +189,42 @@ impl Client {
     /// Sends a request, and notes which way it went.
     pub(super) async fn request(
         &self,
-        mut request: Request<Empty<Bytes>>,
+        request: Request<Empty<Bytes>>,
         host: Host,
         way: &Way,
-    ) -> Result<Response<Incoming>, legacy::Error> {
-        way.set(capture_connection(&mut request));
-        match host {
-            Host::Home => self.home.request(request).await,
-            Host::Away => self.away.request(request).await,
+    ) -> Result<Response<Incoming>, WayError> {
+        let watcher = &self.shared.watcher;
+        if watcher.is_there() {
+            let uri = request.uri().to_string();
+            watcher.tell(|| Step::Sent(request.method().as_str(), &uri));
         }
+        let answer = match host {
+            Host::Home => self.home.send(request, way).await,
+            Host::Away => self.away.send(request, way).await,
+        }?;
+        watcher.tell(|| Step::Answer(answer.status(), answer.headers()));
+        Ok(answer)
     }
 
-    /// The address that a request went to gave an answer, or failed to.
+    /// The way that a request went gave an answer, or failed to.
     pub(super) fn note(&self, way: &Way, answered: bool) {
-        match way.peer() {
-            Some(peer) if answered => self.shared.failed.forget(peer),
-            Some(peer) => self.shared.failed.note(peer),
-            None => {}
-        }
+        way.note(&self.shared, answered);
     }
 }
 
-impl Way {
-    fn set(&self, captured: CaptureConnection) {
-        *self.captured.lock().unwrap_or_else(PoisonError::into_inner) = Some(captured);
+/// Whom TLS trusts: who watches is told of each certificate.
+fn tls(ca_file: Option<&Path>, watcher: &Watcher) -> Result<ClientConfig, ClientError> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder =
+        ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions()?;
+    let roots = authorities(ca_file)?;
+    if !watcher.is_there() {
+        return Ok(builder.with_root_certificates(roots).with_no_client_auth());
     }
-
-    /// The other end of the connection; `None` while there is none.
-    fn peer(&self) -> Option<SocketAddr> {
-        let captured = self.captured.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut extensions = Extensions::new();
-        captured.as_ref()?.connection_metadata().as_ref()?.get_extras(&mut extensions);
-        extensions.get::<Peer>().map(|peer| peer.0)
-    }
+    let inner = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build();
+    let inner = inner.map_err(|error| rustls::Error::General(error.to_string()))?;
+    let witness = Arc::new(Witness { inner, watcher: watcher.clone() });
+    Ok(builder.dangerous().with_custom_certificate_verifier(witness).with_no_client_auth())
 }
 
 fn authorities(ca_file: Option<&Path>) -> Result<RootCertStore, ClientError> {

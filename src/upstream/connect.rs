@@ -7,25 +7,18 @@
 use std::collections::HashSet;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_util::future::{AbortHandle, abortable};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use hyper::Uri;
-use hyper::rt::{Read, ReadBufCursor, Write};
-use hyper_util::client::legacy::connect;
-use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
 use thiserror::Error;
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::net::TcpSocket;
 use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
 use tokio_util::either::Either;
-use tower_service::Service;
 use tracing::debug;
 
 use crate::base::clock::Clock;
@@ -36,14 +29,22 @@ use crate::config::settings::ReachSettings;
 use crate::policy::decide::Refusal;
 use crate::policy::reach::{Destinations, Passage};
 use crate::upstream::failed::Failed;
+use crate::upstream::parent::{Parent, known_address};
 use crate::upstream::race::{Loss, Next, Plan, Question, Race};
-use crate::upstream::resolve::{Kind, Resolver};
+use crate::upstream::resolve::{Kind, Resolver, Source};
+use crate::upstream::routes::Routes;
+use crate::upstream::stream::{Connection, End, Io};
+use crate::upstream::watch::{Step, Watcher};
 
 /// What all connections of a relay share.
 #[derive(Debug)]
 pub struct Shared {
     /// Who knows names.
     pub resolver: Resolver,
+    /// Which ways lead where.
+    pub routes: Routes,
+    /// The routes' parents, by their numbers.
+    pub parents: Vec<Arc<Parent>>,
     /// Which addresses failed.
     pub failed: Failed,
     /// Monotonic time.
@@ -54,6 +55,8 @@ pub struct Shared {
     pub connect: Duration,
     /// From one attempt to the next.
     pub attempt_delay: Duration,
+    /// Who is told what happens.
+    pub watcher: Watcher,
 }
 
 /// Connects to one upstream, or to where it redirects. Cheap to clone.
@@ -87,27 +90,6 @@ pub struct Own {
     addresses: Mutex<HashSet<IpAddr>>,
 }
 
-/// A connection to an address.
-#[derive(Debug)]
-pub struct Connection {
-    io: TokioIo<Io>,
-    peer: SocketAddr,
-}
-
-/// What a connection consists of.
-pub type Io = Either<TcpStream, Box<TlsStream<TcpStream>>>;
-
-impl Connection {
-    /// What bytes are read from and written to.
-    pub fn into_io(self) -> Io {
-        self.io.into_inner()
-    }
-}
-
-/// The other end of a connection, as its requests know it.
-#[derive(Clone, Copy, Debug)]
-pub struct Peer(pub SocketAddr);
-
 /// Why there is no connection.
 #[derive(Clone, Debug, Error)]
 pub enum ConnectError {
@@ -120,13 +102,17 @@ pub enum ConnectError {
     /// Each attempt failed: which, and why.
     #[error("{0}")]
     Lost(String),
+    /// A parent failed: why, and whether it leads nowhere else either.
+    #[error("{0}")]
+    Parent(String, bool),
 }
 
 /// Where a connection is to lead.
-struct Target {
-    host: String,
-    port: u16,
-    tls: Option<ServerName<'static>>,
+pub(super) struct Target {
+    pub(super) host: String,
+    pub(super) port: u16,
+    /// The name of its certificate, where TLS is to be spoken.
+    pub(super) tls: Option<ServerName<'static>>,
 }
 
 enum Event {
@@ -136,7 +122,7 @@ enum Event {
 }
 
 impl Target {
-    fn of(uri: &Uri) -> Result<Self, ConnectError> {
+    pub(super) fn of(uri: &Uri) -> Result<Self, ConnectError> {
         let host = uri.host().ok_or(ConnectError::Target)?;
         let secure = uri.scheme_str() == Some("https");
         let name = host.trim_matches(['[', ']']).to_owned();
@@ -178,12 +164,25 @@ impl NamedBy {
     }
 }
 
+/// The place that a URI leads to.
+pub(super) fn destination(uri: &Uri) -> Result<Destination, ConnectError> {
+    let target = Target::of(uri)?;
+    Destination::new(&target.host, target.port).map_err(|_| ConnectError::Target)
+}
+
 impl Connector {
-    /// Connects to where a URI leads.
+    /// Judges a place whose name is another one's to resolve: by the address that it has all the same, if it has one.
+    pub(super) async fn judge(&self, to: &Destination) -> Result<(), ConnectError> {
+        let Some(address) = known_address(to) else { return Ok(()) };
+        let nat64 = if address.is_ipv6() { self.prefixes().await } else { Vec::new() };
+        self.named_by.admits(to, address, &nat64).map_err(ConnectError::Refused)
+    }
+
+    /// Connects to where a URI leads, directly.
     pub async fn connect(self, uri: Uri) -> Result<Connection, ConnectError> {
         let target = Target::of(&uri)?;
-        let to = Destination::new(&target.host, target.port).map_err(|_| ConnectError::Target)?;
-        let Shared { clock, resolver, failed, .. } = &*self.shared;
+        let to = destination(&uri)?;
+        let Shared { clock, resolver, failed, watcher, .. } = &*self.shared;
         let place = |address| SocketAddr::new(address, target.port);
         let mut race = Race::new(Plan {
             family: self.reach.family,
@@ -207,6 +206,7 @@ impl Connector {
                         handle.abort();
                     }
                     failed_all(failed, given_up.map(place));
+                    watcher.tell(|| Step::Attempt(place(address)));
                     let attempt = self.attempt(place(address), target.tls.clone());
                     let attempt = async move { Event::Ended(address, attempt.await) };
                     let (attempt, handle) = abortable(Either::Right(attempt));
@@ -217,10 +217,9 @@ impl Connector {
                 Next::Won(address) => {
                     failed_all(failed, race.overtaken().map(place));
                     debug!(host = target.host, %address, "connected");
-                    let peer = place(address);
-                    return won
-                        .map(|io| Connection { io: TokioIo::new(io), peer })
-                        .ok_or(ConnectError::Target);
+                    let end = End::Server(place(address));
+                    watcher.tell(|| Step::Won(place(address)));
+                    return won.map(|io| Connection::new(io, end)).ok_or(ConnectError::Target);
                 }
                 Next::Lost => {
                     let tried = race.losses().iter().any(Loss::is_attempt);
@@ -239,6 +238,8 @@ impl Connector {
                         addresses.retain(|address| match self.named_by.admits(&to, *address, &nat64) {
                             Ok(()) => true,
                             Err(refusal) => {
+                                let reason = refusal.to_string();
+                                watcher.tell(|| Step::Refused(*address, &reason));
                                 refused.get_or_insert(refusal);
                                 false
                             }
@@ -255,7 +256,9 @@ impl Connector {
                 }
                 Ok(Some(Ok(Event::Ended(address, Err(error))))) => {
                     failed.note(place(address));
-                    race.failed(address, error.to_string());
+                    let reason = error.to_string();
+                    watcher.tell(|| Step::Failed(place(address), &reason));
+                    race.failed(address, reason);
                 }
                 // An attempt that was given up; or the time came.
                 Ok(Some(Err(_))) | Err(_) => {}
@@ -266,15 +269,22 @@ impl Connector {
     }
 
     async fn ask(&self, host: &str, question: Question, ipv4: Vec<Ipv4Addr>) -> Event {
-        let resolver = &self.shared.resolver;
-        let answer = match question {
-            Question::Aaaa => resolver.look_up(host, Kind::Aaaa).await,
-            Question::A => resolver.look_up(host, Kind::A).await,
-            Question::Embedded => resolver.nat64().await.map(|prefixes| {
-                let embed = |v4| prefixes.iter().filter_map(move |prefix| prefix.embed(v4));
-                ipv4.into_iter().flat_map(embed).map(IpAddr::V6).collect()
-            }),
+        let Shared { resolver, watcher, .. } = &*self.shared;
+        watcher.tell(|| Step::Asked(host, question));
+        let (source, answer) = match question {
+            Question::Aaaa => resolver.find(host, Kind::Aaaa).await,
+            Question::A => resolver.find(host, Kind::A).await,
+            Question::Embedded => {
+                let embedded = resolver.nat64().await.map(|prefixes| {
+                    watcher.tell(|| Step::Embeds(&prefixes));
+                    let embed = |v4| prefixes.iter().filter_map(move |prefix| prefix.embed(v4));
+                    ipv4.into_iter().flat_map(embed).map(IpAddr::V6).collect()
+                });
+                (Source::Nat64, embedded)
+            }
         };
+        let told = answer.as_deref().map_err(String::as_str);
+        watcher.tell(|| Step::Answered(host, question, source, told));
         let nat64 = match &answer {
             Ok(addresses) if addresses.iter().any(IpAddr::is_ipv6) => self.prefixes().await,
             _ => Vec::new(),
@@ -296,7 +306,7 @@ impl Connector {
         address: SocketAddr,
         tls: Option<ServerName<'static>>,
     ) -> impl Future<Output = io::Result<Io>> + use<> {
-        let (reach, config) = (self.reach, self.shared.tls.clone());
+        let (reach, shared) = (self.reach, self.shared.clone());
         async move {
             let (socket, source) = match address {
                 SocketAddr::V4(_) => (TcpSocket::new_v4()?, reach.source_ipv4.map(IpAddr::V4)),
@@ -308,17 +318,19 @@ impl Connector {
             }
             let stream = socket.connect(address).await?;
             stream.set_nodelay(true)?;
-            match tls {
-                None => Ok(Either::Left(stream)),
-                Some(name) => {
-                    let shaken = TlsConnector::from(config).connect(name, stream).await;
-                    shaken
-                        .map(|stream| Either::Right(Box::new(stream)))
-                        .map_err(|error| io::Error::new(error.kind(), format!("TLS: {error}")))
-                }
-            }
+            let Some(name) = tls else { return Ok(Io::Plain(stream)) };
+            shared.watcher.tell(|| Step::Opened(address));
+            let shaken = shake(&shared, name, Io::Plain(stream)).await;
+            shaken.map_err(|error| io::Error::new(error.kind(), format!("TLS: {error}")))
         }
     }
+}
+
+/// Speaks TLS with who has a certificate for this name.
+pub(super) async fn shake(shared: &Shared, name: ServerName<'static>, io: Io) -> io::Result<Io> {
+    let stream = TlsConnector::from(shared.tls.clone()).connect(name, io).await?;
+    shared.watcher.tell(|| Step::Secured(stream.get_ref().1.protocol_version()));
+    Ok(Io::Tls(Box::new(stream)))
 }
 
 fn failed_all(failed: &Failed, addresses: impl IntoIterator<Item = SocketAddr>) {
@@ -347,54 +359,6 @@ fn lost(race: &Race, port: u16, deadline: Option<Duration>) -> ConnectError {
 
 /// Reserved addresses remembered of one upstream: it has a few.
 const OWN_MAX: usize = 32;
-
-impl Service<Uri> for Connector {
-    type Response = Connection;
-    type Error = ConnectError;
-    type Future = Pin<Box<dyn Future<Output = Result<Connection, ConnectError>> + Send>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), ConnectError>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, uri: Uri) -> Self::Future {
-        Box::pin(self.clone().connect(uri))
-    }
-}
-
-impl connect::Connection for Connection {
-    fn connected(&self) -> connect::Connected {
-        connect::Connected::new().extra(Peer(self.peer))
-    }
-}
-
-impl Read for Connection {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: ReadBufCursor<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_read(context, buffer)
-    }
-}
-
-impl Write for Connection {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(context, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(context)
-    }
-}
 
 #[cfg(test)]
 mod tests {

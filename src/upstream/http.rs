@@ -10,15 +10,15 @@ use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderMap, HeaderName};
 use hyper::{Method, Response, StatusCode};
-use hyper_util::client::legacy;
 use percent_encoding::utf8_percent_encode;
 use url::Url;
 
 use crate::base::limits::REDIRECTS_MAX;
 use crate::base::path::PATH_ESCAPED;
 use crate::base::validator::Validator;
-use crate::upstream::client::{Client, Host, Way};
+use crate::upstream::client::{Client, Host};
 use crate::upstream::connect::ConnectError;
+use crate::upstream::ways::{Way, WayError};
 use crate::upstream::{Found, Head, Kind, Part, Request, Source, UpstreamError};
 
 /// The body of an answer.
@@ -52,7 +52,7 @@ pub(super) async fn fetch(
     for _ in 0..=REDIRECTS_MAX {
         let host = if url.host() == base.host() { Host::Home } else { Host::Away };
         let response = client.request(ask(&url, request.part)?, host, way).await;
-        let response = response.map_err(|error| unconnected(&error))?;
+        let response = response.map_err(unconnected)?;
         if !is_redirect(response.status()) {
             return read(response, request.part);
         }
@@ -104,16 +104,12 @@ fn redirected(from: &Url, headers: &HeaderMap) -> Result<Url, UpstreamError> {
 }
 
 /// What a request that had no answer says of the upstream.
-fn unconnected(error: &legacy::Error) -> UpstreamError {
-    let mut under = Some(error as &dyn Error);
-    while let Some(error) = under {
-        match error.downcast_ref() {
-            Some(ConnectError::Refused(refusal)) => return UpstreamError::Refused(refusal.clone()),
-            Some(connect) => return UpstreamError::Connect(connect.to_string()),
-            None => under = error.source(),
-        }
+fn unconnected(error: WayError) -> UpstreamError {
+    match error {
+        WayError::Connect(ConnectError::Refused(refusal)) => UpstreamError::Refused(refusal),
+        WayError::Connect(error) => UpstreamError::Connect(error.to_string()),
+        WayError::Broken(reason) => UpstreamError::Connect(reason),
     }
-    UpstreamError::Connect(causes(error))
 }
 
 fn read(response: Response<Incoming>, part: Part<'_>) -> Result<Found, UpstreamError> {

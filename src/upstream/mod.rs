@@ -7,11 +7,18 @@
 
 pub mod client;
 pub mod connect;
+pub mod credentials;
 pub mod directory;
 pub mod failed;
+pub mod hop;
 pub mod http;
+pub mod parent;
 pub mod race;
 pub mod resolve;
+pub mod routes;
+pub mod stream;
+pub mod watch;
+pub mod ways;
 
 use std::io;
 use std::path::PathBuf;
@@ -26,9 +33,10 @@ use crate::base::range::ByteRange;
 use crate::base::tally::Tally;
 use crate::base::validator::Validator;
 use crate::policy::decide::Refusal;
-use crate::upstream::client::{Client, Way};
+use crate::upstream::client::Client;
 use crate::upstream::directory::DirectoryTransfer;
 use crate::upstream::http::HttpTransfer;
+use crate::upstream::ways::Way;
 
 /// Where one tree comes from.
 #[derive(Debug)]

@@ -64,6 +64,23 @@ pub enum Kind {
     Aaaa,
 }
 
+/// Where addresses come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// The host is written as an address.
+    Literal,
+    /// The settings' hosts.
+    Settings,
+    /// The name says it: `localhost`.
+    Localhost,
+    /// The system's hosts.
+    Hosts,
+    /// A name server.
+    Dns,
+    /// The network's NAT64.
+    Nat64,
+}
+
 #[derive(Debug, Default)]
 struct System {
     resolv_conf: Vec<u8>,
@@ -92,23 +109,38 @@ impl Resolver {
 
     /// Addresses of a host, as a URL has it; none where it has none of this kind. The error is why it is not known, in one line.
     pub async fn look_up(&self, host: &str, kind: Kind) -> Result<Vec<IpAddr>, String> {
+        self.find(host, kind).await.1
+    }
+
+    /// The same, and who knows it.
+    pub async fn find(&self, host: &str, kind: Kind) -> (Source, Result<Vec<IpAddr>, String>) {
         if let Ok(address) = host.trim_matches(['[', ']']).parse::<IpAddr>() {
-            return Ok(kind.only([address]));
+            return (Source::Literal, Ok(kind.only([address])));
         }
         let name = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
         if let Some(addresses) = named(&self.hosts, &name) {
-            return Ok(kind.only(addresses));
+            return (Source::Settings, Ok(kind.only(addresses)));
         }
         // Always both (RFC 6761 section 6.3): many a hosts file lacks one.
         if name == "localhost" || name.ends_with(".localhost") {
-            return Ok(kind.only([Ipv6Addr::LOCALHOST.into(), Ipv4Addr::LOCALHOST.into()]));
+            let both = [Ipv6Addr::LOCALHOST.into(), Ipv4Addr::LOCALHOST.into()];
+            return (Source::Localhost, Ok(kind.only(both)));
         }
         let resolv_conf = read(self.files.resolv_conf.clone());
         let hosts = read(self.files.hosts.clone());
         let (resolv_conf, hosts) = (resolv_conf.await, hosts.await.unwrap_or_default());
         if let Some(addresses) = self.in_hosts_file(&name, hosts) {
-            return Ok(kind.only(addresses));
+            return (Source::Hosts, Ok(kind.only(addresses)));
         }
+        (Source::Dns, self.ask(host, kind, resolv_conf).await)
+    }
+
+    async fn ask(
+        &self,
+        host: &str,
+        kind: Kind,
+        resolv_conf: Result<Vec<u8>, String>,
+    ) -> Result<Vec<IpAddr>, String> {
         let dns = self.dns(resolv_conf)?;
         let record = match kind {
             Kind::A => RecordType::A,

@@ -44,7 +44,7 @@ impl Asker {
     }
 
     fn with(settings: &UpstreamSettings, reach: ReachSettings) -> Self {
-        let clients = Clients::new(settings, Arc::default(), Arc::new(SystemClock::default())).unwrap();
+        let clients = Clients::new(settings, &[], Arc::default(), Arc::new(SystemClock::default())).unwrap();
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
         Self { clients, reach, first_byte: Duration::from_secs(30), runtime: runtime.unwrap() }
     }

@@ -1,0 +1,316 @@
+//! Requests by whichever way of their destination works: way after way, each with connections of its own.
+//!
+//! Never sends a request twice: the next way is tried only where the one before gave no connection, or a parent wanted
+//! credentials and the body is whole still. Invariant: connections of different ways are never mixed, and a parent's credentials
+//! go with requests to that parent alone.
+
+use std::error::Error;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper::header;
+use hyper::http::Extensions;
+use hyper::{Request, Response, StatusCode};
+use hyper_util::client::legacy;
+use hyper_util::client::legacy::connect::{CaptureConnection, capture_connection};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use thiserror::Error;
+use tracing::debug;
+
+use crate::base::destination::Destination;
+use crate::config::settings::ReachSettings;
+use crate::upstream::connect::{ConnectError, Connector, NamedBy, Shared, destination};
+use crate::upstream::hop::{For, Hop};
+use crate::upstream::http::causes;
+use crate::upstream::parent::Parent;
+use crate::upstream::routes::{By, Extent};
+use crate::upstream::stream::{Connection, Peer};
+use crate::upstream::watch::Step;
+
+/// Connections to one host by one way that are kept open unused: as many as prefetch uses, with room.
+const IDLE_CONNECTIONS_MAX: usize = 8;
+
+/// How long an unused connection is kept: under the 60 s after which many servers close theirs.
+const IDLE: Duration = Duration::from_secs(45);
+
+/// Clients for one purpose, one for each way. Cheap to clone.
+#[derive(Debug)]
+pub(super) struct Ways<B> {
+    connector: Connector,
+    /// Made when first used: directly, then by each parent.
+    clients: Arc<[OnceLock<Pooled<B>>]>,
+}
+
+type Pooled<B> = legacy::Client<Hop, Lent<B>>;
+
+/// Which way a request went, as far as is known.
+#[derive(Debug, Default)]
+pub struct Way {
+    /// Guards the last request's way and connection.
+    taken: Mutex<Option<Taken>>,
+}
+
+#[derive(Debug)]
+struct Taken {
+    by: By,
+    to: Destination,
+    connection: CaptureConnection,
+}
+
+/// Why a request has no answer.
+#[derive(Debug, Error)]
+pub enum WayError {
+    /// There is no connection by any way.
+    #[error(transparent)]
+    Connect(ConnectError),
+    /// It broke, or what came is no HTTP.
+    #[error("{0}")]
+    Broken(String),
+}
+
+impl<B> Ways<B>
+where
+    B: Body<Data: Send> + Send + Unpin + 'static,
+{
+    /// Clients for hosts that are named by this, and reached like this.
+    pub(super) fn new(shared: &Arc<Shared>, reach: ReachSettings, named_by: NamedBy) -> Self {
+        let clients = (0..=shared.parents.len()).map(|_| OnceLock::new()).collect();
+        Self { connector: Connector { shared: shared.clone(), reach, named_by }, clients }
+    }
+
+    fn client(&self, by: By) -> &Pooled<B> {
+        let place = match by {
+            By::Direct => 0,
+            By::Parent(number) => number + 1,
+        };
+        self.clients[place].get_or_init(|| {
+            legacy::Client::builder(TokioExecutor::new())
+                .pool_timer(TokioTimer::new())
+                .pool_idle_timeout(IDLE)
+                .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)
+                .build(hop(&self.connector, by))
+        })
+    }
+}
+
+impl<B> Ways<B>
+where
+    B: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + Unpin + 'static,
+{
+    /// Sends a request whose URI is absolute, and notes which way it went.
+    pub(super) async fn send(&self, request: Request<B>, way: &Way) -> Result<Response<Incoming>, WayError> {
+        let shared = &self.connector.shared;
+        let to = destination(request.uri()).map_err(WayError::Connect)?;
+        let clear = request.uri().scheme_str() == Some("http");
+        let (head, mut body) = request.into_parts();
+        let mut tries = Tries::new(shared, &to);
+        while let Some(by) = tries.next_way() {
+            let back = Arc::new(Mutex::new(None));
+            let lent = Lent { body: Some(body), begun: false, back: back.clone() };
+            let mut request = Request::from_parts(head.clone(), lent);
+            let proxy = parent(shared, by).filter(|parent| clear && parent.takes_requests());
+            if let Some(authorization) = proxy.and_then(|parent| parent.authorization()) {
+                request.headers_mut().insert(header::PROXY_AUTHORIZATION, authorization);
+            }
+            way.set(Taken { by, to: to.clone(), connection: capture_connection(&mut request) });
+            let whole = || back.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let failed = match self.client(by).request(request).await {
+                Ok(answer)
+                    if proxy.is_some() && answer.status() == StatusCode::PROXY_AUTHENTICATION_REQUIRED =>
+                {
+                    ConnectError::Parent(
+                        "it asks for credentials, or refuses those that it was told".into(),
+                        true,
+                    )
+                }
+                Ok(answer) => {
+                    debug!(%to, by = name(shared, by).unwrap_or("direct"), "answered");
+                    return Ok(answer);
+                }
+                Err(error) => WayError::connect(&error)?,
+            };
+            tries.failed(by, failed).map_err(WayError::Connect)?;
+            match whole() {
+                Some(returned) => body = returned,
+                None => break,
+            }
+        }
+        Err(WayError::Connect(tries.lost()))
+    }
+}
+
+/// A connection for whatever is spoken with a destination, by whichever way of it works. The URI is that of clear text.
+pub(super) async fn tunnel(connector: Connector, uri: hyper::Uri) -> Result<Connection, ConnectError> {
+    let to = destination(&uri)?;
+    let shared = connector.shared.clone();
+    let mut tries = Tries::new(&shared, &to);
+    while let Some(by) = tries.next_way() {
+        match hop(&connector, by).connect(uri.clone(), For::Bytes).await {
+            Ok(connection) => {
+                shared.routes.worked(by, &to);
+                return Ok(connection);
+            }
+            Err(error) => tries.failed(by, error)?,
+        }
+    }
+    Err(tries.lost())
+}
+
+/// The ways to one destination, one after the other.
+struct Tries<'a> {
+    shared: &'a Shared,
+    to: &'a Destination,
+    left: std::vec::IntoIter<By>,
+    failures: Vec<(By, ConnectError)>,
+}
+
+impl<'a> Tries<'a> {
+    fn new(shared: &'a Shared, to: &'a Destination) -> Self {
+        let left = shared.routes.ways(to, shared.clock.monotonic()).into_iter();
+        Self { shared, to, left, failures: Vec::new() }
+    }
+
+    fn next_way(&mut self) -> Option<By> {
+        let by = self.left.next()?;
+        self.shared.watcher.tell(|| Step::Way(self.to, name(self.shared, by)));
+        Some(by)
+    }
+
+    /// A way failed: it rests. What no other way may get around is the error.
+    fn failed(&mut self, by: By, error: ConnectError) -> Result<(), ConnectError> {
+        let extent = match &error {
+            ConnectError::Refused(_) | ConnectError::Target => return Err(error),
+            ConnectError::Parent(_, true) => Extent::Everywhere,
+            ConnectError::Parent(_, false) | ConnectError::Lost(_) => Extent::To(self.to.clone()),
+        };
+        self.shared.routes.failed(by, extent, self.shared.clock.monotonic());
+        debug!(to = %self.to, by = name(self.shared, by).unwrap_or("direct"), %error, "a way failed");
+        let reason = error.to_string();
+        self.shared.watcher.tell(|| Step::WayFailed(self.to, name(self.shared, by), &reason));
+        self.failures.push((by, error));
+        Ok(())
+    }
+
+    /// That each way failed: which, and why.
+    fn lost(self) -> ConnectError {
+        let told = |(by, error): &(By, ConnectError)| match name(self.shared, *by) {
+            Some(parent) => format!("by {parent}: {error}"),
+            None => format!("directly: {error}"),
+        };
+        match &self.failures[..] {
+            [(By::Direct, error)] => error.clone(),
+            failures => ConnectError::Lost(failures.iter().map(told).collect::<Vec<_>>().join("; ")),
+        }
+    }
+}
+
+fn parent(shared: &Shared, by: By) -> Option<&Arc<Parent>> {
+    match by {
+        By::Direct => None,
+        By::Parent(number) => shared.parents.get(number),
+    }
+}
+
+fn name(shared: &Shared, by: By) -> Option<&str> {
+    parent(shared, by).map(|parent| parent.name())
+}
+
+fn hop(connector: &Connector, by: By) -> Hop {
+    Hop { direct: connector.clone(), parent: parent(&connector.shared, by).cloned() }
+}
+
+impl<B> Clone for Ways<B> {
+    fn clone(&self) -> Self {
+        Self { connector: self.connector.clone(), clients: self.clients.clone() }
+    }
+}
+
+impl Way {
+    fn set(&self, taken: Taken) {
+        *self.taken.lock().unwrap_or_else(PoisonError::into_inner) = Some(taken);
+    }
+
+    /// The way that a request went gave an answer, or failed to.
+    pub(super) fn note(&self, shared: &Shared, answered: bool) {
+        let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(Taken { by, to, connection }) = taken.as_ref() else { return };
+        match peer(connection) {
+            Some(peer) if answered => shared.failed.forget(peer),
+            Some(peer) => shared.failed.note(peer),
+            None => {}
+        }
+        if answered {
+            shared.routes.worked(*by, to);
+        } else {
+            shared.routes.failed(*by, Extent::To(to.clone()), shared.clock.monotonic());
+        }
+    }
+}
+
+/// The address at the other end of a connection; `None` while there is none, or where a parent stands between.
+fn peer(connection: &CaptureConnection) -> Option<SocketAddr> {
+    let mut extensions = Extensions::new();
+    connection.connection_metadata().as_ref()?.get_extras(&mut extensions);
+    extensions.get::<Peer>().map(|peer| peer.0)
+}
+
+impl WayError {
+    /// Why there is no connection; the error is that there was one.
+    fn connect(error: &legacy::Error) -> Result<ConnectError, Self> {
+        let mut under: Option<&dyn Error> = Some(error);
+        while let Some(error) = under {
+            match error.downcast_ref::<ConnectError>() {
+                Some(connect) => return Ok(connect.clone()),
+                None => under = error.source(),
+            }
+        }
+        Err(Self::Broken(causes(error)))
+    }
+}
+
+/// A body that comes back where nobody began to send it.
+#[derive(Debug)]
+struct Lent<B> {
+    /// Gone only while it is dropped.
+    body: Option<B>,
+    begun: bool,
+    /// Guards the body that came back.
+    back: Arc<Mutex<Option<B>>>,
+}
+
+impl<B> Drop for Lent<B> {
+    fn drop(&mut self) {
+        if !self.begun {
+            *self.back.lock().unwrap_or_else(PoisonError::into_inner) = self.body.take();
+        }
+    }
+}
+
+impl<B: Body + Unpin> Body for Lent<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        self.begun = true;
+        match &mut self.body {
+            Some(body) => Pin::new(body).poll_frame(context),
+            None => Poll::Ready(None),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.as_ref().is_none_or(Body::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.as_ref().map_or_else(SizeHint::default, Body::size_hint)
+    }
+}
