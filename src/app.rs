@@ -4,6 +4,7 @@
 //! scrubber, admin). Stop: the workers drain, then fills and refreshes end, then the index is closed; each step has a deadline.
 //! Invariant: nothing listens before the whole of the settings was found usable.
 
+pub mod clients;
 pub mod control;
 pub mod handle;
 mod watch;
@@ -21,9 +22,10 @@ use tokio::sync::mpsc;
 use tracing::warn;
 
 use crate::admin;
+use crate::app::clients::clients;
 use crate::app::control::Control;
 use crate::app::handle::{Parts, RelayHandle};
-use crate::app::wiring::{bind, compile, destinations, listen_on, resources, start_workers, upstream};
+use crate::app::wiring::{bind, compile, listen_on, resources, start_workers, upstream};
 use crate::config::elsewhere::{Hop, Parent};
 use crate::config::settings::{self, Listen, Settings};
 use crate::net::certificate::CertificateError;
@@ -123,12 +125,7 @@ impl Relay {
         let runtime = control.runtime().handle().clone();
         store.room().set_quota(settings.quota_bytes);
         let (resources, wants) = resources(&settings, store, runtime.clone());
-        let clients = Clients::new(
-            &settings.upstream,
-            &settings.routes,
-            destinations(&settings),
-            resources.clock.clone(),
-        )?;
+        let clients = clients(&settings, resources.clock.clone())?;
         let trees = open_trees(&settings, &clients, &resources)?;
         let live = Arc::new(ArcSwap::from_pointee(compile(&settings, &trees, &clients, &resources)));
         let running = Running {

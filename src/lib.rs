@@ -28,7 +28,7 @@
 //! | use cases | `relay/` | serve (hit or fill), fill, refresh (a new generation), scrub and mend |
 //! | parts | `net/` | sockets, data workers, streams that may not stall |
 //! | | `store/` | staging, blobs, generations, index (sled), quarantine; the layout on disk: `store/mod.rs` |
-//! | | `upstream/` | where a tree comes from: URLs in order, or a directory; names, and the race for a connection |
+//! | | `upstream/` | where a tree comes from: URLs in order, or a directory; routes, names, and the race for a connection |
 //! | knowledge | `config/` | file -> checked settings; a default and its reason: `config/settings.rs` |
 //! | | `policy/` | who may have what; why a request was refused: `policy/decide.rs` |
 //! | | `manifest/` | `server.ini`: lines, what they list, the class of a component, what a scope sees |
@@ -64,6 +64,7 @@
 //! | destination | a host and a port that an agent wants to be taken to; *listed* by a rule or by the settings |
 //! | passage | a permit to be taken to a destination; it judges each address that the destination turns out to have |
 //! | route, parent | how a destination is connected to: directly, or through a proxy, the parent |
+//! | way | one of a route's: directly, or by one parent; one that failed *rests* |
 //! | place | what a connection takes; the one idle longest gives its own up |
 //! | scope | what an agent may update |
 //! | view | the manifest that a scope sees |

@@ -13,9 +13,10 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::app::clients::clients;
 use crate::app::control::Control;
 use crate::app::watch::watch;
-use crate::app::wiring::{compile, destinations, millis, upstream};
+use crate::app::wiring::{compile, millis, upstream};
 use crate::app::{Running, StartError, placed};
 use crate::base::tally::Tally;
 use crate::config::restart_needed;
@@ -106,12 +107,7 @@ impl RelayHandle {
     pub fn reload(&mut self, settings: Settings) -> Result<Vec<&'static str>, StartError> {
         let Some(parts) = &mut self.parts else { return Ok(Vec::new()) };
         let settings = placed(settings);
-        let clients = Clients::new(
-            &settings.upstream,
-            &settings.routes,
-            destinations(&settings),
-            parts.resources.clock.clone(),
-        )?;
+        let clients = clients(&settings, parts.resources.clock.clone())?;
         let fresh = parts.tls.as_ref().filter(|_| !settings.tls.certificates.is_empty());
         let fresh = fresh.map(|tls| tls.read(&settings.tls.certificates)).transpose()?;
         let kept = restart_needed(&parts.started, &settings);

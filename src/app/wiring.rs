@@ -29,7 +29,6 @@ use crate::net::pulse::Answerer;
 use crate::net::tls::Tls;
 use crate::net::worker::{self, Door, Started, Stop};
 use crate::policy::decide::Policy;
-use crate::policy::reach::{Destinations, Speech};
 use crate::relay::live::{Live, Place};
 use crate::relay::reach::Reach;
 use crate::relay::resources::Resources;
@@ -126,19 +125,6 @@ fn stand_ins(settings: &Settings, trees: &[Arc<Tree>]) -> Vec<(Url, TreeBase)> {
     }
     all.extend(settings.mounts.iter().map(|mount| (mount.upstream.clone(), mount.path.clone())));
     all
-}
-
-/// Where agents may be taken.
-pub(super) fn destinations(settings: &Settings) -> Arc<Destinations> {
-    let trees = settings.trees.iter().flat_map(|tree| match &tree.upstream {
-        settings::Upstream::Urls(urls) => &urls[..],
-        settings::Upstream::Directory(_) => &[],
-    });
-    let places = trees.chain(settings.mounts.iter().map(|mount| &mount.upstream)).filter_map(|url| {
-        let speech = if url.scheme() == "https" { Speech::Tls } else { Speech::Clear };
-        Some((Destination::of(url)?, speech))
-    });
-    Arc::new(Destinations::new(places, settings.proxy.allow.clone()))
 }
 
 /// Whole milliseconds, as atomics hold them.

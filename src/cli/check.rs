@@ -1,5 +1,9 @@
 //! `forebay check`: is it right, before it runs?
 
+mod certificate;
+mod told;
+pub mod upstream;
+
 use std::path::PathBuf;
 
 use clap::Subcommand;
@@ -15,6 +19,8 @@ pub enum Check {
         /// The settings file, in TOML.
         file: PathBuf,
     },
+    /// Ask an upstream as the relay would, and show what happens on the way.
+    Upstream(upstream::Upstream),
 }
 
 impl Check {
@@ -27,6 +33,7 @@ impl Check {
                 print(&format!("{}: valid; trees: {}", file.display(), trees.join(", ")));
                 Ok(())
             }
+            Self::Upstream(check) => check.run(),
         }
     }
 }

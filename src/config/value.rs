@@ -97,7 +97,7 @@ impl fmt::Display for PublicBase {
 }
 
 /// Reads an upstream URL and ends its path with `/`.
-pub(super) fn upstream_url(text: &str) -> Result<Url, String> {
+pub fn upstream_url(text: &str) -> Result<Url, String> {
     let mut url = http_url(text)?;
     if !url.path().ends_with('/') {
         let path = format!("{}/", url.path());

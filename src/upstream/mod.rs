@@ -1,5 +1,6 @@
 //! Where a tree comes from: URLs tried in order, or a directory (R1.2).
 //!
+//! `routes` chooses the ways to a destination, `ways` tries them, and `hop` connects by one: directly, or through a `parent` (R4.5).
 //! A connection is what wins the `race` of a host's addresses, which `resolve` knows and `connect` attempts (R4.3).
 //! A fetch's way: [`Upstream::fetch`] at one *origin* (a URL of the list, or the directory) -> an [`Answer`] whose head is
 //! known -> [`Transfer::chunk`] until it ends. Each wait has a deadline. Never writes, never decides which origin is next:

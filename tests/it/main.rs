@@ -5,7 +5,7 @@
 //! - `command`: the program as who types it meets it, a file each: `help`; `certs`; `errors` (bad input, by name); `listen` (what is
 //!   printed, default addresses, IPv6 disabled; R4.1); `ask` (status, refresh); `signals` (drain, cut, kill); `reload` (R11.3);
 //!   `log` (text, JSON, no forged lines; R11.2); `long` (progress, fixture); `notices` (to a service manager),
-//!   `activation` (sockets passed by it), `service` (limits, rights), `units` (for systemd; R11.4).
+//!   `activation` (sockets passed by it), `service` (limits, rights), `units` (for systemd; R11.4), `upstream` (what is shown of the way to one; R4.3).
 //! - `conditional`: preconditions in their order; entity tags stay with the state they name, and move with it (R3.1, R1.7).
 //! - `connect`: connections to upstreams, a file each: `families` (silent, refused and mute addresses, TLS, sources), `names` (a name
 //!   server that is late, broken or lavish; redirects to this machine), `network` (one family on each side, NAT64; namespaces); `dns`

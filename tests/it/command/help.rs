@@ -19,6 +19,7 @@ fn help_of_every_command_says_what_it_does_in_lines_that_fit_a_terminal() {
         "certs",
         "service",
         "check config",
+        "check upstream",
         "service unit",
         "service socket",
         "fixture",

@@ -13,3 +13,4 @@ mod reload;
 mod service;
 mod signals;
 mod units;
+mod upstream;
