@@ -29,7 +29,7 @@ use crate::policy::reach::Passage;
 use crate::upstream::client::{Clients, Forwarder};
 use crate::upstream::connect::ConnectError;
 use crate::upstream::stream::Io;
-use crate::upstream::ways::WayError;
+use crate::upstream::ways::{Way, WayError};
 
 /// A request's body, on its way to another server.
 pub type Outgoing = UnsyncBoxBody<Bytes, Box<dyn Error + Send + Sync>>;
@@ -91,14 +91,22 @@ impl Reach {
         let request = request.map(|body| Counted { body, frames: frames.clone() });
         let (forwarder, first_byte) = (self.forwarder.clone(), self.first_byte);
         let asked = self.runtime.spawn(async move {
-            let mut answer = std::pin::pin!(forwarder.send(request));
+            let way = Way::default();
+            let mut answer = std::pin::pin!(forwarder.send(request, &way));
             loop {
                 let before = frames.load(Ordering::Relaxed);
                 match tokio::time::timeout(first_byte, answer.as_mut()).await {
-                    Ok(answer) => return answer.map_err(ReachError::from),
+                    Ok(Ok(answer)) => {
+                        forwarder.note(&way, true);
+                        return Ok(answer);
+                    }
+                    Ok(Err(error)) => return Err(error.into()),
                     // A long upload is no silence.
                     Err(_) if frames.load(Ordering::Relaxed) > before => {}
-                    Err(_) => return Err(ReachError::FirstByte(first_byte)),
+                    Err(_) => {
+                        forwarder.note(&way, false);
+                        return Err(ReachError::FirstByte(first_byte));
+                    }
                 }
             }
         });

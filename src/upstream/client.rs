@@ -168,11 +168,16 @@ impl<B> Forwarder<B>
 where
     B: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + Unpin + 'static,
 {
-    /// Sends a request whose URI is absolute.
-    pub async fn send(&self, request: Request<B>) -> Result<Response<Incoming>, WayError> {
+    /// Sends a request whose URI is absolute, and notes which way it went.
+    pub async fn send(&self, request: Request<B>, way: &Way) -> Result<Response<Incoming>, WayError> {
         let to = destination(request.uri()).ok();
         let ways = to.and_then(|to| self.mounts.get(&to)).unwrap_or(&self.others);
-        ways.send(request, &Way::default()).await
+        ways.send(request, way).await
+    }
+
+    /// The way that a request went gave an answer, or failed to.
+    pub fn note(&self, way: &Way, answered: bool) {
+        self.others.note(way, answered);
     }
 }
 
@@ -208,7 +213,7 @@ impl Client {
 
     /// The way that a request went gave an answer, or failed to.
     pub(super) fn note(&self, way: &Way, answered: bool) {
-        way.note(&self.shared, answered);
+        self.home.note(way, answered);
     }
 }
 

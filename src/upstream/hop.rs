@@ -65,8 +65,7 @@ impl Hop {
             }
         };
         let led = timeout(shared.connect, leading).await;
-        let led = led.unwrap_or(Err(ParentError::Silence(shared.connect)));
-        let io = led.map_err(|error| ConnectError::Parent(error.to_string(), error.is_everywhere()))?;
+        let io = led.unwrap_or(Err(ParentError::Silence(shared.connect)))?;
         debug!(%to, parent = parent.name(), "connected through a parent");
         Ok(Connection::new(io, End::Tunnel))
     }

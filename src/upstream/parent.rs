@@ -21,6 +21,7 @@ use tokio_socks::tcp::Socks5Stream;
 
 use crate::base::destination::Destination;
 use crate::config::elsewhere::{self, ParentScheme};
+use crate::upstream::connect::ConnectError;
 use crate::upstream::credentials::{Credentials, CredentialsError};
 use crate::upstream::stream::Io;
 
@@ -180,7 +181,7 @@ impl Parent {
 
 impl ParentError {
     /// Whether it leads nowhere, as far as this says, and not to this destination alone.
-    pub(super) fn is_everywhere(&self) -> bool {
+    fn is_everywhere(&self) -> bool {
         use tokio_socks::Error as Socks;
         match self {
             Self::Credentials | Self::Speech(_) => true,
@@ -197,6 +198,12 @@ impl ParentError {
                     | Socks::AddressTypeNotSupported
             ),
         }
+    }
+}
+
+impl From<ParentError> for ConnectError {
+    fn from(error: ParentError) -> Self {
+        Self::Parent(error.to_string(), error.is_everywhere())
     }
 }
 

@@ -1,7 +1,7 @@
 //! Requests by whichever way of their destination works: way after way, each with connections of its own.
 //!
-//! Never sends a request twice: the next way is tried only where the one before gave no connection, or a parent wanted
-//! credentials and the body is whole still. Invariant: connections of different ways are never mixed, and a parent's credentials
+//! Never sends a body twice: the next way is tried only where the one before gave no connection, or a parent answered in place of
+//! the server (it wants credentials; it did not get there) and the body is whole still. Invariant: connections of different ways are never mixed, and a parent's credentials
 //! go with requests to that parent alone.
 
 use std::error::Error;
@@ -15,7 +15,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::header;
 use hyper::http::Extensions;
-use hyper::{Request, Response, StatusCode};
+use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::{CaptureConnection, capture_connection};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
@@ -27,7 +27,7 @@ use crate::config::settings::ReachSettings;
 use crate::upstream::connect::{ConnectError, Connector, NamedBy, Shared, destination};
 use crate::upstream::hop::{For, Hop};
 use crate::upstream::http::causes;
-use crate::upstream::parent::Parent;
+use crate::upstream::parent::{Parent, ParentError};
 use crate::upstream::routes::{By, Extent};
 use crate::upstream::stream::{Connection, Peer};
 use crate::upstream::watch::Step;
@@ -108,7 +108,10 @@ where
         let to = destination(request.uri()).map_err(WayError::Connect)?;
         let clear = request.uri().scheme_str() == Some("http");
         let (head, mut body) = request.into_parts();
+        let safe = matches!(head.method, Method::GET | Method::HEAD);
         let mut tries = Tries::new(shared, &to);
+        // What a parent said in place of a server that it did not reach.
+        let mut said = None;
         while let Some(by) = tries.next_way() {
             let back = Arc::new(Mutex::new(None));
             let lent = Lent { body: Some(body), begun: false, back: back.clone() };
@@ -118,29 +121,50 @@ where
                 request.headers_mut().insert(header::PROXY_AUTHORIZATION, authorization);
             }
             way.set(Taken { by, to: to.clone(), connection: capture_connection(&mut request) });
-            let whole = || back.lock().unwrap_or_else(PoisonError::into_inner).take();
             let failed = match self.client(by).request(request).await {
-                Ok(answer)
-                    if proxy.is_some() && answer.status() == StatusCode::PROXY_AUTHENTICATION_REQUIRED =>
-                {
-                    ConnectError::Parent(
-                        "it asks for credentials, or refuses those that it was told".into(),
-                        true,
-                    )
-                }
-                Ok(answer) => {
-                    debug!(%to, by = name(shared, by).unwrap_or("direct"), "answered");
-                    return Ok(answer);
-                }
+                Ok(answer) => match answer.status() {
+                    StatusCode::PROXY_AUTHENTICATION_REQUIRED if proxy.is_some() => {
+                        ParentError::Credentials.into()
+                    }
+                    status @ (StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT)
+                        if proxy.is_some() && safe && tries.are_left() =>
+                    {
+                        said = Some(answer);
+                        ConnectError::Parent(format!("it answered with status {status}"), false)
+                    }
+                    _ => {
+                        debug!(%to, by = name(shared, by).unwrap_or("direct"), "answered");
+                        return Ok(answer);
+                    }
+                },
                 Err(error) => WayError::connect(&error)?,
             };
             tries.failed(by, failed).map_err(WayError::Connect)?;
-            match whole() {
+            match back.lock().unwrap_or_else(PoisonError::into_inner).take() {
                 Some(returned) => body = returned,
                 None => break,
             }
         }
-        Err(WayError::Connect(tries.lost()))
+        said.ok_or_else(|| WayError::Connect(tries.lost()))
+    }
+}
+
+impl<B> Ways<B> {
+    /// The way that a request went gave an answer, or failed to.
+    pub(super) fn note(&self, way: &Way, answered: bool) {
+        let shared = &self.connector.shared;
+        let taken = way.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(Taken { by, to, connection }) = taken.as_ref() else { return };
+        match peer(connection) {
+            Some(peer) if answered => shared.failed.forget(peer),
+            Some(peer) => shared.failed.note(peer),
+            None => {}
+        }
+        if answered {
+            shared.routes.worked(*by, to);
+        } else {
+            shared.routes.failed(*by, Extent::To(to.clone()), shared.clock.monotonic());
+        }
     }
 }
 
@@ -179,6 +203,10 @@ impl<'a> Tries<'a> {
         let by = self.left.next()?;
         self.shared.watcher.tell(|| Step::Way(self.to, name(self.shared, by)));
         Some(by)
+    }
+
+    fn are_left(&self) -> bool {
+        !self.left.as_slice().is_empty()
     }
 
     /// A way failed: it rests. What no other way may get around is the error.
@@ -233,22 +261,6 @@ impl<B> Clone for Ways<B> {
 impl Way {
     fn set(&self, taken: Taken) {
         *self.taken.lock().unwrap_or_else(PoisonError::into_inner) = Some(taken);
-    }
-
-    /// The way that a request went gave an answer, or failed to.
-    pub(super) fn note(&self, shared: &Shared, answered: bool) {
-        let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(Taken { by, to, connection }) = taken.as_ref() else { return };
-        match peer(connection) {
-            Some(peer) if answered => shared.failed.forget(peer),
-            Some(peer) => shared.failed.note(peer),
-            None => {}
-        }
-        if answered {
-            shared.routes.worked(*by, to);
-        } else {
-            shared.routes.failed(*by, Extent::To(to.clone()), shared.clock.monotonic());
-        }
     }
 }
 

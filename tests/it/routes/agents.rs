@@ -13,6 +13,7 @@ use forebay::policy::decide::{Policy, Unknown};
 use forebay::policy::reach::{Destinations, Passage, Reach, Rule, Tunnels, Way};
 use forebay::policy::scope::Scope;
 use forebay::upstream::client::{Clients, Forwarder};
+use forebay::upstream::ways::Way as Route;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -110,7 +111,7 @@ fn reserved_addresses_and_names_of_this_machine_are_refused_before_a_parent_hear
     ] {
         let uri = format!("http://{host}:8080/");
         let request = hyper::Request::get(&uri).body(Full::default()).unwrap();
-        let error = block_on(asks.send(request)).unwrap_err().to_string();
+        let error = block_on(asks.send(request, &Route::default())).unwrap_err().to_string();
         assert!(error.contains("no rule lists it"), "{uri}: {error}");
         let to = Destination::parse(&format!("{host}:8080")).unwrap();
         match policy.reach(AGENT, &to, Way::Tunnel) {
@@ -138,7 +139,7 @@ fn a_name_that_turns_out_to_be_private_is_not_tried_by_the_next_way_r4_6() {
     let clients = Clients::new(&settings, &routes, destinations, Arc::new(SystemClock::default())).unwrap();
     let asks: Forwarder<Full<Bytes>> = clients.forwarder([]);
     let request = hyper::Request::get("http://inside.test/").body(Full::default()).unwrap();
-    let error = block_on(asks.send(request)).unwrap_err().to_string();
+    let error = block_on(asks.send(request, &Route::default())).unwrap_err().to_string();
     assert!(error.contains("a private address"), "{error}");
     assert_eq!(proxy.heard().connections, 0);
 }
@@ -174,7 +175,8 @@ fn a_requests_body_is_sent_once_and_whole_by_the_parent_that_works_r4_5() {
                 sender.send(Bytes::from_static(piece.as_bytes())).await.unwrap();
             }
         };
-        let (answer, ()) = tokio::join!(asks.send(request), sending);
+        let way = Route::default();
+        let (answer, ()) = tokio::join!(asks.send(request, &way), sending);
         let answer = answer.unwrap().into_body().collect().await.unwrap().to_bytes();
         assert_eq!(answer, "done");
     });
@@ -197,7 +199,7 @@ fn a_body_that_began_to_be_sent_is_not_sent_again_by_another_parent_r4_5() {
         let body = UnsyncBoxBody::new(Channel(receiver));
         let request = hyper::Request::post("http://post.test/in").body(body).unwrap();
         // The parent answers while the body is on its way.
-        let error = asks.send(request).await.unwrap_err();
+        let error = asks.send(request, &Route::default()).await.unwrap_err();
         drop(sender);
         error.to_string()
     });

@@ -27,10 +27,14 @@ struct Asker {
 
 impl Asker {
     fn new(url: &str, settings: &UpstreamSettings, routes: &[RouteSettings]) -> Self {
+        Self::with(url, settings, routes, Duration::from_secs(20))
+    }
+
+    fn with(url: &str, settings: &UpstreamSettings, routes: &[RouteSettings], first_byte: Duration) -> Self {
         let clock = Arc::new(SystemClock::default());
         let clients = Clients::new(settings, routes, Arc::default(), clock).unwrap();
         let place = Place::Url(url.parse().unwrap(), Box::new(clients.client(ReachSettings::default())));
-        let deadlines = Deadlines { first_byte: Duration::from_secs(20), silence: Duration::from_secs(20) };
+        let deadlines = Deadlines { first_byte, silence: Duration::from_secs(20) };
         let upstream = Upstream::new(vec![place], deadlines, Arc::new(Tally::default()));
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         Self { upstream, runtime: runtime.unwrap() }
@@ -138,6 +142,40 @@ fn a_parent_that_fails_once_it_was_asked_is_passed_over_by_the_next_try_r4_5() {
         assert_eq!(asker.ask().unwrap(), manifest(5, &[4]).as_bytes(), "{manner:?}");
         assert_eq!(bad.heard().connections, 1, "{manner:?}");
     }
+}
+
+#[test]
+fn a_parent_that_takes_a_request_and_stays_silent_is_passed_over_by_the_next_try_r4_5() {
+    let site = Site::with(5, &[4]);
+    let origin = Origin::start(site.dir());
+    let works = Proxy::start(&Speech::Http, Manner::Leads, origin.address());
+    let mute = Proxy::start(&Speech::Http, Manner::Hangs, origin.address());
+    let routes = [all_by(&[&mute.url(), &works.url()], None)];
+    let asker = Asker::with("http://mirror.test/", &quick(), &routes, Duration::from_secs(2));
+    assert!(matches!(asker.ask(), Err(UpstreamError::FirstByte(_))));
+    assert_eq!(asker.ask().unwrap(), manifest(5, &[4]).as_bytes());
+    assert_eq!(mute.heard().connections, 1);
+}
+
+#[test]
+fn a_parent_that_does_not_get_to_the_server_is_passed_over_at_once_and_its_word_counts_where_all_do_not_r4_5()
+{
+    let site = Site::with(5, &[4]);
+    let origin = Origin::start(site.dir());
+    let lost = Proxy::start(&Speech::Http, Manner::Leads, nobody());
+    let works = Proxy::start(&Speech::Http, Manner::Leads, origin.address());
+    let asker = Asker::new("http://mirror.test/", &quick(), &[all_by(&[&lost.url(), &works.url()], None)]);
+    for _ in 0..2 {
+        assert_eq!(asker.ask().unwrap(), manifest(5, &[4]).as_bytes());
+    }
+    assert_eq!(lost.heard().asked.len(), 1, "it rests");
+    let both = Proxy::start(&Speech::Http, Manner::Leads, nobody());
+    let asker = Asker::new("http://mirror.test/", &quick(), &[all_by(&[&lost.url(), &both.url()], None)]);
+    assert!(matches!(asker.ask(), Err(UpstreamError::Status(502))));
+    // What a server itself answers through the last way, or the only one, is its answer.
+    let dead = format!("socks5://{}", nobody());
+    let asker = Asker::new("http://mirror.test/", &quick(), &[all_by(&[&lost.url(), &dead], None)]);
+    assert!(matches!(asker.ask(), Err(UpstreamError::Status(502))));
 }
 
 #[test]
