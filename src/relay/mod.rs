@@ -13,6 +13,7 @@
 pub mod assemble;
 mod attempts;
 mod batch;
+pub mod cache;
 pub mod content;
 pub mod entry;
 pub mod fill;

@@ -1,0 +1,157 @@
+//! What of a message's head is for one connection alone, and the mark that the relay leaves on what passes (RFC 9110 section 7.6).
+//!
+//! Invariant: no field that concerns a connection, or the proxy itself, gets from one side to the other.
+
+use hyper::Version;
+use hyper::header::{
+    CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue, MAX_FORWARDS, PROXY_AUTHENTICATE,
+    PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE, VIA,
+};
+
+/// Fields of one connection (section 7.6.1), those of the proxy's own users, and the framing, which each side has anew.
+const HOP_BY_HOP: [HeaderName; 11] = [
+    CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    PROXY_AUTHENTICATE,
+    PROXY_AUTHORIZATION,
+    HeaderName::from_static("proxy-authentication-info"),
+    TE,
+    TRANSFER_ENCODING,
+    UPGRADE,
+    HeaderName::from_static("http2-settings"),
+    CONTENT_LENGTH,
+];
+
+/// Fields that a message cannot do without, whatever its `Connection` names.
+const KEPT: [HeaderName; 2] = [HOST, HeaderName::from_static("cache-control")];
+
+/// The name by which this relay marks what passes, and knows it when it comes again.
+#[derive(Clone, Debug)]
+pub struct Pseudonym(String);
+
+impl Pseudonym {
+    /// One from random bits: no other relay has it.
+    pub fn new(bits: u64) -> Self {
+        Self(format!("forebay-{bits:016x}"))
+    }
+
+    /// Whether a message passed here before.
+    pub fn is_in(&self, headers: &HeaderMap) -> bool {
+        headers.get_all(VIA).iter().any(|line| {
+            let line = String::from_utf8_lossy(line.as_bytes());
+            line.split(',').any(|hop| hop.split_ascii_whitespace().nth(1) == Some(&self.0))
+        })
+    }
+
+    /// Marks a message that came by this version of HTTP.
+    pub fn mark(&self, headers: &mut HeaderMap, version: Version) {
+        let version = match version {
+            Version::HTTP_10 => "1.0",
+            Version::HTTP_2 => "2.0",
+            _ => "1.1",
+        };
+        let value = HeaderValue::from_str(&format!("{version} {}", self.0));
+        headers.append(VIA, value.expect("digits and letters are a header's value"));
+    }
+}
+
+/// A head without what concerns its connection alone.
+pub fn stripped(headers: &HeaderMap) -> HeaderMap {
+    let mut left = headers.clone();
+    for line in headers.get_all(CONNECTION) {
+        let line = String::from_utf8_lossy(line.as_bytes());
+        for name in line.split(',').filter_map(|name| HeaderName::from_bytes(name.trim().as_bytes()).ok()) {
+            if !KEPT.contains(&name) {
+                left.remove(name);
+            }
+        }
+    }
+    for name in HOP_BY_HOP {
+        left.remove(name);
+    }
+    left
+}
+
+/// Whether a request's client takes trailers.
+pub fn takes_trailers(request: &HeaderMap) -> bool {
+    request.get_all(TE).iter().any(|line| {
+        line.as_bytes()
+            .split(|byte| *byte == b',')
+            .any(|one| one.trim_ascii().eq_ignore_ascii_case(b"trailers"))
+    })
+}
+
+/// `Max-Forwards`, lowered by one for the next server; `None` in it where this is the last (section 7.6.2).
+pub fn lowered(headers: &mut HeaderMap) -> Option<()> {
+    let Some(left) = headers.get(MAX_FORWARDS) else { return Some(()) };
+    let left = left.to_str().ok().and_then(|text| text.trim().parse::<u32>().ok());
+    match left {
+        Some(0) => None,
+        Some(left) => {
+            headers.insert(MAX_FORWARDS, (left - 1).into());
+            Some(())
+        }
+        // What is no number limits nothing.
+        None => Some(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(lines: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in lines {
+            headers.append(*name, value.parse().unwrap());
+        }
+        headers
+    }
+
+    #[test]
+    fn what_concerns_a_connection_goes_no_further_r3_2() {
+        let before = headers(&[
+            ("connection", "close, X-Mine"),
+            ("connection", "te, host, cache-control"),
+            ("x-mine", "1"),
+            ("x-other", "2"),
+            ("keep-alive", "timeout=5"),
+            ("proxy-connection", "keep-alive"),
+            ("proxy-authorization", "Basic eA=="),
+            ("te", "trailers"),
+            ("transfer-encoding", "chunked"),
+            ("upgrade", "websocket"),
+            ("content-length", "5"),
+            ("host", "a"),
+            ("cache-control", "no-store"),
+        ]);
+        assert!(takes_trailers(&before));
+        assert_eq!(
+            stripped(&before),
+            headers(&[("x-other", "2"), ("host", "a"), ("cache-control", "no-store")])
+        );
+    }
+
+    #[test]
+    fn a_relay_knows_its_own_mark_among_others_r3_2() {
+        let (own, other) = (Pseudonym::new(1), Pseudonym::new(2));
+        let mut passed = headers(&[("via", "1.0 fred, 1.1 forebay-00000000000000010")]);
+        other.mark(&mut passed, Version::HTTP_10);
+        assert!(!own.is_in(&passed) && other.is_in(&passed));
+        own.mark(&mut passed, Version::HTTP_2);
+        assert!(own.is_in(&passed));
+        assert!(own.is_in(&headers(&[("via", "1.1 a (x),1.1 forebay-0000000000000001 (comment)")])));
+    }
+
+    #[test]
+    fn forwards_are_counted_down_to_the_last_r3_2() {
+        let mut counted = headers(&[("max-forwards", "1")]);
+        assert_eq!(lowered(&mut counted), Some(()));
+        assert_eq!(counted, headers(&[("max-forwards", "0")]));
+        assert_eq!(lowered(&mut counted), None);
+        for free in [headers(&[]), headers(&[("max-forwards", "x")])] {
+            assert_eq!(lowered(&mut free.clone()), Some(()));
+        }
+    }
+}

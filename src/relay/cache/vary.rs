@@ -1,0 +1,76 @@
+//! Which of several answers to one URL a request selects: `Vary` (RFC 9111 section 4.1).
+//!
+//! Invariant: an answer that varies by what nobody can compare (`*`) is selected by no request.
+
+use hyper::header::{HeaderMap, HeaderName, VARY};
+
+/// The values of a request's fields that selected an answer, as they are compared; `None` where the field was not there.
+pub type Selecting = Vec<(HeaderName, Option<String>)>;
+
+/// What of a request selects this answer; `None` where no later request can.
+pub fn selecting(answer: &HeaderMap, request: &HeaderMap) -> Option<Selecting> {
+    let mut selecting = Selecting::new();
+    for line in answer.get_all(VARY) {
+        for name in line.to_str().ok()?.split(',').map(str::trim).filter(|name| !name.is_empty()) {
+            // `*` is a token, and so reads as a field's name.
+            let name = HeaderName::from_bytes(name.as_bytes()).ok().filter(|name| *name != "*")?;
+            if !selecting.iter().any(|(known, _)| *known == name) {
+                let value = compared(request, &name);
+                selecting.push((name, value));
+            }
+        }
+    }
+    Some(selecting)
+}
+
+/// Whether a request selects what these values selected.
+pub fn selects(selecting: &Selecting, request: &HeaderMap) -> bool {
+    selecting.iter().all(|(name, value)| compared(request, name) == *value)
+}
+
+/// A field's lines as one, without the space around commas: what may change on the way without a meaning.
+fn compared(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
+    let lines = headers.get_all(name).iter().map(|line| String::from_utf8_lossy(line.as_bytes()));
+    let lines = lines.map(|line| line.split(',').map(str::trim).collect::<Vec<_>>().join(","));
+    headers.contains_key(name).then(|| lines.collect::<Vec<_>>().join(","))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(lines: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in lines {
+            headers.append(*name, value.parse().unwrap());
+        }
+        headers
+    }
+
+    #[test]
+    fn requests_select_by_the_fields_that_vary_names_r3_2() {
+        let answer = headers(&[("vary", "Accept-Encoding, x-a"), ("vary", "ACCEPT-encoding")]);
+        let first = headers(&[("accept-encoding", "gzip , br"), ("x-b", "1")]);
+        let by = selecting(&answer, &first).unwrap();
+        assert_eq!(by.len(), 2);
+        for (same, lines) in [
+            (true, &[("accept-encoding", "gzip,br"), ("x-b", "2")][..]),
+            (true, &[("accept-encoding", "gzip"), ("accept-encoding", "br")]),
+            (false, &[("accept-encoding", "br,gzip")]),
+            (false, &[("accept-encoding", "gzip,br"), ("x-a", "")]),
+            (false, &[]),
+        ] {
+            assert_eq!(selects(&by, &headers(lines)), same, "{lines:?}");
+        }
+        assert!(selects(&selecting(&headers(&[]), &first).unwrap(), &headers(&[])));
+    }
+
+    #[test]
+    fn what_varies_by_anything_is_selected_by_nothing_r3_2() {
+        for vary in ["*", "accept, *", "a b", "\u{e9}"] {
+            let mut answer = HeaderMap::new();
+            answer.insert(VARY, hyper::header::HeaderValue::from_bytes(vary.as_bytes()).unwrap());
+            assert_eq!(selecting(&answer, &HeaderMap::new()), None, "{vary}");
+        }
+    }
+}
