@@ -3,7 +3,7 @@
 //! A row of `blobs` is the hash, then size and time of last use in seconds, big-endian. A blob that was only listed counts as
 //! last used when its file was made.
 //!
-//! No type of sled leaves this file. Invariant: an index that was not closed, or that sled cannot read, is thrown away and
+//! No type of sled leaves this file and [`answers`](crate::store::answers). Invariant: an index that was not closed, or that sled cannot read, is thrown away and
 //! made again by listing `blobs/`.
 
 use std::io;
@@ -18,6 +18,7 @@ use tracing::{info, warn};
 
 use crate::base::blob::BlobId;
 use crate::base::tree::TreeName;
+use crate::store::answers::Answers;
 use crate::store::blobs::BlobName;
 use crate::store::disk::Disk;
 use crate::store::eviction::Candidate;
@@ -38,6 +39,7 @@ pub struct Index {
     database: sled::Db,
     blobs: sled::Tree,
     used: sled::Tree,
+    answers: Answers,
     /// Whether a change of it failed: then the next start makes it again.
     doubted: AtomicBool,
 }
@@ -86,6 +88,7 @@ impl Index {
     fn open_whole(disk: Disk, path: &Path, blobs: &Path) -> Result<Self, IndexError> {
         let index = Self::open_database(disk, path)?;
         if !index.take_closed_mark()? {
+            index.answers.set_doubted();
             if index.database.was_recovered() {
                 info!("the index was not closed: it is made again from the files");
             }
@@ -100,7 +103,8 @@ impl Index {
             sled::Config::new().path(path).cache_capacity(CACHE_BYTES).flush_every_ms(Some(FLUSH_MS));
         let database = config.open()?;
         let (blobs, used) = (database.open_tree("blobs")?, database.open_tree("used")?);
-        Ok(Self { disk, database, blobs, used, doubted: AtomicBool::new(false) })
+        let answers = Answers::new(disk.clone(), database.open_tree("answers")?);
+        Ok(Self { disk, database, blobs, used, answers, doubted: AtomicBool::new(false) })
     }
 
     /// Whether the index was closed; from here on it counts as not closed until [`Index::close`].
@@ -216,6 +220,11 @@ impl Index {
     /// Whether agents used it so far.
     pub fn is_used(&self, tree: &TreeName, what: &str) -> bool {
         self.used.contains_key(used_key(tree, what)).unwrap_or(false)
+    }
+
+    /// What the general cache keeps.
+    pub fn answers(&self) -> &Answers {
+        &self.answers
     }
 
     /// Writes everything out and marks the index as closed, unless a change of it failed.

@@ -8,7 +8,8 @@
 //! data/trees/TREE/N/           generation N: `manifest` as the upstream sent it, `journal` of what is held
 //! data/trees/TREE/N.next/      a generation that is being fetched and not visible yet
 //! data/trees/TREE/N.new/       the same, while its manifest and the first records of its journal are written
-//! data/index/                  sled: a view of blobs/, rebuilt when it is missing, damaged or was not closed
+//! data/index/                  sled: a view of blobs/, rebuilt when it is missing, damaged or was not closed; and what the general
+//!                              cache keeps, which is fetched again where it is lost
 //! data/quarantine/             blobs that turned out to be damaged, under their names; the newest few, for people to look at
 //! data/scrub.json              where the scrubber is, and what its last pass found
 //! ```
@@ -16,6 +17,7 @@
 //! A blob's way: [`Store::stage`] -> [`staging::Staged::append`] (hash while writing) -> [`Store::commit`] (size
 //! checked, synced, renamed, indexed, folder synced). Invariant: there is no other way into `blobs/`.
 
+pub mod answers;
 pub mod blobs;
 pub mod disk;
 pub mod eviction;

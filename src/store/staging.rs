@@ -13,7 +13,7 @@ use thiserror::Error;
 
 use crate::store::blobs::{BlobName, read_exact};
 use crate::store::disk::Disk;
-use crate::store::room::{NoRoom, Taken};
+use crate::store::room::{NoRoom, Taken, on_disk};
 use crate::store::unfinished::{Claim, Resumed, Voucher};
 
 /// Bytes that are read back at once to be adopted.
@@ -118,6 +118,14 @@ impl Staged {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Reserves room for so many bytes in all, where it is not known at first how many will come. What has a key has its room.
+    pub fn grow(&mut self, size_max: u64) -> Result<(), NoRoom> {
+        match &mut self.place {
+            Place::Numbered(_, taken) => taken.grow(on_disk(size_max)),
+            Place::Keyed(_) => Ok(()),
+        }
     }
 
     /// Writes bytes at the end. Blocks on the disk.
