@@ -34,6 +34,7 @@ use crate::net::listen::{ListenError, Listener, Transport};
 use crate::net::pulse::pulse;
 use crate::net::tls::Tls;
 use crate::net::worker::Stop;
+use crate::relay::cache::shared::Cache;
 use crate::relay::mend;
 use crate::relay::refresh::{self, MANIFEST};
 use crate::relay::resources::Resources;
@@ -127,7 +128,8 @@ impl Relay {
         let (resources, wants) = resources(&settings, store, runtime.clone());
         let clients = clients(&settings, resources.clock.clone())?;
         let trees = open_trees(&settings, &clients, &resources)?;
-        let live = Arc::new(ArcSwap::from_pointee(compile(&settings, &trees, &clients, &resources)));
+        let cache = Arc::new(Cache::new(resources.clone(), rand::random(), settings.fill.silence));
+        let live = Arc::new(ArcSwap::from_pointee(compile(&settings, &trees, &clients, &cache)));
         let running = Running {
             pid: std::process::id(),
             listen: addresses(&listeners),

@@ -25,7 +25,7 @@
 //! | drivers | `http/` | what agents speak; where a URL is handled: `http/route.rs`; the status of an error: `http/respond.rs` |
 //! | | `admin/` | health, metrics, status, refresh, scrub, for administrators and their programs |
 //! | | `fixture/` | writes trees for tests; shares no code with the parser |
-//! | use cases | `relay/` | serve (hit or fill), fill, refresh (a new generation), scrub and mend |
+//! | use cases | `relay/` | serve (hit or fill), fill, refresh (a new generation), scrub and mend; reach other servers, and the general cache of what they answer: `relay/cache/` |
 //! | parts | `net/` | sockets, data workers, streams that may not stall |
 //! | | `store/` | staging, blobs, generations, index (sled), quarantine; the layout on disk: `store/mod.rs` |
 //! | | `upstream/` | where a tree comes from: URLs in order, or a directory; routes, names, and the race for a connection |
@@ -63,6 +63,7 @@
 //! | mount, stands for | a path of the relay that is another server's; so does a tree for its upstream |
 //! | destination | a host and a port that an agent wants to be taken to; *listed* by a rule or by the settings |
 //! | passage | a permit to be taken to a destination; it judges each address that the destination turns out to have |
+//! | answer, question | what another server says and the general cache may keep; a request to it, shared by all who want the same |
 //! | route, parent | how a destination is connected to: directly, or through a proxy, the parent |
 //! | way | one of a route's: directly, or by one parent; one that failed *rests* |
 //! | place | what a connection takes; the one idle longest gives its own up |
@@ -87,6 +88,8 @@
 //! - A part of the quota is kept for what is small and cannot wait: journals, manifests and the index are counted, not reserved.
 //! - Directories `blobs/00` to `blobs/ff` are made at the start, so that a commit syncs one folder.
 //! - The seam for faults is a value, `store::disk::Disk`, not a second backend: each step tells it before and after.
+//! - RFC 9111 is decided in `relay/cache/`, not by `http-cache-semantics`: that follows RFC 7234, gives what is stale to who takes it
+//!   so despite `proxy-revalidate` and `s-maxage`, compares directives by case, and keeps one line of a field that has several.
 //! - A date alone never vouches for a signature or package, and for a manifest only when it was a minute old: releases may
 //!   follow each other within its second.
 

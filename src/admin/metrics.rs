@@ -75,7 +75,10 @@ impl Collector for Scrape {
             ConstCounter::new(counter.value()).encode(metric)?;
         }
         let room = self.0.resources.store.room();
+        let (answers, answer_bytes) = self.0.resources.answers.size();
         let gauges = [
+            ("cache_answers", "Answers of other servers that are kept", answers),
+            ("cache_bytes", "Bytes of their bodies, equal ones counted once", answer_bytes),
             ("data_bytes", "What the data folder takes on its disk", room.taken()),
             ("quota_bytes", "What it may take; 0 is as much as the disk has", room.quota().unwrap_or(0)),
             ("fills_now", "Fetches from upstreams under way", tally.fills_now.value()),

@@ -131,7 +131,10 @@ impl RelayHandle {
         parts.resources.store.room().set_quota(settings.quota_bytes);
         parts.resources.sweep_wanted.notify_one();
         parts.resources.scrubber.set(settings.scrub);
-        parts.live.store(Arc::new(compile(&settings, &trees, &clients, &parts.resources)));
+        let cache = parts.live.load().cache.clone();
+        cache.table().set_bounds(settings.cache);
+        cache.set_silence(settings.fill.silence);
+        parts.live.store(Arc::new(compile(&settings, &trees, &clients, &cache)));
         parts.drain = settings.limits.drain;
         parts.asking = (settings.fill, settings.upstream);
         parts.clients = clients;

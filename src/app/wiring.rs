@@ -16,7 +16,7 @@ use tracing::warn;
 use url::Url;
 
 use crate::base::blob::BlobId;
-use crate::base::clock::SystemClock;
+use crate::base::clock::{Clock, SystemClock};
 use crate::base::destination::Destination;
 use crate::base::tally::Tally;
 use crate::config::settings::{self, Listen, Settings, TreeSettings};
@@ -29,6 +29,9 @@ use crate::net::pulse::Answerer;
 use crate::net::tls::Tls;
 use crate::net::worker::{self, Door, Started, Stop};
 use crate::policy::decide::Policy;
+use crate::relay::cache::answer::Now;
+use crate::relay::cache::shared::Cache;
+use crate::relay::cache::table::Table;
 use crate::relay::live::{Live, Place};
 use crate::relay::reach::Reach;
 use crate::relay::resources::Resources;
@@ -47,10 +50,13 @@ pub(super) fn resources(
     runtime: Handle,
 ) -> (Arc<Resources>, mpsc::Receiver<Want>) {
     let (room_wanted, wants) = mpsc::channel(WANTS_MAX);
+    let clock = SystemClock::default();
+    let now = Now { wall: clock.wall().into(), monotonic: clock.monotonic() };
+    let answers = Arc::new(Table::load(store.clone(), settings.cache, now));
     let resources = Resources {
         store,
         tally: Arc::new(Tally::default()),
-        clock: Arc::new(SystemClock::default()),
+        clock: Arc::new(clock),
         runtime,
         tasks: TaskTracker::new(),
         stop: CancellationToken::new(),
@@ -62,6 +68,7 @@ pub(super) fn resources(
         naming: RwLock::new(()),
         sweep_wanted: Notify::new(),
         room_wanted,
+        answers,
         swept: watch::Sender::default(),
         scrubber: Scrubber::new(settings.scrub),
     };
@@ -88,11 +95,12 @@ pub(super) fn compile(
     settings: &Settings,
     trees: &[Arc<Tree>],
     clients: &Clients,
-    resources: &Resources,
+    cache: &Arc<Cache>,
 ) -> Live {
     let mounts =
         settings.mounts.iter().filter_map(|mount| Some((Destination::of(&mount.upstream)?, mount.reach)));
-    let reach = Reach::new(resources.runtime.clone(), clients.clone(), mounts, settings.fill.first_byte);
+    let reach =
+        Reach::new(cache.resources().runtime.clone(), clients.clone(), mounts, settings.fill.first_byte);
     let stand_ins = stand_ins(settings, trees);
     let ranges = settings.agents.ranges.iter().map(|range| (range.from, range.scope));
     let policy = Policy::new(ranges, settings.agents.unknown);
@@ -105,6 +113,7 @@ pub(super) fn compile(
         places: stand_ins.iter().filter_map(|(url, path)| Place::new(url, path.as_str())).collect(),
         own,
         reach: Arc::new(reach),
+        cache: cache.clone(),
         policy: policy.with_destinations(clients.destinations().clone()),
         trusted_proxies: settings.trusted_proxies.clone(),
         limits: settings.limits,

@@ -1,36 +1,54 @@
-//! The bytes of an answer as hyper takes them: text, a run of a blob, or a run of a fill as it arrives.
+//! The bytes of an answer as hyper takes them: text, a run of a blob, a run of what arrives, or what another server sends.
 //!
 //! Bytes that are in memory are read on the worker; what the disk must bring is read elsewhere. Invariant: the body ends
 //! cleanly only after every byte that its head promised; else it ends in an error, which hyper shows as a broken transfer.
 
 use std::collections::VecDeque;
+use std::fs::File;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use hyper::body::{Frame, SizeHint};
+use hyper::header::HeaderMap;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::base::limits::BODY_CHUNK_BYTES;
 use crate::base::range::ByteRange;
+use crate::http::passing::Passing;
 use crate::http::record::Record;
 use crate::http::streams::{Stream, Turn};
 use crate::net::idle::Busy;
+use crate::relay::cache::arrival::{Arriving, Next};
 use crate::relay::content::Content;
 use crate::relay::follow::Follower;
 use crate::store::blobs::{OpenBlob, read_cached, read_exact};
 
 /// An answer's body.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Body {
     pieces: VecDeque<Piece>,
     content: Option<Content>,
     reading: Option<Reading>,
-    left: u64,
+    passing: Option<Passing>,
+    /// `None` while nobody knows.
+    left: Option<u64>,
     record: Option<Record>,
     stream: Option<Stream>,
     busy: Option<Busy>,
+    ended_by: EndedBy,
+}
+
+/// What shows an agent the end of a body.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum EndedBy {
+    /// A length, chunks or a frame.
+    #[default]
+    Framing,
+    /// The connection's close, where no length is known: HTTP/1.0.
+    Close,
 }
 
 /// What a body is made of, in order.
@@ -38,10 +56,19 @@ pub struct Body {
 enum Piece {
     Text(Bytes),
     Run(ByteRange),
+    /// All of the content from an offset on, however much that is.
+    Rest(u64),
+}
+
+/// What a read gives.
+enum Read {
+    Bytes(Bytes),
+    /// The end of a content of unknown length, and what came after it.
+    End(Option<Arc<HeaderMap>>),
 }
 
 /// A read that waits for the disk or for the upstream; it gives the bytes at the start of the run it was begun for.
-struct Reading(Pin<Box<dyn Future<Output = io::Result<Bytes>>>>);
+struct Reading(Pin<Box<dyn Future<Output = io::Result<Read>>>>);
 
 impl std::fmt::Debug for Reading {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -49,20 +76,46 @@ impl std::fmt::Debug for Reading {
     }
 }
 
+impl Default for Body {
+    fn default() -> Self {
+        Self {
+            pieces: VecDeque::new(),
+            content: None,
+            reading: None,
+            passing: None,
+            left: Some(0),
+            record: None,
+            stream: None,
+            busy: None,
+            ended_by: EndedBy::default(),
+        }
+    }
+}
+
 impl Body {
     /// A short text.
     pub fn text(text: String) -> Self {
-        Self { left: text.len() as u64, pieces: [Piece::Text(text.into())].into(), ..Self::default() }
+        Self { left: Some(text.len() as u64), pieces: [Piece::Text(text.into())].into(), ..Self::default() }
     }
 
     /// One run of a content.
     pub fn run(content: Content, range: ByteRange) -> Self {
         Self {
-            left: range.len(),
+            left: Some(range.len()),
             pieces: [Piece::Run(range)].into(),
             content: Some(content),
             ..Self::default()
         }
+    }
+
+    /// All of a content that arrives, however much that is.
+    pub fn whole(content: Content) -> Self {
+        Self { left: None, pieces: [Piece::Rest(0)].into(), content: Some(content), ..Self::default() }
+    }
+
+    /// What another server sends, as it comes.
+    pub fn passing(passing: Passing) -> Self {
+        Self { left: passing.size(), passing: Some(passing), ..Self::default() }
     }
 
     /// Several runs of a content, a head before each and a tail after the last.
@@ -72,7 +125,7 @@ impl Body {
             pieces.extend([Piece::Text(head), Piece::Run(*range)]);
         }
         pieces.push_back(Piece::Text(tail));
-        let left = pieces.iter().map(Piece::len).sum();
+        let left = Some(pieces.iter().map(Piece::len).sum());
         Self { left, pieces, content: Some(content), ..Self::default() }
     }
 
@@ -90,6 +143,12 @@ impl Body {
         self
     }
 
+    /// Says what shows the agent its end.
+    #[must_use]
+    pub fn ended_by(self, ended_by: EndedBy) -> Self {
+        Self { ended_by, ..self }
+    }
+
     /// Has an HTTP/2 connection told how the body gets on.
     #[must_use]
     pub fn streamed(mut self, mut stream: Stream) -> Self {
@@ -98,14 +157,17 @@ impl Body {
         self
     }
 
-    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        if let Some(passing) = &mut self.passing {
+            return passing.poll(cx);
+        }
         loop {
             match self.pieces.front_mut() {
                 None => return Poll::Ready(None),
                 Some(Piece::Text(text)) => {
                     let text = std::mem::take(text);
                     self.pieces.pop_front();
-                    return Poll::Ready(Some(Ok(text)));
+                    return Poll::Ready(Some(Ok(Frame::data(text))));
                 }
                 Some(Piece::Run(range)) if range.is_empty() => {
                     self.pieces.pop_front();
@@ -114,11 +176,33 @@ impl Body {
                     // Over HTTP/2 what is read waits for the client's window; over HTTP/1 the socket takes much of it.
                     let most = self.stream.as_ref().map_or(BODY_CHUNK_BYTES, Stream::share_bytes);
                     let run = chunk(*range, most.min(BODY_CHUNK_BYTES));
-                    let read = ready!(poll_read(self.content.as_mut(), &mut self.reading, run, cx));
-                    if let Ok(bytes) = &read {
-                        *range = range.advanced(bytes.len() as u64);
-                    }
+                    let read = match ready!(poll_read(self.content.as_mut(), &mut self.reading, run, cx)) {
+                        Ok(Read::Bytes(bytes)) if bytes.len() as u64 <= range.len() => {
+                            *range = range.advanced(bytes.len() as u64);
+                            Ok(Frame::data(bytes))
+                        }
+                        Ok(_) => Err(io::Error::other("what arrives is not as long as was said")),
+                        Err(error) => Err(error),
+                    };
                     return Poll::Ready(Some(read));
+                }
+                Some(Piece::Rest(at)) => {
+                    let most = self.stream.as_ref().map_or(BODY_CHUNK_BYTES, Stream::share_bytes);
+                    let most = most.min(BODY_CHUNK_BYTES) as u64;
+                    let run = ByteRange::new(*at, at.saturating_add(most));
+                    match ready!(poll_read(self.content.as_mut(), &mut self.reading, run, cx)) {
+                        Ok(Read::Bytes(bytes)) => {
+                            *at += bytes.len() as u64;
+                            return Poll::Ready(Some(Ok(Frame::data(bytes))));
+                        }
+                        Ok(Read::End(trailers)) => {
+                            self.pieces.pop_front();
+                            if let Some(trailers) = trailers {
+                                return Poll::Ready(Some(Ok(Frame::trailers((*trailers).clone()))));
+                            }
+                        }
+                        Err(error) => return Poll::Ready(Some(Err(error))),
+                    }
                 }
             }
         }
@@ -130,6 +214,7 @@ impl Piece {
         match self {
             Self::Text(text) => text.len() as u64,
             Self::Run(range) => range.len(),
+            Self::Rest(_) => 0,
         }
     }
 }
@@ -140,24 +225,31 @@ fn poll_read(
     reading: &mut Option<Reading>,
     range: ByteRange,
     cx: &mut Context<'_>,
-) -> Poll<io::Result<Bytes>> {
+) -> Poll<io::Result<Read>> {
     let content = content.ok_or_else(|| io::Error::other("a run without a content"))?;
     let current = match (reading.as_mut(), content) {
         (Some(current), _) => current,
         (None, Content::Bytes(bytes)) => {
             let (start, end) = (at(range.start()), at(range.end()));
-            return Poll::Ready(Ok(bytes.slice(start..end)));
+            return Poll::Ready(Ok(Read::Bytes(bytes.slice(start..end))));
         }
         (None, Content::Blob(blob)) => {
             if blob.is_condemned() {
                 return Poll::Ready(Err(io::Error::other("the file turned out to be damaged in the store")));
             }
             if let Some(bytes) = cached(range, |buffer, offset| blob.read_cached(buffer, offset))? {
-                return Poll::Ready(Ok(bytes));
+                return Poll::Ready(Ok(Read::Bytes(bytes)));
             }
-            reading.insert(Reading(Box::pin(read_blob(blob.clone(), range))))
+            let blob = blob.clone();
+            reading.insert(Reading(Box::pin(async move { read_blob(blob, range).await.map(Read::Bytes) })))
         }
-        (None, Content::Fill(follower)) => reading.insert(Reading(Box::pin(follow(follower.clone(), range)))),
+        (None, Content::Fill(follower)) => {
+            let follower = follower.clone();
+            reading.insert(Reading(Box::pin(async move { follow(follower, range).await.map(Read::Bytes) })))
+        }
+        (None, Content::Arriving(arriving)) => {
+            reading.insert(Reading(Box::pin(arrived(arriving.clone(), range))))
+        }
     };
     let read = ready!(current.0.as_mut().poll(cx));
     *reading = None;
@@ -166,6 +258,18 @@ fn poll_read(
 
 async fn follow(mut follower: Follower, range: ByteRange) -> io::Result<Bytes> {
     let (file, run) = follower.available(range).await.map_err(|error| io::Error::other(error.to_string()))?;
+    read_run(file, run).await
+}
+
+async fn arrived(mut arriving: Arriving, range: ByteRange) -> io::Result<Read> {
+    match arriving.next(range.start(), range.len()).await? {
+        Next::File(file, run) => read_run(file, run).await.map(Read::Bytes),
+        Next::Bytes(bytes) => Ok(Read::Bytes(bytes)),
+        Next::End(trailers) => Ok(Read::End(trailers)),
+    }
+}
+
+async fn read_run(file: Arc<File>, run: ByteRange) -> io::Result<Bytes> {
     match cached(run, |buffer, offset| read_cached(&file, buffer, offset))? {
         Some(bytes) => Ok(bytes),
         None => read(move || read_exact(&file, at(run.len()), run.start())).await,
@@ -223,31 +327,44 @@ impl hyper::body::Body for Body {
             stream.moved(if piece.is_pending() { Turn::Relay } else { Turn::Client });
         }
         if let Some(busy) = &this.busy {
-            busy.waits(piece.is_pending() && matches!(this.content, Some(Content::Fill(_))));
+            let arrives = matches!(this.content, Some(Content::Fill(_) | Content::Arriving(_)));
+            busy.waits(piece.is_pending() && (arrives || this.passing.is_some()));
         }
         let piece = ready!(piece);
         match &piece {
-            Some(Ok(bytes)) => {
-                this.left -= bytes.len() as u64;
+            Some(Ok(frame)) => {
+                let len = frame.data_ref().map_or(0, Bytes::len) as u64;
+                this.left = this.left.map(|left| left.saturating_sub(len));
                 if let Some(record) = &mut this.record {
-                    record.sent(bytes.len() as u64);
+                    record.sent(len);
+                    if frame.is_trailers() {
+                        record.ended();
+                    }
                 }
             }
             Some(Err(error)) => {
+                let hidden = this.left.is_none() && this.ended_by == EndedBy::Close;
+                if let Some(busy) = this.busy.as_ref().filter(|_| hidden) {
+                    busy.cut();
+                }
                 if let Some(record) = &mut this.record {
                     record.broken(error);
                 }
             }
-            None => {}
+            None => {
+                if let Some(record) = &mut this.record {
+                    record.ended();
+                }
+            }
         }
-        Poll::Ready(piece.map(|piece| piece.map(Frame::data)))
+        Poll::Ready(piece)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.left == 0
+        self.left == Some(0)
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.left)
+        self.left.map_or_else(SizeHint::default, SizeHint::with_exact)
     }
 }

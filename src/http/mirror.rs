@@ -137,7 +137,7 @@ async fn answer(
     let (size, outcome) = (representation.size, representation.outcome);
     let now = tree.resources.clock.wall().into();
     let wanted = match range(request) {
-        Some(range) if range_holds(headers, &representation.etag, modified, now) => {
+        Some(range) if range_holds(headers, Some(&representation.etag), modified, now) => {
             ranges::wanted(range, size, live.limits.ranges_max)
         }
         _ => Wanted::Whole,
@@ -176,7 +176,7 @@ async fn answer(
 }
 
 /// The request's `Range`, for GET alone (RFC 9110 section 14.2). Of several none counts: the field is no list.
-fn range(request: &Parts) -> Option<&HeaderValue> {
+pub fn range(request: &Parts) -> Option<&HeaderValue> {
     let mut ranges = request.headers.get_all(header::RANGE).iter();
     let only = ranges.next().filter(|_| ranges.next().is_none());
     only.filter(|_| request.method == Method::GET)

@@ -1,15 +1,18 @@
 //! What agents speak: HTTP/1.0, 1.1 and 2 over hyper (R3).
 //!
 //! A request's way: [`connection`] finds out what is spoken -> [`speak`] reads it -> [`route`] says what it is for (one match) -> [`mirror`] asks the policy,
-//! finds the entry and gets its representation -> [`conditional`] and [`ranges`] say which part of it -> [`body`] gives
+//! finds the entry and gets its representation, or [`forward`] takes it to another server or to what the general cache keeps ->
+//! [`conditional`] and [`ranges`] say which part of it -> [`body`] gives
 //! the bytes. What goes wrong becomes a status in [`respond`] (one match); [`record`] counts and logs each request once,
 //! when its body ends. Invariant: a body that cannot be given whole ends in an error on the wire.
 
 pub mod body;
 pub mod conditional;
 pub mod connection;
+pub mod forward;
 pub mod frames;
 pub mod mirror;
+pub mod passing;
 pub mod ranges;
 pub mod record;
 pub mod respond;

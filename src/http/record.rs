@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use hyper::{Method, StatusCode};
 use tracing::{debug, info, warn};
+use url::Url;
 
 use crate::base::clock::Clock;
 use crate::base::tally::{Outcome, Tally};
@@ -28,7 +29,8 @@ pub struct Record {
     outcome: Outcome,
     /// Why the request got no representation.
     reason: Option<String>,
-    expected_bytes: u64,
+    /// `None` while nobody knows.
+    expected_bytes: Option<u64>,
     sent_bytes: u64,
     broken: bool,
 }
@@ -57,17 +59,23 @@ impl Record {
             status: None,
             outcome: Outcome::GivenUp,
             reason: None,
-            expected_bytes: 0,
+            expected_bytes: Some(0),
             sent_bytes: 0,
             broken: false,
         }
     }
 
-    /// Notes how the request is answered, with how many bytes of body.
-    pub fn answered(&mut self, status: StatusCode, outcome: Outcome, body_bytes: u64) {
+    /// Notes that the request is for another server, and for what there.
+    pub fn toward(&mut self, url: &Url) {
+        let place = format!("{}{}", url.origin().ascii_serialization(), url.path());
+        self.path = place.chars().take(PATH_CHARS_MAX).collect();
+    }
+
+    /// Notes how the request is answered, with how many bytes of body, where that is known.
+    pub fn answered(&mut self, status: StatusCode, outcome: Outcome, body_bytes: Option<u64>) {
         self.status = Some(status);
         self.outcome = outcome;
-        self.expected_bytes = if self.method == Method::HEAD { 0 } else { body_bytes };
+        self.expected_bytes = if self.method == Method::HEAD { Some(0) } else { body_bytes };
     }
 
     /// Notes why the request gets no representation: what the agent is told, and what lies behind it.
@@ -81,10 +89,22 @@ impl Record {
         self.tally.sent_bytes.add(bytes);
     }
 
+    /// Notes that the body's end was handed over.
+    pub fn ended(&mut self) {
+        self.expected_bytes.get_or_insert(self.sent_bytes);
+    }
+
     /// Notes that the body broke off on the relay's side.
     pub fn broken(&mut self, error: &io::Error) {
         self.broken = true;
         warn!(agent = %self.agent, path = self.path, sent_bytes = self.sent_bytes, %error, "a transfer is broken off");
+    }
+}
+
+impl Record {
+    /// Whether less was handed over than there was.
+    fn is_short(&self) -> bool {
+        self.expected_bytes.is_none_or(|expected| self.sent_bytes < expected)
     }
 }
 
@@ -96,9 +116,7 @@ impl Drop for Record {
     fn drop(&mut self) {
         let outcome = match self.outcome {
             _ if self.broken => Outcome::Failed,
-            outcome if self.sent_bytes < self.expected_bytes && outcome != Outcome::Failed => {
-                Outcome::GivenUp
-            }
+            outcome if self.is_short() && outcome != Outcome::Failed => Outcome::GivenUp,
             outcome => outcome,
         };
         self.tally.request(outcome);
@@ -122,7 +140,7 @@ impl Drop for Record {
             ms,
         );
         if outcome == Outcome::GivenUp {
-            debug!(%agent, path = self.path, expected_bytes = self.expected_bytes, "the agent left before the end");
+            debug!(%agent, path = self.path, expected_bytes = ?self.expected_bytes, "the agent left before the end");
         }
     }
 }

@@ -1,5 +1,7 @@
 //! What goes wrong, as agents see it: one match from failures to statuses, a short line of text, the cause in the log.
 
+use std::sync::Arc;
+
 use hyper::header::{
     ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_RANGE, CONTENT_TYPE, HeaderValue, RETRY_AFTER,
 };
@@ -11,11 +13,15 @@ use crate::base::tally::Outcome;
 use crate::http::body::Body;
 use crate::policy::decide::Refusal;
 use crate::relay::fill::FillError;
+use crate::relay::reach::ReachError;
 use crate::relay::serve::ServeError;
 use crate::upstream::UpstreamError;
 
 /// When an agent may ask again for what is not there yet, in seconds.
 const RETRY_SECS: HeaderValue = HeaderValue::from_static("30");
+
+/// What is taken to other servers; others go there too, and mean whatever they mean there.
+pub const FORWARDED: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
 
 /// Why a request gets no representation.
 #[derive(Debug, Error)]
@@ -41,6 +47,21 @@ pub enum Failure {
     /// The target is a URL, as a proxy is asked.
     #[error("this relay answers for no other server: ask for the path alone")]
     OtherServer,
+    /// Its framing could be read in two ways.
+    #[error("the request says in two ways how long it is")]
+    Framing,
+    /// TRACE: it would show one agent what a proxy adds for it.
+    #[error("TRACE is not answered here")]
+    Trace,
+    /// What is wanted from the cache alone is not there.
+    #[error("the cache has nothing that may be given to this request")]
+    NotKept,
+    /// Another server is not reached.
+    #[error("{0}")]
+    Reach(Arc<ReachError>),
+    /// Nor is it, and only with its word could be given what is kept.
+    #[error("what is kept may not be given unasked: {0}")]
+    Unconfirmed(Arc<ReachError>),
     /// Neither GET nor HEAD.
     #[error("only GET and HEAD are allowed here")]
     Method,
@@ -69,14 +90,25 @@ impl Failure {
     pub fn status(&self) -> StatusCode {
         match self {
             Self::PathTooLong | Self::Path(PathError::TooLong) => StatusCode::URI_TOO_LONG,
-            Self::Path(_) | Self::Escape(_) | Self::RequestBody | Self::Host | Self::Target => {
-                StatusCode::BAD_REQUEST
-            }
+            Self::Path(_)
+            | Self::Escape(_)
+            | Self::RequestBody
+            | Self::Framing
+            | Self::Host
+            | Self::Target => StatusCode::BAD_REQUEST,
             Self::OtherServer => StatusCode::MISDIRECTED_REQUEST,
-            Self::Method => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Reach(error) => match **error {
+                ReachError::Refused(_) => StatusCode::FORBIDDEN,
+                ReachError::FirstByte(_) => StatusCode::GATEWAY_TIMEOUT,
+                ReachError::Connect(_) | ReachError::Broken(_) => StatusCode::BAD_GATEWAY,
+            },
+            Self::Refused(Refusal::Loop) => StatusCode::LOOP_DETECTED,
+            Self::Method | Self::Trace => StatusCode::METHOD_NOT_ALLOWED,
             Self::NotFound | Self::Serve(ServeError::Absent) => StatusCode::NOT_FOUND,
             Self::Refused(_) | Self::Serve(ServeError::Permit) => StatusCode::FORBIDDEN,
-            Self::Serve(ServeError::Late) => StatusCode::GATEWAY_TIMEOUT,
+            Self::NotKept | Self::Unconfirmed(_) | Self::Serve(ServeError::Late) => {
+                StatusCode::GATEWAY_TIMEOUT
+            }
             Self::Precondition => StatusCode::PRECONDITION_FAILED,
             Self::Range(_) => StatusCode::RANGE_NOT_SATISFIABLE,
             Self::NotReady | Self::Serve(ServeError::Moved) => StatusCode::SERVICE_UNAVAILABLE,
@@ -96,6 +128,7 @@ impl Failure {
     pub fn outcome(&self) -> Outcome {
         match self.status() {
             StatusCode::NOT_FOUND => Outcome::NotFound,
+            _ if matches!(self, Self::Refused(_)) => Outcome::Refused,
             StatusCode::FORBIDDEN => Outcome::Refused,
             status if status.is_server_error() => Outcome::Failed,
             _ => Outcome::BadRequest,
@@ -110,6 +143,9 @@ impl Failure {
                 FillError::Store(_) => "the relay's store cannot take the file\n".to_owned(),
                 _ => "the relay could not fetch the file from its upstream\n".to_owned(),
             },
+            Self::Reach(_) | Self::Unconfirmed(_) => {
+                "the relay could not get an answer from the server\n".to_owned()
+            }
             told => format!("{told}\n"),
         }
     }
@@ -132,12 +168,16 @@ pub fn failure(failure: &Failure) -> Response<Body> {
         Failure::Method => {
             headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
         }
+        Failure::Trace => {
+            headers.insert(ALLOW, FORWARDED);
+        }
         _ => {}
     }
-    if matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT) {
+    let later = matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT);
+    if later && !matches!(failure, Failure::NotKept) {
         headers.insert(RETRY_AFTER, RETRY_SECS);
     }
-    if matches!(failure, Failure::RequestBody | Failure::Host | Failure::Method) {
+    if matches!(failure, Failure::RequestBody | Failure::Framing | Failure::Host | Failure::Method) {
         // Whatever follows on this connection may be the body: it is not read as a request.
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }

@@ -22,8 +22,9 @@ use tracing::{debug, error};
 
 use crate::base::destination::Destination;
 use crate::base::tally::Outcome;
-use crate::http::body::Body;
+use crate::http::body::{Body, EndedBy};
 use crate::http::connection::Worker;
+use crate::http::forward;
 use crate::http::frames::Frames;
 use crate::http::mirror;
 use crate::http::record::Record;
@@ -206,15 +207,11 @@ async fn answer(agent: &Agent, request: Request<Incoming>, busy: Busy) -> Respon
         Ok(Route::File(tree, path)) => {
             mirror::file(&request, &tree, &path, agent.address, &live, &worker.shelf, &busy).await
         }
-        Ok(Route::Elsewhere(url, Leave::Mount(least))) => {
-            let to = Destination::of(&url).ok_or(Failure::Target);
-            to.and_then(|to| Ok(live.policy.reach_mount(agent.address.ip(), to, least)?))
-                .and(Err(Failure::OtherServer))
-        }
-        Ok(Route::Elsewhere(url, Leave::Proxy)) => {
-            let to = Destination::of(&url).ok_or(Failure::Target);
-            to.and_then(|to| Ok(live.policy.reach(agent.address.ip(), &to, Way::Request)?))
-                .and(Err(Failure::OtherServer))
+        Ok(Route::Elsewhere(url, leave)) => {
+            if leave == Leave::Proxy {
+                record.toward(&url);
+            }
+            forward::serve(agent, &request, body, &url, leave, &live, &busy).await
         }
         Ok(Route::Tunnel(to)) => {
             let reach = live.policy.reach(agent.address.ip(), &to, Way::Tunnel);
@@ -232,16 +229,18 @@ async fn answer(agent: &Agent, request: Request<Incoming>, busy: Busy) -> Respon
         }
         (failure(&failed), failed.outcome())
     });
-    let body_bytes = response.body().size_hint().exact().unwrap_or(0);
+    let body_bytes = response.body().size_hint().exact();
     record.answered(response.status(), outcome, body_bytes);
     if request.version == Version::HTTP_2 {
         response.headers_mut().remove(CONNECTION);
         // hyper leaves a HEAD's body out of HTTP/1 alone.
-        if request.method == Method::HEAD && body_bytes > 0 {
-            response.headers_mut().insert(CONTENT_LENGTH, body_bytes.into());
+        if let Some(bytes) = body_bytes.filter(|bytes| *bytes > 0 && request.method == Method::HEAD) {
+            response.headers_mut().insert(CONTENT_LENGTH, bytes.into());
             *response.body_mut() = Body::default();
         }
     }
     busy.waits(false);
-    response.map(|body| body.recorded(record).busy(busy))
+    let by_close = request.version == Version::HTTP_10;
+    let ended_by = if by_close { EndedBy::Close } else { EndedBy::Framing };
+    response.map(|body| body.recorded(record).busy(busy).ended_by(ended_by))
 }

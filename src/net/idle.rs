@@ -31,6 +31,8 @@ pub struct Place {
     state: Cell<State>,
     /// Who wants to know that no answer is being given any more.
     waker: RefCell<Option<Waker>>,
+    /// An answer broke off whose end only the close would show.
+    cut: Cell<bool>,
 }
 
 /// How a connection is told to go.
@@ -91,8 +93,14 @@ impl Idle {
     pub fn enter(self: &Rc<Self>) -> Rc<Place> {
         let call = Rc::new(Call::default());
         let slot = self.queues.borrow_mut().enter(call.clone());
-        let place =
-            Place { idle: self.clone(), slot, call, state: Cell::default(), waker: RefCell::default() };
+        let place = Place {
+            idle: self.clone(),
+            slot,
+            call,
+            state: Cell::default(),
+            waker: RefCell::default(),
+            cut: Cell::new(false),
+        };
         place.settle();
         Rc::new(place)
     }
@@ -186,6 +194,11 @@ impl Place {
         }
     }
 
+    /// Whether the connection is to end in a reset.
+    pub fn is_cut(&self) -> bool {
+        self.cut.get()
+    }
+
     /// Lets the connection take its time once it is dismissed; `None` where enough others do.
     pub fn part(&self) -> Option<Parting<'_>> {
         self.idle.places.part()
@@ -238,6 +251,11 @@ impl Drop for Place {
 }
 
 impl Busy {
+    /// Has the connection end in a reset: the answer broke off, and a close would pass for its end.
+    pub fn cut(&self) {
+        self.0.cut.set(true);
+    }
+
     /// Notes whether the answer waits for the upstream.
     pub fn waits(&self, waits: bool) {
         let mut state = self.0.state.get();

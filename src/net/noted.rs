@@ -1,22 +1,28 @@
 //! A stream that tells its connection's place what passes: bytes that came, and bytes that wait to be taken.
+//!
+//! Invariant: where the place was told that an answer broke off whose end nothing but the close would show, the connection ends in
+//! a reset.
 
 use std::io;
+use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::net::idle::Place;
 
 /// A stream and the place of its connection.
 #[derive(Debug)]
-pub struct Noted<S> {
+pub struct Noted<S: AsFd> {
     stream: S,
     place: Rc<Place>,
 }
 
-impl<S> Noted<S> {
+impl<S: AsFd> Noted<S> {
     /// Has a stream noted.
     pub fn new(stream: S, place: Rc<Place>) -> Self {
         Self { stream, place }
@@ -28,7 +34,7 @@ impl<S> Noted<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Noted<S> {
+impl<S: AsyncRead + AsFd + Unpin> AsyncRead for Noted<S> {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -44,7 +50,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Noted<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Noted<S> {
+impl<S: AsyncWrite + AsFd + Unpin> AsyncWrite for Noted<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let written = Pin::new(&mut this.stream).poll_write(cx, bytes);
@@ -71,5 +77,14 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Noted<S> {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+    }
+}
+
+impl<S: AsFd> Drop for Noted<S> {
+    fn drop(&mut self) {
+        if self.place.is_cut() {
+            // Where it fails, the close comes in order: the best that is left.
+            let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use crate::relay::cache::arrival::Arriving;
 use crate::relay::follow::Follower;
 use crate::store::blobs::OpenBlob;
 
@@ -14,4 +15,6 @@ pub enum Content {
     Blob(OpenBlob),
     /// On their way.
     Fill(Follower),
+    /// On their way into the general cache.
+    Arriving(Arriving),
 }

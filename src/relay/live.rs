@@ -12,6 +12,7 @@ use crate::base::destination::Destination;
 use crate::config::elsewhere::MountSettings;
 use crate::config::settings::{Http2Settings, LimitSettings, LogSettings};
 use crate::policy::decide::Policy;
+use crate::relay::cache::shared::Cache;
 use crate::relay::reach::Reach;
 use crate::relay::tree::Tree;
 
@@ -28,6 +29,8 @@ pub struct Live {
     pub own: Vec<Destination>,
     /// What takes agents to other servers.
     pub reach: Arc<Reach>,
+    /// What is kept of their answers.
+    pub cache: Arc<Cache>,
     /// Who may have what.
     pub policy: Policy,
     /// Who says for whom a connection is.

@@ -13,6 +13,7 @@ use tokio_util::task::TaskTracker;
 use crate::base::blob::BlobId;
 use crate::base::clock::Clock;
 use crate::base::tally::Tally;
+use crate::relay::cache::table::Table;
 use crate::relay::scrub::Scrubber;
 use crate::relay::sweep::Want;
 use crate::store::Store;
@@ -48,6 +49,8 @@ pub struct Resources {
     pub sweep_wanted: Notify,
     /// Asks the sweep for room.
     pub room_wanted: mpsc::Sender<Want>,
+    /// What the general cache keeps.
+    pub answers: Arc<Table>,
     /// What the generations named at the last sweep: whoever has blobs at hand lets the others go. Told again whenever a blob
     /// is taken out.
     pub swept: watch::Sender<Arc<HashSet<BlobId>>>,

@@ -121,25 +121,11 @@ impl Representation {
         let content = loop {
             let state = entry.state().clone();
             if let State::Held(blob, _) = *state {
-                if let Some(content) = shelf.find(blob) {
+                if let Some(content) = open(&tree.resources.store, shelf, blob).await? {
                     break content;
                 }
-                let turn = shelf.turns(blob).acquire_owned().await.map_err(io::Error::other)?;
-                // Whoever had a turn before may have brought it.
-                if let Some(content) = shelf.find(blob) {
-                    break content;
-                }
-                let epoch = shelf.epoch();
-                let (content, _turn) = read(&tree.resources.store, blob, turn).await?;
-                match content {
-                    Some(content) if shelf.put(blob, &content, epoch) => break content,
-                    // A blob was condemned while this one was read: it is looked for again.
-                    Some(_) => continue,
-                    None => {
-                        warn!(tree = %tree.name, path = %entry.path(), blob = %blob.id, "a blob is lost: it is fetched again");
-                        entry.set_lost(&state);
-                    }
-                }
+                warn!(tree = %tree.name, path = %entry.path(), blob = %blob.id, "a blob is lost: it is fetched again");
+                entry.set_lost(&state);
             }
             if let Some(fill) = tree.fill(&entry) {
                 // The head is sent when the upstream's is known, so that an agent gets a status for what fails before.
@@ -153,6 +139,28 @@ impl Representation {
         match entry.stamp() {
             Some(stamp) if stamp.etag == self.etag => Ok(content),
             _ => Err(ServeError::Moved),
+        }
+    }
+}
+
+/// Opens a blob: from the shelf, where it is put if it is not there. `None` where it is lost.
+pub async fn open(store: &Arc<Store>, shelf: &Shelf, blob: BlobName) -> io::Result<Option<Content>> {
+    loop {
+        if let Some(content) = shelf.find(blob) {
+            return Ok(Some(content));
+        }
+        let turn = shelf.turns(blob).acquire_owned().await.map_err(io::Error::other)?;
+        // Whoever had a turn before may have brought it.
+        if let Some(content) = shelf.find(blob) {
+            return Ok(Some(content));
+        }
+        let epoch = shelf.epoch();
+        let (content, _turn) = read(store, blob, turn).await?;
+        match content {
+            Some(content) if shelf.put(blob, &content, epoch) => return Ok(Some(content)),
+            // A blob was condemned while this one was read: it is looked for again.
+            Some(_) => {}
+            None => return Ok(None),
         }
     }
 }

@@ -94,7 +94,7 @@ impl Shelf {
             Content::Blob(blob) => {
                 self.open.borrow_mut().put(name.id, blob.clone());
             }
-            Content::Fill(_) => {}
+            Content::Fill(_) | Content::Arriving(_) => {}
         }
         true
     }

@@ -1,9 +1,10 @@
-//! Removes what no kept generation names: at once where there is no quota, else when room is needed (R1.8).
+//! Removes what neither a kept generation nor the general cache names: at once where there is no quota, else when room is
+//! needed (R1.8).
 //!
 //! One task does it, so that two who need room never count on the same bytes. In this order: blobs that nothing names, the
-//! least recently used first; what is left of fills that ended; damaged files in quarantine; what failed refreshes fetched;
-//! the oldest kept generations, never a current one. Invariant: where all that would not be enough for who needs room,
-//! nothing is removed, and it is said how many bytes are missing.
+//! least recently used first; what is left of fills that ended; damaged files in quarantine; what the general cache keeps, the
+//! least recently used first; what failed refreshes fetched; the oldest kept generations, never a current one. Invariant:
+//! where all that would not be enough for who needs room, nothing is removed, and it is said how many bytes are missing.
 
 use std::collections::HashSet;
 use std::sync::{Arc, PoisonError};
@@ -120,6 +121,15 @@ impl Sweep {
                 info!(bytes = dropped, "damaged files are removed from the quarantine to make room");
             }
         }
+        if let Some(missing) = self.still(bytes) {
+            let generations = self.named(Kept::Generations);
+            if self.resources.answers.shed(missing, &generations) > 0 {
+                info!("answers of the general cache are forgotten to make room");
+                let named = self.named(Kept::All);
+                store.evict(|id| named.contains(id), missing);
+                self.resources.answers.write();
+            }
+        }
         while let Some(missing) = self.still(bytes) {
             if !self.may_reach(missing) || !(self.drop_candidate() || self.drop_oldest()) {
                 return Ok(());
@@ -168,15 +178,20 @@ impl Sweep {
         for tree in &self.trees {
             tree.named_blobs(kept, &mut named);
         }
+        if kept == Kept::All {
+            self.resources.answers.named_blobs(&mut named);
+        }
         named
     }
 }
 
-/// Which published generations' names count.
+/// Whose names count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kept {
-    /// All that are kept.
+    /// All published generations', and the general cache's.
     All,
-    /// The current one alone, and what a refresh is at work on.
+    /// All published generations'.
+    Generations,
+    /// The current generations' alone, and what a refresh is at work on.
     Current,
 }

@@ -281,7 +281,7 @@ impl Tree {
         let count = if kept == Kept::Current { 1 } else { usize::MAX };
         let published = snapshot.iter().flat_map(|snapshot| snapshot.published().iter().take(count));
         let generations = published.map(|published| &published.generation);
-        let begun = kept == Kept::All || self.progress.borrow().running;
+        let begun = kept != Kept::Current || self.progress.borrow().running;
         let (candidate, pending) = (work.candidate.iter(), work.pending.iter());
         let files = generations.chain(candidate.filter(|_| begun)).flat_map(|generation| generation.files());
         let pending = pending.filter(|_| begun).flat_map(|pending| pending.iter());

@@ -1,0 +1,154 @@
+//! An answer out of the cache, or on its way into it, for one request: its head, and the part of it that was asked for.
+
+use hyper::header::{
+    ACCEPT_RANGES, AGE, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE,
+    HeaderMap, HeaderValue,
+};
+use hyper::{Method, Response, StatusCode, Version};
+
+use crate::base::range::ByteRange;
+use crate::base::tally::Outcome;
+use crate::http::body::Body;
+use crate::http::conditional::{is_not_modified, range_holds};
+use crate::http::forward::Forward;
+use crate::http::forward::pass::outcome;
+use crate::http::forward::status::CacheStatus;
+use crate::http::mirror::range;
+use crate::http::ranges::{Multipart, Wanted, content_range, wanted};
+use crate::http::respond::Failure;
+use crate::relay::cache::answer::{Answer, Head};
+use crate::relay::cache::arrival::Arriving;
+use crate::relay::content::Content;
+use crate::relay::serve::{ServeError, open};
+use crate::store::blobs::BlobName;
+
+/// The type of parts whose answer has none.
+const UNKNOWN_TYPE: &str = "application/octet-stream";
+
+/// Where an answer's bytes are.
+enum Bytes {
+    Stored(BlobName),
+    Arriving(Box<Arriving>),
+}
+
+impl Forward<'_> {
+    /// A kept answer; `None` where its blob is lost.
+    pub(super) async fn kept(
+        &self,
+        answer: &Answer,
+        status: CacheStatus,
+    ) -> Result<Option<(Response<Body>, Outcome)>, Failure> {
+        self.show(&answer.head, Some(answer.blob.size), Bytes::Stored(answer.blob), status).await
+    }
+
+    /// An answer that is on its way.
+    pub(super) async fn arriving(
+        &self,
+        arriving: Arriving,
+        status: CacheStatus,
+    ) -> Result<(Response<Body>, Outcome), Failure> {
+        let arrival = arriving.arrival().clone();
+        let status = CacheStatus { said: Some(arrival.head.status), stored: !status.collapsed, ..status };
+        let shown =
+            self.show(&arrival.head, arrival.size, Bytes::Arriving(Box::new(arriving)), status).await?;
+        shown.ok_or(Failure::NotFound)
+    }
+
+    async fn show(
+        &self,
+        head: &Head,
+        size: Option<u64>,
+        bytes: Bytes,
+        status: CacheStatus,
+    ) -> Result<Option<(Response<Body>, Outcome)>, Failure> {
+        let cache = &self.live.cache;
+        let now = cache.now();
+        let (age, request) = (head.age(now), &self.request.headers);
+        let mut headers = head.headers.clone();
+        // Who gets an answer that nobody asked for yet need not be told that it is new.
+        if status.way.is_none() || age.as_secs() > 0 {
+            headers.insert(AGE, age.as_secs().into());
+        }
+        cache.pseudonym().mark(&mut headers, Version::HTTP_11);
+        status.with_ttl(head.lifetime(), age).write(&mut headers);
+        let mut response = Response::new(Body::default());
+        *response.status_mut() = head.status;
+        let counted = match status.way {
+            None if head.status.is_success() => Outcome::Hit,
+            _ => outcome(head.status),
+        };
+        let whole = head.status == StatusCode::OK;
+        if whole && is_not_modified(request, head.etag(), head.changed()) {
+            *response.status_mut() = StatusCode::NOT_MODIFIED;
+            for name in [CONTENT_TYPE, CONTENT_ENCODING, CONTENT_LANGUAGE] {
+                headers.remove(name);
+            }
+            *response.headers_mut() = headers;
+            return Ok(Some((response, Outcome::NotModified)));
+        }
+        let ranges = match (range(self.request), size) {
+            (Some(range), Some(size))
+                if whole && range_holds(request, head.etag(), head.last_modified(), now.wall) =>
+            {
+                wanted(range, size, self.live.limits.ranges_max)
+            }
+            _ => Wanted::Whole,
+        };
+        if let Some(size) = size.filter(|_| whole) {
+            headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+            if ranges == Wanted::Unsatisfiable {
+                return Err(Failure::Range(size));
+            }
+        }
+        if self.request.method == Method::HEAD {
+            if let Some(size) = size {
+                headers.insert(CONTENT_LENGTH, size.into());
+            }
+            *response.headers_mut() = headers;
+            return Ok(Some((response, counted)));
+        }
+        let content = match bytes {
+            Bytes::Arriving(arriving) => Content::Arriving(*arriving),
+            Bytes::Stored(blob) => {
+                let opened = open(&cache.resources().store, &self.agent.worker.shelf, blob).await;
+                match opened.map_err(ServeError::Store)? {
+                    Some(content) => content,
+                    None => return Ok(None),
+                }
+            }
+        };
+        let parts = match ranges {
+            Wanted::Ranges(parts) => Some(parts),
+            Wanted::Whole | Wanted::Unsatisfiable => None,
+        };
+        let body = match (parts, size) {
+            (Some(parts), Some(size)) => {
+                *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+                partial(&mut headers, content, &parts, size)
+            }
+            (_, Some(size)) => {
+                headers.insert(CONTENT_LENGTH, size.into());
+                Body::run(content, ByteRange::whole(size))
+            }
+            (_, None) => Body::whole(content),
+        };
+        *response.headers_mut() = headers;
+        *response.body_mut() = body;
+        Ok(Some((response, counted)))
+    }
+}
+
+/// The body of a 206, and what its head says of it.
+fn partial(headers: &mut HeaderMap, content: Content, parts: &[ByteRange], size: u64) -> Body {
+    if let [range] = *parts {
+        headers.insert(CONTENT_LENGTH, range.len().into());
+        let value = HeaderValue::from_str(&content_range(range, size)).expect("digits are a header's value");
+        headers.insert(CONTENT_RANGE, value);
+        return Body::run(content, range);
+    }
+    let part_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or(UNKNOWN_TYPE);
+    let multipart = Multipart::new(parts, size, part_type, rand::random());
+    headers.insert(CONTENT_TYPE, multipart.content_type);
+    headers.insert(CONTENT_LENGTH, multipart.len.into());
+    Body::runs(content, parts, multipart.heads, multipart.tail)
+}

@@ -1,0 +1,250 @@
+//! GET and HEAD through the cache: what is kept, else the answer to a question that all who want the same share.
+//!
+//! Invariant: who was told of another's answer that is not for them asks for themselves, and waits for nobody again.
+
+use std::sync::Arc;
+
+use hyper::header::{IF_MATCH, IF_UNMODIFIED_SINCE, RANGE};
+use hyper::{Method, Response, StatusCode};
+
+use crate::base::tally::Outcome;
+use crate::http::body::Body;
+use crate::http::forward::pass::failed;
+use crate::http::forward::status::{CacheStatus, Way};
+use crate::http::forward::{Forward, Served};
+use crate::http::respond::Failure;
+use crate::relay::cache::answer::Answer;
+use crate::relay::cache::arrival::Arriving;
+use crate::relay::cache::reuse::{Reuse, Trouble, Why, reuse, stands_in};
+use crate::relay::cache::shared::{Asked, Flight, Phase, Question, Told};
+use crate::relay::cache::table::Found;
+use crate::relay::cache::vary::selects;
+use crate::relay::reach::ReachError;
+
+/// How often a kept answer may turn out to be lost within one request: one for each of some variants.
+const LOST_MAX: usize = 4;
+
+/// What the cache has for a request.
+enum Cached {
+    /// This is the answer.
+    Served(Box<Served>),
+    /// What is kept must be asked about first.
+    Asked(Arc<Answer>, Way),
+    /// Nothing.
+    Nothing(Way),
+}
+
+impl Forward<'_> {
+    /// Serves a GET.
+    pub(super) async fn get(&self) -> Served {
+        if self.is_for_the_server() {
+            return self.pass(None, Way::Bypass).await;
+        }
+        let (kept, way) = match self.cached().await {
+            Cached::Served(served) => return *served,
+            Cached::Asked(kept, way) => (Some(kept), way),
+            Cached::Nothing(way) => (None, way),
+        };
+        if self.wants.has("only-if-cached") {
+            return Err(Failure::NotKept);
+        }
+        let cache = &self.live.cache;
+        if kept.is_none() && self.headers.contains_key(RANGE) {
+            return self.of_what_comes(Way::Partial).await;
+        }
+        if kept.is_none() && cache.is_passing(&self.key) {
+            return self.own(cache.ask_alone(self.question(None, true)).await.ok(), None, way).await;
+        }
+        match cache.ask(self.question(kept.clone(), false)) {
+            Asked::Own(told) => self.own(told.await.ok(), kept, way).await,
+            Asked::Others(flight) => self.others(&flight, kept, way).await,
+        }
+    }
+
+    /// Serves a HEAD: from what is kept of GET, else as it is.
+    pub(super) async fn head(&self) -> Served {
+        if self.is_for_the_server() {
+            return self.pass(None, Way::Bypass).await;
+        }
+        match self.cached().await {
+            Cached::Served(served) => *served,
+            Cached::Asked(..) | Cached::Nothing(_) if self.wants.has("only-if-cached") => {
+                Err(Failure::NotKept)
+            }
+            Cached::Nothing(way) => self.of_what_comes(way).await,
+            Cached::Asked(_, way) => self.pass(None, way).await,
+        }
+    }
+
+    /// Serves what a question for the whole would not be begun for: a part, or a head. Where one is under way, of what it brings.
+    async fn of_what_comes(&self, way: Way) -> Served {
+        match self.live.cache.under_way(&self.key) {
+            Some(flight) => self.others(&flight, None, way).await,
+            None => self.pass(None, way).await,
+        }
+    }
+
+    /// Whether a request has conditions that no cache may judge (RFC 9111 section 4.3.2).
+    fn is_for_the_server(&self) -> bool {
+        self.headers.contains_key(IF_MATCH) || self.headers.contains_key(IF_UNMODIFIED_SINCE)
+    }
+
+    async fn cached(&self) -> Cached {
+        let cache = &self.live.cache;
+        for _ in 0..LOST_MAX {
+            let answer = match cache.table().find(&self.key, &self.headers) {
+                Found::Answer(answer) => answer,
+                Found::Others => return Cached::Nothing(Way::VaryMiss),
+                Found::Nothing => return Cached::Nothing(Way::UriMiss),
+            };
+            let reuse = reuse(&answer.head, &self.wants, cache.now());
+            match reuse {
+                Reuse::Asked(Why::Stale) => return Cached::Asked(answer, Way::Stale),
+                Reuse::Asked(Why::Request) => return Cached::Asked(answer, Way::Request),
+                Reuse::AsItIs | Reuse::Meanwhile => {}
+            }
+            match self.kept(&answer, CacheStatus::default()).await {
+                Ok(Some(served)) => {
+                    if reuse == Reuse::Meanwhile {
+                        // Nobody waits for it.
+                        drop(cache.ask(self.question(Some(answer), false)));
+                    }
+                    return Cached::Served(Box::new(Ok(served)));
+                }
+                Ok(None) => cache.lose(&self.key, &answer),
+                Err(failure) => return Cached::Served(Box::new(Err(failure))),
+            }
+        }
+        Cached::Nothing(Way::UriMiss)
+    }
+
+    fn question(&self, kept: Option<Arc<Answer>>, as_it_is: bool) -> Question {
+        Question {
+            key: self.key.clone(),
+            uri: self.uri.clone(),
+            headers: self.headers.clone(),
+            kept,
+            as_it_is,
+            passage: self.passage.clone(),
+            reach: self.live.reach.clone(),
+        }
+    }
+
+    /// What became of one's own question.
+    async fn own(&self, told: Option<Told>, kept: Option<Arc<Answer>>, way: Way) -> Served {
+        let status = CacheStatus::asked(way);
+        match told {
+            Some(Told::Kept(answer)) => {
+                let status = CacheStatus { said: Some(StatusCode::NOT_MODIFIED), ..status };
+                match self.kept(&answer, status).await? {
+                    Some(served) => Ok(served),
+                    None => self.without(&answer).await,
+                }
+            }
+            Some(Told::Arriving(arriving)) => self.arriving(arriving, status).await,
+            Some(Told::Alone(response)) => {
+                if is_error(response.status())
+                    && let Some(served) = self.instead(kept.as_ref(), Trouble::Error, status).await?
+                {
+                    return Ok(served);
+                }
+                self.passed(*response, status)
+            }
+            Some(Told::Failed(error)) => self.unreached(kept.as_ref(), error, status).await,
+            None => Err(stopping()),
+        }
+    }
+
+    /// What became of another's.
+    async fn others(&self, flight: &Flight, kept: Option<Arc<Answer>>, way: Way) -> Served {
+        let cache = &self.live.cache;
+        let status = CacheStatus { collapsed: true, ..CacheStatus::asked(way) };
+        match flight.landed().await {
+            Phase::Kept(answer)
+                if selects(&answer.selecting, &self.headers)
+                    && reuse(&answer.head, &self.wants, cache.now()) == Reuse::AsItIs =>
+            {
+                if let Some(served) = self.kept(&answer, status).await? {
+                    return Ok(served);
+                }
+            }
+            Phase::Arriving(arrival)
+                if selects(&arrival.selecting, &self.headers)
+                    && reuse(&arrival.head, &self.wants, cache.now()) == Reuse::AsItIs =>
+            {
+                return self.arriving(Arriving::new(arrival), status).await;
+            }
+            Phase::Alone(said) if is_error(said) => {
+                if let Some(served) = self.instead(kept.as_ref(), Trouble::Error, status).await? {
+                    return Ok(served);
+                }
+            }
+            Phase::Failed(error) => return self.unreached(kept.as_ref(), error, status).await,
+            Phase::Asking => return Err(stopping()),
+            Phase::Kept(_) | Phase::Arriving(_) | Phase::Alone(_) => {}
+        }
+        // By now something else may be kept, which this request selects or which it may ask about.
+        let kept = match cache.table().find(&self.key, &self.headers) {
+            Found::Answer(answer) => Some(answer),
+            Found::Others | Found::Nothing => None,
+        };
+        let part = kept.is_none() && self.headers.contains_key(RANGE);
+        if part || self.request.method == Method::HEAD {
+            return self.pass(None, way).await;
+        }
+        let as_it_is = kept.is_none() && cache.is_passing(&self.key);
+        let told = cache.ask_alone(self.question(kept.clone(), as_it_is)).await.ok();
+        self.own(told, kept, way).await
+    }
+
+    /// Asks for what was lost, whole.
+    async fn without(&self, lost: &Arc<Answer>) -> Served {
+        let cache = &self.live.cache;
+        cache.lose(&self.key, lost);
+        match cache.ask_alone(self.question(None, false)).await {
+            Ok(Told::Arriving(arriving)) => self.arriving(arriving, CacheStatus::asked(Way::UriMiss)).await,
+            Ok(Told::Alone(response)) => self.passed(*response, CacheStatus::asked(Way::UriMiss)),
+            Ok(Told::Failed(error)) => Err(failed(error)),
+            Ok(Told::Kept(_)) | Err(_) => Err(stopping()),
+        }
+    }
+
+    /// What is kept, in the place of an answer that cannot be had.
+    async fn unreached(
+        &self,
+        kept: Option<&Arc<Answer>>,
+        error: Arc<ReachError>,
+        status: CacheStatus,
+    ) -> Served {
+        if matches!(*error, ReachError::Refused(_)) {
+            return Err(failed(error));
+        }
+        match self.instead(kept, Trouble::Unreached, status).await? {
+            Some(served) => Ok(served),
+            None if kept.is_some() => Err(Failure::Unconfirmed(error)),
+            None => Err(failed(error)),
+        }
+    }
+
+    async fn instead(
+        &self,
+        kept: Option<&Arc<Answer>>,
+        trouble: Trouble,
+        status: CacheStatus,
+    ) -> Result<Option<(Response<Body>, Outcome)>, Failure> {
+        let allowed = kept.filter(|kept| stands_in(&kept.head, &self.wants, trouble, self.live.cache.now()));
+        match allowed {
+            Some(kept) => self.kept(kept, status).await,
+            None => Ok(None),
+        }
+    }
+}
+
+/// Answers that a kept one may stand for (RFC 5861 section 4).
+fn is_error(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 500 | 502 | 503 | 504)
+}
+
+fn stopping() -> Failure {
+    Failure::Reach(Arc::new(ReachError::Broken("the relay is stopping".to_owned())))
+}

@@ -1,0 +1,113 @@
+//! Bodies that pass from one side to the other as they come: an answer's to an agent, a request's to a server.
+//!
+//! Each holds what the other side has not taken, a frame at a time. Invariant: a body that breaks off, or of which nothing comes
+//! for too long, ends in an error; what concerns a connection is in no trailer.
+
+use std::error::Error;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+use tokio::sync::Notify;
+use tokio::time::{Instant, Sleep, sleep};
+
+use crate::relay::cache::hops::stripped;
+
+/// How long a request that asks whether to go on waits for the word (RFC 9110 section 10.1.1: not for ever).
+const EXPECTED: Duration = Duration::from_secs(2);
+
+/// A body that comes.
+#[derive(Debug)]
+pub struct Passing {
+    body: Incoming,
+    silence: Duration,
+    /// Runs while nothing comes.
+    deadline: Option<Pin<Box<Sleep>>>,
+    waiting: bool,
+}
+
+/// A request's body, on its way to a server.
+pub struct Sending {
+    passing: Passing,
+    /// What is waited for before the first byte.
+    word: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+}
+
+impl Passing {
+    /// A body of which something must come every so often.
+    pub fn new(body: Incoming, silence: Duration) -> Self {
+        Self { body, silence, deadline: None, waiting: false }
+    }
+
+    /// How many bytes it has, where that is known.
+    pub fn size(&self) -> Option<u64> {
+        self.body.size_hint().exact()
+    }
+
+    /// The next frame, or the end.
+    pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) {
+            self.waiting = false;
+            let clean = |frame: Frame<Bytes>| match frame.into_trailers() {
+                Ok(trailers) => Frame::trailers(stripped(&trailers)),
+                Err(frame) => frame,
+            };
+            return Poll::Ready(frame.map(|frame| frame.map(clean).map_err(io::Error::other)));
+        }
+        let silence = self.silence;
+        let deadline = self.deadline.get_or_insert_with(|| Box::pin(sleep(silence)));
+        if !self.waiting {
+            deadline.as_mut().reset(Instant::now() + silence);
+            self.waiting = true;
+        }
+        match deadline.as_mut().poll(cx) {
+            Poll::Ready(()) => Poll::Ready(Some(Err(io::Error::new(
+                io::ErrorKind::TimedOut,
+                format!("no byte came for {} s", silence.as_secs_f32()),
+            )))),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+}
+
+impl Sending {
+    /// A body that comes from an agent. With a word to wait for, nothing is read before it is given.
+    pub fn new(passing: Passing, word: Option<Arc<Notify>>) -> Self {
+        let word = word.map(|word| -> Pin<Box<dyn Future<Output = ()> + Send>> {
+            Box::pin(async move {
+                let _ = tokio::time::timeout(EXPECTED, word.notified()).await;
+            })
+        });
+        Self { passing, word }
+    }
+}
+
+impl Body for Sending {
+    type Data = Bytes;
+    type Error = Box<dyn Error + Send + Sync>;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        if let Some(word) = &mut self.word {
+            if word.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            self.word = None;
+        }
+        self.passing.poll(cx).map(|frame| frame.map(|frame| frame.map_err(Into::into)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.passing.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.passing.body.size_hint()
+    }
+}

@@ -1,0 +1,171 @@
+//! An answer on its way into the cache: its head, the file that its bytes are written to, and those who read them meanwhile.
+//!
+//! Bytes that the store cannot take any more go on to the one reader who asked for them. Invariant: a reader gets every byte in
+//! order and then the end, or an error; an answer that broke off has no end.
+
+use std::fs::File;
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use hyper::header::HeaderMap;
+use tokio::sync::{Mutex, mpsc, watch};
+
+use crate::base::range::ByteRange;
+use crate::relay::cache::answer::Head;
+use crate::relay::cache::vary::Selecting;
+
+/// Pieces that wait for the one who reads what the store did not take.
+const BEYOND_MAX: usize = 4;
+
+/// An answer on its way.
+#[derive(Debug)]
+pub struct Arrival {
+    /// Its head.
+    pub head: Head,
+    /// What selects it.
+    pub selecting: Selecting,
+    /// How many bytes it has, where its server said so.
+    pub size: Option<u64>,
+    file: Arc<File>,
+    progress: watch::Sender<Progress>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Progress {
+    written: u64,
+    phase: Phase,
+}
+
+#[derive(Clone, Debug, Default)]
+enum Phase {
+    #[default]
+    Running,
+    /// All bytes came, and what came after them.
+    Complete(Option<Arc<HeaderMap>>),
+    /// The store takes no more: what is written stays, the rest goes by another way.
+    Beyond,
+    /// It broke off.
+    Broken(Arc<str>),
+}
+
+/// A reader of an answer on its way.
+#[derive(Clone, Debug)]
+pub struct Arriving {
+    arrival: Arc<Arrival>,
+    progress: watch::Receiver<Progress>,
+    /// Where what the store did not take comes, for the one who asked.
+    beyond: Option<Arc<Mutex<mpsc::Receiver<Piece>>>>,
+}
+
+/// What came for the reader beyond the store.
+#[derive(Debug)]
+pub enum Piece {
+    /// Bytes.
+    Bytes(Bytes),
+    /// The end, with what came after the bytes.
+    End(Option<Arc<HeaderMap>>),
+    /// It broke off.
+    Broken(Arc<str>),
+}
+
+/// What a reader finds next.
+#[derive(Debug)]
+pub enum Next {
+    /// A run of this file.
+    File(Arc<File>, ByteRange),
+    /// These bytes.
+    Bytes(Bytes),
+    /// The end, with what came after the bytes.
+    End(Option<Arc<HeaderMap>>),
+}
+
+impl Arrival {
+    /// An answer whose bytes will be written to a file; with where the first reader gets what the store does not take.
+    pub fn new(
+        head: Head,
+        selecting: Selecting,
+        size: Option<u64>,
+        file: Arc<File>,
+    ) -> (Arc<Self>, mpsc::Sender<Piece>, Arriving) {
+        let arrival =
+            Arc::new(Self { head, selecting, size, file, progress: watch::Sender::new(Progress::default()) });
+        let (sender, receiver) = mpsc::channel(BEYOND_MAX);
+        let first =
+            Arriving { beyond: Some(Arc::new(Mutex::new(receiver))), ..Arriving::new(arrival.clone()) };
+        (arrival, sender, first)
+    }
+
+    /// Tells readers that bytes are there, so many in all.
+    pub(super) fn note_written(&self, written: u64) {
+        self.progress.send_modify(|progress| progress.written = written);
+    }
+
+    /// Tells them that all are.
+    pub(super) fn complete(&self, trailers: Option<Arc<HeaderMap>>) {
+        self.progress.send_modify(|progress| progress.phase = Phase::Complete(trailers));
+    }
+
+    /// Tells them that the store takes no more.
+    pub(super) fn go_beyond(&self) {
+        self.progress.send_modify(|progress| progress.phase = Phase::Beyond);
+    }
+
+    /// Tells them that it broke off, where it is not over.
+    pub(super) fn break_off(&self, reason: &str) {
+        self.progress.send_modify(|progress| {
+            if matches!(progress.phase, Phase::Running) {
+                progress.phase = Phase::Broken(reason.into());
+            }
+        });
+    }
+
+    /// Whether anybody reads it.
+    pub(super) fn is_read(&self) -> bool {
+        self.progress.receiver_count() > 0
+    }
+}
+
+impl Arriving {
+    /// One more reader.
+    pub fn new(arrival: Arc<Arrival>) -> Self {
+        Self { progress: arrival.progress.subscribe(), arrival, beyond: None }
+    }
+
+    /// What it reads.
+    pub fn arrival(&self) -> &Arc<Arrival> {
+        &self.arrival
+    }
+
+    /// Waits for what stands at an offset; a run has no more than `most` bytes, and at least one.
+    pub async fn next(&mut self, at: u64, most: u64) -> io::Result<Next> {
+        let progress = {
+            let reached =
+                self.progress.wait_for(|now| now.written > at || !matches!(now.phase, Phase::Running));
+            reached.await.map_err(|_| broken("the relay is stopping"))?.clone()
+        };
+        if progress.written > at {
+            let run = ByteRange::new(at, progress.written.min(at.saturating_add(most)));
+            return Ok(Next::File(self.arrival.file.clone(), run));
+        }
+        match progress.phase {
+            Phase::Complete(trailers) => Ok(Next::End(trailers)),
+            Phase::Broken(reason) => Err(broken(&reason)),
+            Phase::Running | Phase::Beyond => self.beyond().await,
+        }
+    }
+
+    async fn beyond(&mut self) -> io::Result<Next> {
+        let pieces = self.beyond.as_ref().ok_or_else(|| broken("the store could not take all of it"))?;
+        match pieces.lock().await.recv().await {
+            Some(Piece::Bytes(bytes)) => Ok(Next::Bytes(bytes)),
+            Some(Piece::End(trailers)) => Ok(Next::End(trailers)),
+            Some(Piece::Broken(reason)) => Err(broken(&reason)),
+            None => Err(broken("the relay is stopping")),
+        }
+    }
+}
+
+fn broken(reason: &str) -> io::Error {
+    io::Error::other(reason.to_owned())
+}
