@@ -1,0 +1,157 @@
+//! RFC 9111 sentence by sentence, with RFC 5861 and what RFC 9110 says of caches: each a script of requests against a relay and a
+//! server that says what the script has it say (R3.2).
+//!
+//! Time passes by what the server says of an answer's age: nothing here waits for a clock.
+
+mod asking;
+mod directives;
+mod keeping;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use crate::cache::proxy;
+use crate::cache::server::{Act, Server, chunked, lines};
+use crate::raw::Client;
+use crate::raw::answer::End;
+
+/// A sentence of a standard, and what shows that it holds.
+struct Sentence {
+    section: &'static str,
+    says: &'static str,
+    script: &'static [Exchange],
+}
+
+/// A request, what the server has to say, and what the agent gets.
+#[derive(Clone, Copy)]
+struct Exchange {
+    /// The method, what follows the sentence's own path, and headers; a line each.
+    ask: &'static str,
+    /// Status, headers, an empty line, and the body. `None`: the server is not asked. `GONE`: it closes the connection.
+    reply: Option<&'static str>,
+    /// The status, and the body after a space.
+    gets: &'static str,
+    /// Lines that the server's request has, or has not where `-` stands before the name.
+    sent: &'static [&'static str],
+    /// Lines that the agent's answer has, in part; or has not.
+    head: &'static [&'static str],
+}
+
+const GONE: &str = "gone";
+
+/// It is answered without the server.
+const fn kept(ask: &'static str, gets: &'static str) -> Exchange {
+    Exchange { ask, reply: None, gets, sent: &[], head: &[] }
+}
+
+/// The server is asked, and says this.
+const fn asked(ask: &'static str, reply: &'static str, gets: &'static str) -> Exchange {
+    Exchange { ask, reply: Some(reply), gets, sent: &[], head: &[] }
+}
+
+impl Exchange {
+    const fn sent(self, sent: &'static [&'static str]) -> Self {
+        Self { sent, ..self }
+    }
+
+    const fn head(self, head: &'static [&'static str]) -> Self {
+        Self { head, ..self }
+    }
+}
+
+const FRESH: &str = "200\nCache-Control: max-age=60\n\na";
+const STALE: &str = "200\nCache-Control: max-age=60\nAge: 100\nETag: \"x\"\n\na";
+const OTHER: &str = "200\nCache-Control: max-age=60\n\nb";
+const SAME: &str = "304\nETag: \"x\"\nCache-Control: max-age=60\n\n";
+const ERROR: &str = "503\n\ndown";
+
+#[test]
+fn the_general_cache_keeps_rfc_9111_sentence_by_sentence_r3_2() {
+    let replies: Arc<Mutex<HashMap<String, &'static str>>> = Arc::default();
+    let server = {
+        let replies = replies.clone();
+        Server::start(move |asked, _| match replies.lock().unwrap().get(&asked.target) {
+            Some(&GONE) => vec![Act::Close],
+            Some(reply) => said(reply, &asked.method),
+            None => chunked(599, "", "nobody was to ask"),
+        })
+    };
+    let relay = proxy(&[server.port()]);
+    let mut client = Client::connect(relay.v4());
+    let mut broken = Vec::new();
+    let all = [keeping::SENTENCES, asking::SENTENCES, directives::SENTENCES].into_iter().flatten();
+    for (index, sentence) in all.enumerate() {
+        for (step, exchange) in sentence.script.iter().enumerate() {
+            let mut lines = exchange.ask.lines();
+            let (method, rest) =
+                lines.next().map(|first| first.split_once(' ').unwrap_or((first, ""))).unwrap();
+            let target = format!("/s{index}{rest}");
+            let before = server.asked_for(&target).len();
+            match exchange.reply {
+                Some(reply) => replies.lock().unwrap().insert(target.clone(), reply),
+                None => replies.lock().unwrap().remove(&target),
+            };
+            let headers: Vec<_> = lines.map(|line| line.split_once(": ").unwrap()).collect();
+            let answer = client.exchange(method, &server.url(&target), &headers);
+            let answer = answer.unwrap_or_else(|end| panic!("{}: {end:?}", sentence.section));
+            let asked = server.asked_for(&target).split_off(before);
+            if let Some(reason) =
+                wrong(exchange, &answer.head.headers, asked.first().map(|asked| &asked.headers))
+            {
+                broken.push(format!("{} \"{}\", step {step}: {reason}", sentence.section, sentence.says));
+            }
+            let got = format!("{} {}", answer.head.status, String::from_utf8_lossy(&answer.body));
+            let (got, wanted) = (got.trim(), exchange.gets);
+            let as_wanted = if wanted.len() == 3 { got.starts_with(wanted) } else { got == wanted };
+            if !as_wanted || answer.end != End::Complete {
+                broken.push(format!(
+                    "{} \"{}\", step {step}: got {got}, {:?}",
+                    sentence.section, sentence.says, answer.end
+                ));
+            }
+            if asked.is_empty() != exchange.reply.is_none() {
+                broken.push(format!(
+                    "{} \"{}\", step {step}: the server was asked {} times, {:?}",
+                    sentence.section,
+                    sentence.says,
+                    asked.len(),
+                    answer.head
+                ));
+            }
+            if answer.head.header("connection") == Some("close") {
+                client = Client::connect(relay.v4());
+            }
+        }
+    }
+    assert!(broken.is_empty(), "\n{}", broken.join("\n"));
+    relay.stop();
+}
+
+type Lines = Vec<(String, String)>;
+
+fn wrong(exchange: &Exchange, head: &Lines, asked: Option<&Lines>) -> Option<String> {
+    let has = |lines: &Lines, wanted: &str| {
+        let found =
+            |wanted: &str| lines.iter().any(|(name, value)| format!("{name}: {value}").contains(wanted));
+        match wanted.strip_prefix('-') {
+            Some(name) => !lines.iter().any(|(own, _)| own == name),
+            None => found(wanted),
+        }
+    };
+    if let Some(missing) = exchange.head.iter().find(|line| !has(head, line)) {
+        return Some(format!("the answer and '{missing}': {head:?}"));
+    }
+    let asked = asked?;
+    let missing = exchange.sent.iter().find(|line| !has(asked, line));
+    missing.map(|missing| format!("the server's request and '{missing}': {asked:?}"))
+}
+
+fn said(reply: &str, method: &str) -> Vec<Act> {
+    let (head, body) = reply.split_once("\n\n").unwrap();
+    let (status, headers) = head.split_once('\n').unwrap_or((head, ""));
+    if method == "HEAD" {
+        let headers = lines(headers);
+        return vec![Act::Send(format!("HTTP/1.1 {status} x\r\n{headers}\r\n").into())];
+    }
+    chunked(status.parse().unwrap(), headers, body)
+}
