@@ -22,7 +22,8 @@
 //! |---|---|---|
 //! | commands | `main.rs`, `cli/` | what can be typed, a file for each command |
 //! | wiring | `app.rs`, `app/` | the only place that wires parts and owns tasks: [`app::Relay::start`] |
-//! | drivers | `http/` | what agents speak; where a URL is handled: `http/route.rs`; the status of an error: `http/respond.rs` |
+//! | drivers | `socks/` | SOCKS5, as agents speak it; it stands above `http/`, with which it shares the steps of a connection and its tunnels |
+//! | | `http/` | what agents speak; where a URL is handled: `http/route.rs`; the status of an error: `http/respond.rs` |
 //! | | `admin/` | health, metrics, status, refresh, scrub, for administrators and their programs |
 //! | | `fixture/` | writes trees for tests; shares no code with the parser |
 //! | use cases | `relay/` | serve (hit or fill), fill, refresh (a new generation), scrub and mend; reach other servers, and the general cache of what they answer: `relay/cache/` |
@@ -104,6 +105,7 @@ pub mod manifest;
 pub mod net;
 pub mod policy;
 pub mod relay;
+pub mod socks;
 pub mod store;
 pub mod upstream;
 

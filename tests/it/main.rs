@@ -31,7 +31,7 @@
 //! - `hostile`: clients that mean harm. `places`: idle connections make room, addresses have bounds; `http1`: half-open, pipelined,
 //!   oversize, slow; `http2`: floods, nonsense and narrow windows as raw frames; `pressure`: connections by the thousand
 //!   (`FOREBAY_CONNECTIONS` says how many) (R4.6).
-//! - `fuzzed`: what holds for any bytes as a range, a PROXY header, a journal or settings; the targets in `fuzz/` check the same.
+//! - `fuzzed`: what holds for any bytes as a range, a PROXY header, a SOCKS message, a journal or settings; the targets in `fuzz/` check the same.
 //! - `http2`: by ALPN and by prior knowledge: answers as over HTTP/1, a hundred at once, resets, idle clients (R1.1, R2.3, R3.1).
 //! - `layers`: a file imports lower layers only; what knows does no I/O; sled stays in its folders; lib.rs names each folder.
 //! - `missing`: packages, increments and signatures that the upstream does not have, and that appear later (R1.5).

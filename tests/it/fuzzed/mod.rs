@@ -8,6 +8,7 @@ mod journal;
 mod proxy_header;
 mod range;
 mod settings;
+mod socks;
 
 use std::path::{Path, PathBuf};
 
@@ -58,6 +59,11 @@ fn settings_of_any_text_are_within_their_bounds_or_refused_by_key_r11_3() {
 }
 
 #[test]
+fn what_a_socks_client_says_is_read_the_same_however_it_arrives_r4_2() {
+    holds("socks", socks::check);
+}
+
+#[test]
 fn every_corpus_has_a_claim_and_every_claim_a_target() {
     let fuzz = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz");
     let mut corpora: Vec<_> = std::fs::read_dir(fuzz.join("corpus"))
@@ -65,7 +71,7 @@ fn every_corpus_has_a_claim_and_every_claim_a_target() {
         .map(|folder| folder.unwrap().file_name().into_string().unwrap())
         .collect();
     corpora.sort();
-    assert_eq!(corpora, ["journal", "manifest", "proxy_header", "range", "settings"]);
+    assert_eq!(corpora, ["journal", "manifest", "proxy_header", "range", "settings", "socks"]);
     for target in corpora {
         assert!(fuzz.join("fuzz_targets").join(format!("{target}.rs")).is_file(), "{target}");
     }
