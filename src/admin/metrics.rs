@@ -57,6 +57,8 @@ impl Collector for Scrape {
             ),
             ("tls_completed", "TLS handshakes that agents completed", &tally.tls_completed),
             ("tls_failed", "TLS handshakes that failed or took too long", &tally.tls_failed),
+            ("tunnel_up_bytes", "Bytes that tunnels took from agents", &tally.tunnel_up_bytes),
+            ("tunnel_down_bytes", "Bytes that tunnels took to agents", &tally.tunnel_down_bytes),
             ("refreshes_new", "Refreshes that gave a new generation", &tally.refreshes_new),
             ("refreshes_same", "Refreshes that found nothing new", &tally.refreshes_same),
             ("refreshes_failed", "Refreshes that failed", &tally.refreshes_failed),
@@ -83,6 +85,7 @@ impl Collector for Scrape {
             ("quota_bytes", "What it may take; 0 is as much as the disk has", room.quota().unwrap_or(0)),
             ("fills_now", "Fetches from upstreams under way", tally.fills_now.value()),
             ("connections_now", "Agents' connections open", tally.connections_now.value()),
+            ("tunnels_now", "Tunnels to other servers open", tally.tunnels_now.value()),
         ];
         for (name, help, value) in gauges {
             let metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;

@@ -71,11 +71,13 @@ pub enum Outcome {
     Failed,
     /// The agent left before the end.
     GivenUp,
+    /// A tunnel was opened.
+    Tunnel,
 }
 
 impl Outcome {
     /// All outcomes, in the order of their declaration.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Hit,
         Self::Miss,
         Self::NotModified,
@@ -84,6 +86,7 @@ impl Outcome {
         Self::BadRequest,
         Self::Failed,
         Self::GivenUp,
+        Self::Tunnel,
     ];
 
     /// The outcome's name in metrics and logs.
@@ -97,6 +100,7 @@ impl Outcome {
             Self::BadRequest => "bad-request",
             Self::Failed => "failed",
             Self::GivenUp => "given-up",
+            Self::Tunnel => "tunnel",
         }
     }
 }
@@ -204,6 +208,12 @@ pub struct Tally {
     pub tls_completed: Counter,
     /// TLS handshakes that failed or took too long.
     pub tls_failed: Counter,
+    /// Tunnels open, of those that lead to other servers.
+    pub tunnels_now: std::sync::Arc<Gauge>,
+    /// Bytes that tunnels took from agents to other servers.
+    pub tunnel_up_bytes: Counter,
+    /// Bytes that they took from other servers to agents.
+    pub tunnel_down_bytes: Counter,
     /// Refreshes that gave a new generation.
     pub refreshes_new: Counter,
     /// Refreshes that found nothing new.

@@ -22,6 +22,11 @@ impl<S> Ahead<S> {
         Self { stream, bytes: Vec::new() }
     }
 
+    /// A stream of which these bytes were read already.
+    pub fn with(stream: S, bytes: Vec<u8>) -> Self {
+        Self { stream, bytes }
+    }
+
     /// What was read ahead and not skipped.
     pub fn seen(&self) -> &[u8] {
         &self.bytes

@@ -26,6 +26,11 @@ impl<S> HalfOpen<S> {
     pub fn new(stream: S, place: Rc<Place>) -> Self {
         Self { stream, place, ended: false }
     }
+
+    /// The stream itself. An end that was held back shows again when it is read.
+    pub fn into_inner(self) -> S {
+        self.stream
+    }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for HalfOpen<S> {

@@ -31,7 +31,7 @@ pub struct Place {
     state: Cell<State>,
     /// Who wants to know that no answer is being given any more.
     waker: RefCell<Option<Waker>>,
-    /// An answer broke off whose end only the close would show.
+    /// What was sent broke off, and only the close would show an end.
     cut: Cell<bool>,
 }
 
@@ -99,7 +99,7 @@ impl Idle {
             call,
             state: Cell::default(),
             waker: RefCell::default(),
-            cut: Cell::new(false),
+            cut: Cell::default(),
         };
         place.settle();
         Rc::new(place)
@@ -167,6 +167,11 @@ impl Place {
             self.change(|state| state.blocked = blocked);
             self.wake();
         }
+    }
+
+    /// Has the connection end in a reset: what was sent broke off, and a close would pass for its end.
+    pub fn cut(&self) {
+        self.cut.set(true);
     }
 
     /// Whether an answer is being given, and none waits for the upstream; also while its last bytes wait for the client.
@@ -251,9 +256,9 @@ impl Drop for Place {
 }
 
 impl Busy {
-    /// Has the connection end in a reset: the answer broke off, and a close would pass for its end.
+    /// Has the connection end in a reset, as [`Place::cut`].
     pub fn cut(&self) {
-        self.0.cut.set(true);
+        self.0.cut();
     }
 
     /// Notes whether the answer waits for the upstream.

@@ -1,10 +1,11 @@
-//! Sockets: listening, the data workers that accept, TLS, and streams that may not stall.
+//! Sockets: listening, the data workers that accept, TLS, streams that may not stall, and bytes that are passed on.
 //!
 //! Never knows what a request is. Invariant: connections are bounded in number, and each ends.
 
 pub mod addresses;
 pub mod ahead;
 pub mod certificate;
+pub mod copy;
 pub mod half_open;
 pub mod idle;
 pub mod inherited;

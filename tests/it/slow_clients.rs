@@ -217,6 +217,7 @@ fn each_request_is_counted_once_by_how_it_ended_r11_2() {
         ("bad-request", 4),
         ("failed", 0),
         ("given-up", 1),
+        ("tunnel", 0),
     ];
     assert_eq!(counted, expected);
 }
