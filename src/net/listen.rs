@@ -10,13 +10,15 @@ use thiserror::Error;
 /// Connections that the kernel keeps until they are accepted; it lowers this to `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
 
-/// What lies between a socket and what is spoken on it.
+/// What a socket is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transport {
-    /// Nothing.
+    /// HTTP in clear text.
     Clear,
-    /// TLS.
+    /// HTTP in TLS.
     Tls,
+    /// SOCKS5.
+    Socks,
 }
 
 /// The sockets of one address, one for each worker.
