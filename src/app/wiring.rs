@@ -21,7 +21,9 @@ use crate::base::destination::Destination;
 use crate::base::tally::Tally;
 use crate::config::settings::{self, Listen, Settings, TreeSettings};
 use crate::config::value::TreeBase;
-use crate::http::connection::{self, Worker};
+use crate::http;
+use crate::http::connection::Worker;
+use crate::net::copy::Bounds;
 use crate::net::inherited::Given;
 use crate::net::listen::{ListenError, Listener, Transport, listen};
 use crate::net::places::Places;
@@ -29,6 +31,7 @@ use crate::net::pulse::Answerer;
 use crate::net::tls::Tls;
 use crate::net::worker::{self, Door, Started, Stop};
 use crate::policy::decide::Policy;
+use crate::policy::users::Users;
 use crate::relay::cache::answer::Now;
 use crate::relay::cache::shared::Cache;
 use crate::relay::cache::table::Table;
@@ -115,6 +118,8 @@ pub(super) fn compile(
         reach: Arc::new(reach),
         cache: cache.clone(),
         policy: policy.with_destinations(clients.destinations().clone()),
+        users: Users::new(settings.proxy.users.iter().map(|user| (user.name.clone(), user.secret_hash))),
+        tunnels: Bounds { idle: settings.proxy.tunnel_idle, total: settings.proxy.tunnel_total },
         trusted_proxies: settings.trusted_proxies.clone(),
         limits: settings.limits,
         http2: settings.http2,
@@ -210,7 +215,7 @@ pub(super) fn start_workers(
         let make = move || {
             let worker = Rc::new(Worker { live, tally, clock, tls, places, shelf: Shelf::new(condemned) });
             tokio::task::spawn_local(tend(worker.clone(), swept));
-            move |accepted, drain| connection::serve(worker.clone(), accepted, drain)
+            move |accepted, drain| http::connection::serve(worker.clone(), accepted, drain)
         };
         worker::start(format!("data-{index}"), sockets, door, stop.clone(), answerer, make)
     };

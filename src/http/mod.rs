@@ -1,6 +1,9 @@
 //! What agents speak: HTTP/1.0, 1.1 and 2 over hyper (R3).
 //!
-//! A request's way: [`connection`] finds out what is spoken -> [`speak`] reads it -> [`route`] says what it is for (one match) -> [`mirror`] asks the policy,
+//! A connection's way: [`arrival`] finds out whom it is for -> [`connection`] what is spoken -> [`speak`] speaks it, and
+//! [`connect`] makes a [`tunnel`] of it where that is asked for.
+//!
+//! A request's way: [`speak`] reads it -> [`route`] says what it is for (one match) -> [`mirror`] asks the policy,
 //! finds the entry and gets its representation, or [`forward`] takes it to another server or to what the general cache keeps ->
 //! [`conditional`] and [`ranges`] say which part of it -> [`body`] gives
 //! the bytes. What goes wrong becomes a status in [`respond`] (one match); [`record`] counts and logs each request once,
@@ -9,14 +12,18 @@
 pub mod arrival;
 pub mod body;
 pub mod conditional;
+pub mod connect;
 pub mod connection;
 pub mod forward;
 pub mod frames;
 pub mod mirror;
 pub mod passing;
+pub mod proxy_user;
 pub mod ranges;
 pub mod record;
 pub mod respond;
 pub mod route;
 pub mod speak;
 pub mod streams;
+pub mod tunnel;
+pub mod tunnel_record;

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use hyper::header::{
-    ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_RANGE, CONTENT_TYPE, HeaderValue, RETRY_AFTER,
+    ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_RANGE, CONTENT_TYPE, HeaderValue, PROXY_AUTHENTICATE,
+    RETRY_AFTER,
 };
 use hyper::{Response, StatusCode};
 use thiserror::Error;
@@ -16,6 +17,7 @@ use crate::relay::fill::FillError;
 use crate::relay::reach::ReachError;
 use crate::relay::serve::ServeError;
 use crate::upstream::UpstreamError;
+use crate::upstream::connect::Unreached;
 
 /// When an agent may ask again for what is not there yet, in seconds.
 const RETRY_SECS: HeaderValue = HeaderValue::from_static("30");
@@ -62,6 +64,12 @@ pub enum Failure {
     /// Nor is it, and only with its word could be given what is kept.
     #[error("what is kept may not be given unasked: {0}")]
     Unconfirmed(Arc<ReachError>),
+    /// CONNECT over HTTP/2, where a connection is many agents' at once.
+    #[error("CONNECT is answered over HTTP/1.1 alone")]
+    TunnelVersion,
+    /// The other end of a tunnel was not reached: how, and what was tried.
+    #[error("{0}: {1}")]
+    Unreached(Unreached, String),
     /// Neither GET nor HEAD.
     #[error("only GET and HEAD are allowed here")]
     Method,
@@ -103,8 +111,11 @@ impl Failure {
                 ReachError::Connect(_) | ReachError::Broken(_) => StatusCode::BAD_GATEWAY,
             },
             Self::Refused(Refusal::Loop) => StatusCode::LOOP_DETECTED,
-            Self::Method | Self::Trace => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Method | Self::Trace | Self::TunnelVersion => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Unreached(Unreached::Silent, _) => StatusCode::GATEWAY_TIMEOUT,
+            Self::Unreached(..) => StatusCode::BAD_GATEWAY,
             Self::NotFound | Self::Serve(ServeError::Absent) => StatusCode::NOT_FOUND,
+            Self::Refused(Refusal::Credentials) => StatusCode::PROXY_AUTHENTICATION_REQUIRED,
             Self::Refused(_) | Self::Serve(ServeError::Permit) => StatusCode::FORBIDDEN,
             Self::NotKept | Self::Unconfirmed(_) | Self::Serve(ServeError::Late) => {
                 StatusCode::GATEWAY_TIMEOUT
@@ -146,6 +157,7 @@ impl Failure {
             Self::Reach(_) | Self::Unconfirmed(_) => {
                 "the relay could not get an answer from the server\n".to_owned()
             }
+            Self::Unreached(how, _) => format!("the relay could not connect to it: {how}\n"),
             told => format!("{told}\n"),
         }
     }
@@ -165,7 +177,10 @@ pub fn failure(failure: &Failure) -> Response<Body> {
                 HeaderValue::from_str(&format!("bytes */{size}")).expect("digits are a header's value");
             headers.insert(CONTENT_RANGE, value);
         }
-        Failure::Method => {
+        Failure::Refused(Refusal::Credentials) => {
+            headers.insert(PROXY_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"forebay\""));
+        }
+        Failure::Method | Failure::TunnelVersion => {
             headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
         }
         Failure::Trace => {

@@ -142,7 +142,7 @@ fn check_framing(request: &Parts) -> Result<(), Failure> {
     let length = request.headers.get(CONTENT_LENGTH);
     let claims_body =
         length.is_some_and(|length| length != "0") || request.headers.contains_key(TRANSFER_ENCODING);
-    if claims_body && matches!(request.method, Method::GET | Method::HEAD) {
+    if claims_body && matches!(request.method, Method::GET | Method::HEAD | Method::CONNECT) {
         return Err(Failure::RequestBody);
     }
     Ok(())

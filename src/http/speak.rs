@@ -4,15 +4,17 @@
 //! relay's stop, or for want of room; the last two not before what was asked is answered.
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
 
 use hyper::body::{Body as _, Incoming};
 use hyper::header::{CONNECTION, CONTENT_LENGTH};
-use hyper::rt::Executor;
+use hyper::rt::{Executor, Read, Write};
 use hyper::server::conn::{http1, http2};
-use hyper::service::service_fn;
+use hyper::service::{HttpService, service_fn};
 use hyper::{Method, Request, Response, Version};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -23,17 +25,20 @@ use tracing::{debug, error};
 use crate::base::destination::Destination;
 use crate::base::tally::Outcome;
 use crate::http::body::{Body, EndedBy};
+use crate::http::connect::{self, Onward};
 use crate::http::connection::Worker;
 use crate::http::forward;
 use crate::http::frames::Frames;
 use crate::http::mirror;
+use crate::http::proxy_user::admitted;
 use crate::http::record::Record;
 use crate::http::respond::{Failure, failure};
 use crate::http::route::{Asked, Leave, Route, route};
 use crate::http::streams::{Quiet, Streams};
+use crate::http::tunnel::{Tunnel, run};
+use crate::net::ahead::Ahead;
 use crate::net::half_open::HalfOpen;
 use crate::net::idle::{Busy, Place};
-use crate::policy::reach::Way;
 use crate::relay::serve::ServeError;
 
 /// Who speaks on a connection, and who serves it.
@@ -51,36 +56,45 @@ pub struct Agent {
     pub toward: Option<Destination>,
 }
 
-/// Speaks HTTP/1.
+/// Speaks HTTP/1, and then whatever is spoken in the tunnel that the connection may have become.
 pub async fn speak<S>(agent: Agent, stream: S, drain: CancellationToken)
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     let agent = Rc::new(agent);
-    let Agent { worker, address, place, .. } = &*agent;
+    if let Some((stream, tunnel)) = requests(&agent, stream, drain.clone()).await {
+        run(&agent, stream, tunnel, drain).await;
+    }
+}
+
+/// Answers requests of HTTP/1 until the connection ends, or is given back to be a tunnel.
+pub async fn requests<S>(agent: &Rc<Agent>, stream: S, drain: CancellationToken) -> Option<(Ahead<S>, Tunnel)>
+where
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    let Agent { worker, address, place, .. } = &**agent;
     let limits = worker.live.load().limits;
+    let onward = Rc::new(Onward::default());
+    // Boxed, so that hyper lets go of the stream when it becomes a tunnel; its own way asks for streams that change threads.
     let service = service_fn(|request| {
-        let (agent, busy) = (agent.clone(), place.begin());
-        async move { Ok::<_, Infallible>(answer(&agent, request, busy).await) }
+        let (agent, busy, onward) = (agent.clone(), place.begin(), onward.clone());
+        Box::pin(async move { Ok::<_, Infallible>(answer(&agent, request, busy, Some(&onward)).await) })
     });
-    let mut connection = std::pin::pin!(
-        http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(limits.head_timeout)
-            .max_buf_size(limits.head_bytes_max)
-            .serve_connection(TokioIo::new(HalfOpen::new(stream, place.clone())), service)
-    );
+    let mut connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.head_timeout)
+        .max_buf_size(limits.head_bytes_max)
+        .serve_connection(TokioIo::new(HalfOpen::new(stream, place.clone())), service);
     let served = tokio::select! {
         biased;
-        served = connection.as_mut() => served,
-        () = drain.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
+        served = to_its_end(&mut connection, &onward) => served,
+        () = drain.cancelled() => to_an_early_end(&mut connection, &onward).await,
         () = place.dismissed() => {
             debug!(agent = %address, "an idle connection makes room");
-            connection.as_mut().graceful_shutdown();
-            timeout(PARTING, connection).await.unwrap_or(Ok(()))
+            timeout(PARTING, to_an_early_end(&mut connection, &onward)).await.unwrap_or_else(|_| {
+                onward.take();
+                Ok(())
+            })
         }
     };
     if let Err(error) = served {
@@ -89,7 +103,31 @@ where
             worker.tally.request(Outcome::BadRequest);
         }
         debug!(agent = %address, %error, "a connection ended");
+        return None;
     }
+    let tunnel = onward.take()?;
+    let parts = connection.into_parts();
+    Some((Ahead::with(parts.io.into_inner().into_inner(), parts.read_buf.into()), tunnel))
+}
+
+/// Runs a connection to its end, or to where it becomes a tunnel: then its stream is left open.
+async fn to_its_end<I, S>(connection: &mut http1::Connection<I, S>, onward: &Onward) -> hyper::Result<()>
+where
+    I: Read + Write + Unpin,
+    S: HttpService<Incoming, ResBody = Body, Error = Infallible, Future: Unpin> + Unpin,
+{
+    poll_fn(|cx| connection.poll_without_shutdown(cx)).await?;
+    if onward.borrow().is_some() { Ok(()) } else { connection.await }
+}
+
+/// The same once nothing more is to be asked.
+async fn to_an_early_end<I, S>(connection: &mut http1::Connection<I, S>, onward: &Onward) -> hyper::Result<()>
+where
+    I: Read + Write + Unpin,
+    S: HttpService<Incoming, ResBody = Body, Error = Infallible, Future: Unpin> + Unpin,
+{
+    Pin::new(&mut *connection).graceful_shutdown();
+    to_its_end(connection, onward).await
 }
 
 /// Speaks HTTP/2.
@@ -109,7 +147,7 @@ where
     let service = service_fn(|request| {
         let (agent, stream, busy) = (agent.clone(), streams.begin(), place.begin());
         async move {
-            let answer = answer(&agent, request, busy).await;
+            let answer = answer(&agent, request, busy, None).await;
             Ok::<_, Infallible>(answer.map(|body| body.streamed(stream)))
         }
     });
@@ -190,16 +228,26 @@ impl<F: Future + 'static> Executor<F> for OnThisThread {
     }
 }
 
-async fn answer(agent: &Agent, request: Request<Incoming>, busy: Busy) -> Response<Body> {
+/// Answers a request; `onward` is where one may make a tunnel of its connection.
+async fn answer(
+    agent: &Agent,
+    request: Request<Incoming>,
+    busy: Busy,
+    onward: Option<&Onward>,
+) -> Response<Body> {
     let worker = &agent.worker;
     let live = worker.live.load_full();
     let (request, body) = request.into_parts();
+    if request.method == Method::CONNECT {
+        return connect::answer(agent, &request, &live, &busy, onward).await.map(|body| body.busy(busy));
+    }
     let has_body = request.version == Version::HTTP_2 && !body.is_end_stream();
     let mut record =
         Record::begin(worker.tally.clone(), worker.clock.clone(), live.log.access, agent.address, &request);
     let asked = Asked { local: agent.local, toward: agent.toward.as_ref() };
     // A body is dropped unread where none belongs: a file's request has none.
-    let served = match route(&request, &live, asked) {
+    let routed = route(&request, &live, asked).and_then(|route| admitted(route, agent, &request, &live));
+    let served = match routed {
         Ok(Route::Manifest(_) | Route::File(..)) if has_body => Err(Failure::RequestBody),
         Ok(Route::Manifest(tree)) => {
             mirror::manifest(&request, &tree, agent.address, &live, &worker.shelf).await
@@ -213,10 +261,8 @@ async fn answer(agent: &Agent, request: Request<Incoming>, busy: Busy) -> Respon
             }
             forward::serve(agent, &request, body, &url, leave, &live, &busy).await
         }
-        Ok(Route::Tunnel(to)) => {
-            let reach = live.policy.reach(agent.address.ip(), &to, Way::Tunnel);
-            reach.map_err(Failure::from).and(Err(Failure::OtherServer))
-        }
+        // Another method has no tunnel.
+        Ok(Route::Tunnel(_)) => Err(Failure::Target),
         Err(failure) => Err(failure),
     };
     let (mut response, outcome) = served.unwrap_or_else(|failed| {

@@ -5,3 +5,4 @@
 pub mod decide;
 pub mod reach;
 pub mod scope;
+pub mod users;

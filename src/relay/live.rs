@@ -11,7 +11,9 @@ use url::Url;
 use crate::base::destination::Destination;
 use crate::config::elsewhere::MountSettings;
 use crate::config::settings::{Http2Settings, LimitSettings, LogSettings};
+use crate::net::copy::Bounds;
 use crate::policy::decide::Policy;
+use crate::policy::users::Users;
 use crate::relay::cache::shared::Cache;
 use crate::relay::reach::Reach;
 use crate::relay::tree::Tree;
@@ -33,6 +35,10 @@ pub struct Live {
     pub cache: Arc<Cache>,
     /// Who may have what.
     pub policy: Policy,
+    /// Who may use the relay as a proxy.
+    pub users: Users,
+    /// The bounds of tunnels.
+    pub tunnels: Bounds,
     /// Who says for whom a connection is.
     pub trusted_proxies: Vec<IpNet>,
     /// The bounds of requests and connections.

@@ -27,7 +27,7 @@ use crate::config::settings::ReachSettings;
 use crate::policy::decide::Refusal;
 use crate::policy::reach::Passage;
 use crate::upstream::client::{Clients, Forwarder};
-use crate::upstream::connect::ConnectError;
+use crate::upstream::connect::{ConnectError, Unreached};
 use crate::upstream::stream::Io;
 use crate::upstream::ways::{Way, WayError};
 
@@ -58,6 +58,17 @@ pub enum ReachError {
     /// The connection broke before the answer.
     #[error("the connection broke: {0}")]
     Broken(String),
+}
+
+/// Why there is no tunnel.
+#[derive(Debug, Error)]
+pub enum TunnelError {
+    /// The place's addresses are not for agents.
+    #[error("{0}")]
+    Refused(#[from] Refusal),
+    /// Nobody was reached: how, and what was tried.
+    #[error("{0}: {1}")]
+    Unreached(Unreached, String),
 }
 
 /// A body that tells how far it is.
@@ -114,12 +125,12 @@ impl Reach {
     }
 
     /// Connects to where the passage leads.
-    pub async fn tunnel(&self, passage: Passage) -> Result<Io, ReachError> {
+    pub async fn tunnel(&self, passage: Passage) -> Result<Io, TunnelError> {
         let clients = self.clients.clone();
+        let failed = |error: &dyn Error| TunnelError::Unreached(Unreached::Host, error.to_string());
         let connected = self.runtime.spawn(async move { clients.tunnel(passage).await });
-        let connected = AbortOnDropHandle::new(connected).await;
-        let io = connected.map_err(|error| ReachError::Connect(error.to_string()))??;
-        moved_here(io).map_err(|error| ReachError::Connect(error.to_string()))
+        let io = AbortOnDropHandle::new(connected).await.map_err(|error| failed(&error))??;
+        moved_here(io).map_err(|error| failed(&error))
     }
 }
 
@@ -153,6 +164,15 @@ impl From<ConnectError> for ReachError {
         match error {
             ConnectError::Refused(refusal) => Self::Refused(refusal),
             error => Self::Connect(error.to_string()),
+        }
+    }
+}
+
+impl From<ConnectError> for TunnelError {
+    fn from(error: ConnectError) -> Self {
+        match error {
+            ConnectError::Refused(refusal) => Self::Refused(refusal),
+            error => Self::Unreached(error.unreached().unwrap_or(Unreached::Name), error.to_string()),
         }
     }
 }

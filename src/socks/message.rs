@@ -130,7 +130,9 @@ pub enum NoMessage {
 impl std::fmt::Debug for Credentials<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         // A secret is in no log, not even by mistake.
-        f.debug_struct("Credentials").field("name", &self.name.escape_ascii().to_string()).finish_non_exhaustive()
+        f.debug_struct("Credentials")
+            .field("name", &self.name.escape_ascii().to_string())
+            .finish_non_exhaustive()
     }
 }
 

@@ -100,11 +100,34 @@ pub enum ConnectError {
     #[error("{0}")]
     Refused(Refusal),
     /// Each attempt failed: which, and why.
-    #[error("{0}")]
-    Lost(String),
+    #[error("{1}")]
+    Lost(Unreached, String),
     /// A parent failed: why, and whether it leads nowhere else either.
     #[error("{0}")]
     Parent(String, bool),
+}
+
+/// Why nobody was reached, as far as it can be told apart; where attempts failed in several ways, the one that came furthest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Error)]
+pub enum Unreached {
+    /// Its name has no address that may be used.
+    #[error("its name has no address that may be used")]
+    Name,
+    /// No parent proxy led there.
+    #[error("no parent proxy led there")]
+    Parent,
+    /// No route leads to its network.
+    #[error("its network is unreachable")]
+    Network,
+    /// No way leads to the host.
+    #[error("the host is unreachable")]
+    Host,
+    /// Nobody answered in time.
+    #[error("nobody answered in time")]
+    Silent,
+    /// The host would not.
+    #[error("the host refused")]
+    Refused,
 }
 
 /// Where a connection is to lead.
@@ -129,6 +152,28 @@ impl Target {
         let tls = secure.then(|| ServerName::try_from(name)).transpose().map_err(|_| ConnectError::Target)?;
         let port = uri.port_u16().unwrap_or(if secure { 443 } else { 80 });
         Ok(Self { host: host.to_owned(), port, tls })
+    }
+}
+
+impl ConnectError {
+    /// Why nobody was reached; `None` where nobody was to be.
+    pub fn unreached(&self) -> Option<Unreached> {
+        match self {
+            Self::Target | Self::Refused(_) => None,
+            Self::Lost(unreached, _) => Some(*unreached),
+            Self::Parent(..) => Some(Unreached::Parent),
+        }
+    }
+}
+
+impl Unreached {
+    fn by(error: &io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset => Self::Refused,
+            io::ErrorKind::TimedOut => Self::Silent,
+            io::ErrorKind::NetworkUnreachable | io::ErrorKind::AddrNotAvailable => Self::Network,
+            _ => Self::Host,
+        }
     }
 }
 
@@ -192,7 +237,7 @@ impl Connector {
         let deadline = clock.monotonic() + self.shared.connect;
         let mut events = FuturesUnordered::new();
         let mut attempts: Vec<(IpAddr, AbortHandle)> = Vec::new();
-        let (mut won, mut refused) = (None, None);
+        let (mut won, mut refused, mut unreached) = (None, None, Unreached::Name);
         loop {
             let now = clock.monotonic();
             let wait = match race.next(now) {
@@ -224,13 +269,14 @@ impl Connector {
                 Next::Lost => {
                     let tried = race.losses().iter().any(Loss::is_attempt);
                     let refused = refused.filter(|_| !tried).map(ConnectError::Refused);
-                    return Err(refused.unwrap_or_else(|| lost(&race, target.port, None)));
+                    return Err(refused.unwrap_or_else(|| lost(&race, target.port, unreached, None)));
                 }
                 Next::Wait(until) => until.map_or(deadline, |until| until.min(deadline)),
             };
             if now >= deadline {
                 failed_all(failed, race.under_way().map(place));
-                return Err(lost(&race, target.port, Some(self.shared.connect)));
+                let unreached = unreached.max(Unreached::Silent);
+                return Err(lost(&race, target.port, unreached, Some(self.shared.connect)));
             }
             match tokio::time::timeout(wait.saturating_sub(now), events.next()).await {
                 Ok(Some(Ok(Event::Answered(question, answer)))) => {
@@ -256,6 +302,7 @@ impl Connector {
                 }
                 Ok(Some(Ok(Event::Ended(address, Err(error))))) => {
                     failed.note(place(address));
+                    unreached = unreached.max(Unreached::by(&error));
                     let reason = error.to_string();
                     watcher.tell(|| Step::Failed(place(address), &reason));
                     race.failed(address, reason);
@@ -338,7 +385,7 @@ fn failed_all(failed: &Failed, addresses: impl IntoIterator<Item = SocketAddr>) 
 }
 
 /// What was tried and what came of it, in one line.
-fn lost(race: &Race, port: u16, deadline: Option<Duration>) -> ConnectError {
+fn lost(race: &Race, port: u16, unreached: Unreached, deadline: Option<Duration>) -> ConnectError {
     let told = race.losses().iter().map(|loss| match loss {
         Loss::Question(Question::Aaaa, reason) => format!("IPv6 addresses: {reason}"),
         Loss::Question(Question::A, reason) => format!("IPv4 addresses: {reason}"),
@@ -350,11 +397,12 @@ fn lost(race: &Race, port: u16, deadline: Option<Duration>) -> ConnectError {
         format!("{}: no connection within {secs} s", SocketAddr::new(address, port))
     };
     let told: Vec<String> = told.chain(race.under_way().map(silent)).collect();
-    ConnectError::Lost(match (&told[..], deadline) {
-        ([], None) => "the name has no address that may be used".to_owned(),
+    let told = match (&told[..], deadline) {
+        ([], None) => Unreached::Name.to_string(),
         ([], Some(_)) => "no name server answered in time".to_owned(),
         _ => told.join("; "),
-    })
+    };
+    ConnectError::Lost(unreached, told)
 }
 
 /// Reserved addresses remembered of one upstream: it has a few.

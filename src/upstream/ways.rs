@@ -24,7 +24,7 @@ use tracing::debug;
 
 use crate::base::destination::Destination;
 use crate::config::settings::ReachSettings;
-use crate::upstream::connect::{ConnectError, Connector, NamedBy, Shared, destination};
+use crate::upstream::connect::{ConnectError, Connector, NamedBy, Shared, Unreached, destination};
 use crate::upstream::hop::{For, Hop};
 use crate::upstream::http::causes;
 use crate::upstream::parent::{Parent, ParentError};
@@ -214,7 +214,7 @@ impl<'a> Tries<'a> {
         let extent = match &error {
             ConnectError::Refused(_) | ConnectError::Target => return Err(error),
             ConnectError::Parent(_, true) => Extent::Everywhere,
-            ConnectError::Parent(_, false) | ConnectError::Lost(_) => Extent::To(self.to.clone()),
+            ConnectError::Parent(_, false) | ConnectError::Lost(..) => Extent::To(self.to.clone()),
         };
         self.shared.routes.failed(by, extent, self.shared.clock.monotonic());
         debug!(to = %self.to, by = name(self.shared, by).unwrap_or("direct"), %error, "a way failed");
@@ -232,7 +232,11 @@ impl<'a> Tries<'a> {
         };
         match &self.failures[..] {
             [(By::Direct, error)] => error.clone(),
-            failures => ConnectError::Lost(failures.iter().map(told).collect::<Vec<_>>().join("; ")),
+            failures => {
+                let unreached = failures.iter().filter_map(|(_, error)| error.unreached()).max();
+                let told = failures.iter().map(told).collect::<Vec<_>>().join("; ");
+                ConnectError::Lost(unreached.unwrap_or(Unreached::Parent), told)
+            }
         }
     }
 }

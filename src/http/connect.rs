@@ -1,0 +1,72 @@
+//! CONNECT: a request that makes a tunnel of its connection (RFC 9110 section 9.3.6).
+//!
+//! Invariant: where there is no tunnel, what follows on the connection is not read, since it was not meant as requests; but a
+//! client that gave no credentials may give them next.
+
+use std::cell::RefCell;
+
+use hyper::header::{CONNECTION, HeaderValue};
+use hyper::http::request::Parts;
+use hyper::{Response, Version};
+
+use crate::http::body::Body;
+use crate::http::proxy_user::admitted;
+use crate::http::respond::{Failure, failure};
+use crate::http::route::{Asked, Route, route};
+use crate::http::speak::Agent;
+use crate::http::tunnel::{Far, Tunnel, open};
+use crate::http::tunnel_record::{By, TunnelRecord};
+use crate::net::idle::Busy;
+use crate::policy::decide::Refusal;
+use crate::relay::live::Live;
+
+/// The tunnel that a connection becomes, once its last request is answered.
+pub type Onward = RefCell<Option<Tunnel>>;
+
+/// Answers a CONNECT. `onward` is where its connection becomes a tunnel; one of HTTP/2 cannot.
+pub async fn answer(
+    agent: &Agent,
+    request: &Parts,
+    live: &Live,
+    busy: &Busy,
+    onward: Option<&Onward>,
+) -> Response<Body> {
+    let named = request.uri.authority().map_or("", |authority| authority.as_str());
+    let mut record = TunnelRecord::begin(&agent.worker, agent.address, By::Connect, named);
+    match opened(agent, request, live, busy, onward).await {
+        Ok((far, onward)) => {
+            let response = Response::new(Body::default());
+            record.opened(response.status().as_u16());
+            onward.replace(Some(Tunnel { far, record }));
+            response
+        }
+        Err(failed) => {
+            let mut response = failure(&failed);
+            record.failed(&failed, response.status().as_u16());
+            if !matches!(failed, Failure::Refused(Refusal::Credentials)) && request.version != Version::HTTP_2
+            {
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            response
+        }
+    }
+}
+
+async fn opened<'o>(
+    agent: &Agent,
+    request: &Parts,
+    live: &Live,
+    busy: &Busy,
+    onward: Option<&'o Onward>,
+) -> Result<(Far, &'o Onward), Failure> {
+    let asked = Asked { local: agent.local, toward: agent.toward.as_ref() };
+    let Route::Tunnel(to) = admitted(route(request, live, asked)?, agent, request, live)? else {
+        return Err(Failure::Target);
+    };
+    let onward = onward.ok_or(Failure::TunnelVersion)?;
+    // An agent that leaves gives up its place.
+    busy.waits(true);
+    let far = open(live, agent.address.ip(), &to).await;
+    busy.waits(false);
+    Ok((far?, onward))
+}

@@ -1,0 +1,93 @@
+//! Tunnels, for CONNECT and SOCKS alike: where one leads, and what is done with its bytes.
+//!
+//! A tunnel would pass the scope by, therefore one to an upstream that speaks in clear text does not leave the relay: its bytes
+//! are requests to the mirror (R6.2). Never decides: that is the policy's. Invariant: without a passage nothing is connected to.
+
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::time::Duration;
+
+use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_util::sync::CancellationToken;
+
+use crate::base::destination::Destination;
+use crate::http::respond::Failure;
+use crate::http::speak::{Agent, requests};
+use crate::http::tunnel_record::TunnelRecord;
+use crate::net::copy::{End, copy};
+use crate::policy::reach::{Reach, Way};
+use crate::relay::live::Live;
+use crate::relay::reach::TunnelError;
+use crate::upstream::stream::Io;
+
+/// The far end of a tunnel.
+#[derive(Debug)]
+pub enum Far {
+    /// The relay itself, which answers for this server.
+    Here(Destination),
+    /// The server.
+    There(Io),
+}
+
+/// A tunnel that is open.
+#[derive(Debug)]
+pub struct Tunnel {
+    /// Its far end.
+    pub far: Far,
+    /// Its line of the log.
+    pub record: TunnelRecord,
+}
+
+/// Decides where an agent's tunnel leads, and connects to it.
+pub async fn open(live: &Live, agent: IpAddr, to: &Destination) -> Result<Far, Failure> {
+    match live.policy.reach(agent, to, Way::Tunnel)? {
+        Reach::Here(server) => Ok(Far::Here(server)),
+        Reach::There(passage) => {
+            live.reach.tunnel(passage).await.map(Far::There).map_err(|error| match error {
+                TunnelError::Refused(refusal) => Failure::Refused(refusal),
+                TunnelError::Unreached(how, tried) => Failure::Unreached(how, tried),
+            })
+        }
+    }
+}
+
+impl Far {
+    /// The relay's address on the tunnel's far side; `near` is the one that it has on the agent's.
+    pub fn bound(&self, near: SocketAddr) -> SocketAddr {
+        match self {
+            Self::Here(_) => near,
+            Self::There(server) => server.socket().local_addr().unwrap_or(near),
+        }
+    }
+}
+
+/// Runs a tunnel to its end.
+pub async fn run<S>(agent: &Agent, mut stream: S, mut tunnel: Tunnel, drain: CancellationToken)
+where
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    let Agent { worker, address, place, local, .. } = agent;
+    match tunnel.far {
+        Far::Here(server) => {
+            place.begins();
+            let (worker, place) = (worker.clone(), place.clone());
+            let toward = Some(server);
+            let agent = Rc::new(Agent { worker, address: *address, place, local: *local, toward });
+            // The route refuses tunnels within a tunnel.
+            requests(&agent, stream, drain).await;
+            tunnel.record.ended(&"the relay answered for the server");
+        }
+        Far::There(mut server) => {
+            let _now = worker.tally.tunnels_now.hold();
+            let passed = tunnel.record.passed();
+            let bounds = worker.live.load().tunnels;
+            let end = copy(&mut stream, &mut server, &passed, place, bounds, &drain).await;
+            if !matches!(end, End::Closed) {
+                // The server sees no end in order either.
+                let _ = SockRef::from(server.socket()).set_linger(Some(Duration::ZERO));
+            }
+            tunnel.record.ended(&end);
+        }
+    }
+}
