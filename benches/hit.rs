@@ -86,6 +86,7 @@ fn start_relay(folder: &Path) -> RelayHandle {
     settings.workers = Some(1);
     settings.listen = Listen::Configured(vec!["127.0.0.1:0".parse().unwrap()]);
     settings.admin = Listen::Configured(vec!["127.0.0.1:0".parse().unwrap()]);
+    settings.socks.listen = Listen::Configured(vec!["127.0.0.1:0".parse().unwrap()]);
     settings.log.access = AccessLog::Off;
     let relay = Relay::start(settings).unwrap();
     let waited = Instant::now();

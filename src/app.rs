@@ -25,7 +25,9 @@ use crate::admin;
 use crate::app::clients::clients;
 use crate::app::control::Control;
 use crate::app::handle::{Parts, RelayHandle};
-use crate::app::wiring::{bind, compile, listen_on, resources, start_workers, upstream};
+use crate::app::wiring::{
+    bind, bind_what_can_be_had, compile, listen_on, resources, start_workers, upstream,
+};
 use crate::config::elsewhere::{Hop, Parent};
 use crate::config::settings::{self, Listen, Settings};
 use crate::net::certificate::CertificateError;
@@ -62,6 +64,9 @@ pub struct Running {
     /// The addresses that agents reach it at with TLS.
     #[serde(default)]
     pub tls: Vec<SocketAddr>,
+    /// The addresses that agents reach it at with SOCKS5; none where the defaults could not be had.
+    #[serde(default)]
+    pub socks: Vec<SocketAddr>,
     /// The addresses of its admin listener.
     pub admin: Vec<SocketAddr>,
 }
@@ -117,6 +122,10 @@ impl Relay {
         disk.remove_if_there(&running_file).map_err(writing)?;
         let listeners = listen_on(&inherited.agents, &settings.listen, workers)?;
         let admin_listeners = listen_on(&inherited.admin, &settings.admin, 1)?;
+        let socks_listeners = match &inherited.socks[..] {
+            [] => bind_what_can_be_had(&settings.socks.listen, workers)?,
+            given => listen_on(given, &settings.socks.listen, workers)?,
+        };
         let tls_listeners = bind(&Listen::Configured(settings.tls.listen.clone()), workers)?;
         let tls = match &settings.tls.certificates[..] {
             [] => None,
@@ -134,6 +143,7 @@ impl Relay {
             pid: std::process::id(),
             listen: addresses(&listeners),
             tls: addresses(&tls_listeners),
+            socks: addresses(&socks_listeners),
             admin: addresses(&admin_listeners),
         };
         let text = serde_json::to_vec_pretty(&running).unwrap_or_default();
@@ -141,7 +151,8 @@ impl Relay {
         let stop = Stop::default();
         let listeners = listeners.into_iter().map(|listener| (listener, Transport::Clear));
         let tls_listeners = tls_listeners.into_iter().map(|listener| (listener, Transport::Tls));
-        let listeners = listeners.chain(tls_listeners).collect();
+        let socks_listeners = socks_listeners.into_iter().map(|listener| (listener, Transport::Socks));
+        let listeners = listeners.chain(tls_listeners).chain(socks_listeners).collect();
         let (pulse, answerers) = (0..workers).map(|index| pulse(format!("data-{index}"))).unzip();
         let started = start_workers(answerers, listeners, tls.as_ref(), &settings, &live, &resources, &stop)
             .inspect_err(|_| stop.now.cancel())

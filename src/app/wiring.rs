@@ -29,7 +29,7 @@ use crate::net::listen::{ListenError, Listener, Transport, listen};
 use crate::net::places::Places;
 use crate::net::pulse::Answerer;
 use crate::net::tls::Tls;
-use crate::net::worker::{self, Door, Started, Stop};
+use crate::net::worker::{self, Accepted, Door, Started, Stop};
 use crate::policy::decide::Policy;
 use crate::policy::users::Users;
 use crate::relay::cache::answer::Now;
@@ -42,6 +42,7 @@ use crate::relay::scrub::Scrubber;
 use crate::relay::shelf::Shelf;
 use crate::relay::sweep::{WANTS_MAX, Want};
 use crate::relay::tree::Tree;
+use crate::socks;
 use crate::store::Store;
 use crate::upstream::client::Clients;
 use crate::upstream::{Deadlines, Origin, Upstream};
@@ -180,6 +181,16 @@ pub(super) fn bind(addresses: &Listen, count: usize) -> Result<Vec<Listener>, Li
     }
 }
 
+/// The same where the relay is of use without: a default address that cannot be had, for whatever reason, is a warning.
+pub(super) fn bind_what_can_be_had(addresses: &Listen, count: usize) -> Result<Vec<Listener>, ListenError> {
+    let Listen::Default(addresses) = addresses else { return bind(addresses, count) };
+    let bound = addresses.iter().map(|address| listen(*address, count));
+    let had = |bound: Result<Listener, ListenError>| {
+        bound.inspect_err(|error| warn!(%error, "a default address is left out")).ok()
+    };
+    Ok(bound.filter_map(had).collect())
+}
+
 /// Lets a worker's blobs go that nobody names any more or that were removed, also while nobody asks it for anything.
 async fn tend(worker: Rc<Worker>, mut swept: watch::Receiver<Arc<HashSet<BlobId>>>) {
     while swept.changed().await.is_ok() {
@@ -215,7 +226,17 @@ pub(super) fn start_workers(
         let make = move || {
             let worker = Rc::new(Worker { live, tally, clock, tls, places, shelf: Shelf::new(condemned) });
             tokio::task::spawn_local(tend(worker.clone(), swept));
-            move |accepted, drain| http::connection::serve(worker.clone(), accepted, drain)
+            move |accepted: Accepted, drain| {
+                let worker = worker.clone();
+                async move {
+                    match accepted.transport {
+                        Transport::Clear | Transport::Tls => {
+                            http::connection::serve(worker, accepted, drain).await;
+                        }
+                        Transport::Socks => socks::connection::serve(worker, accepted, drain).await,
+                    }
+                }
+            }
         };
         worker::start(format!("data-{index}"), sockets, door, stop.clone(), answerer, make)
     };

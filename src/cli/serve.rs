@@ -43,6 +43,9 @@ pub struct Serve {
     /// Addresses for agents, instead of the settings'. May be given several times.
     #[arg(long, value_name = "ADDRESS:PORT")]
     listen: Vec<SocketAddr>,
+    /// Addresses for agents that speak SOCKS5, instead of the settings'. May be given several times.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    socks_listen: Vec<SocketAddr>,
     /// Addresses for administrators, instead of the settings'. May be given several times.
     #[arg(long, value_name = "ADDRESS:PORT")]
     admin_listen: Vec<SocketAddr>,
@@ -89,6 +92,9 @@ impl Serve {
         }
         if !self.listen.is_empty() {
             settings.listen = Listen::Configured(self.listen.clone());
+        }
+        if !self.socks_listen.is_empty() {
+            settings.socks.listen = Listen::Configured(self.socks_listen.clone());
         }
         if !self.admin_listen.is_empty() {
             settings.admin = Listen::Configured(self.admin_listen.clone());
@@ -180,6 +186,7 @@ fn greet(relay: &RelayHandle, command: &Serve) {
     let mut lines = vec![format!("forebay {} is running", env!("CARGO_PKG_VERSION"))];
     lines.extend(running.listen.iter().map(|address| format!("  agents          http://{address}{base}")));
     lines.extend(running.tls.iter().map(|address| format!("  agents, TLS     https://{address}{base}")));
+    lines.extend(running.socks.iter().map(|address| format!("  agents, SOCKS5  socks5://{address}")));
     lines.extend(running.admin.iter().map(|address| format!("  administrators  http://{address}/metrics")));
     lines.push(format!("  data            {}", relay.data().display()));
     if let Some(file) = &command.config {

@@ -47,12 +47,13 @@ fn screen(status: &Value) -> String {
     // Writing into a string does not fail.
     let _ = writeln!(
         text,
-        "forebay {}  process {}  up {}\nlistens    {}\n{}admin      {}\ndata       {}\nroom       {}{} taken",
+        "forebay {}  process {}  up {}\nlistens    {}\n{}{}admin      {}\ndata       {}\nroom       {}{} taken",
         status["version"].as_str().unwrap_or_default(),
         status["pid"],
         duration(&status["uptime_secs"]),
         list(&status["listen"]),
         some("with TLS   ", &list(&status["tls"])),
+        some("SOCKS5     ", &list(&status["socks"])),
         list(&status["admin"]),
         status["data"].as_str().unwrap_or_default(),
         bytes(&status["taken_bytes"]),

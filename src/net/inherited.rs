@@ -16,6 +16,8 @@ use crate::net::listen::{ListenError, Listener};
 pub struct Inherited {
     /// For agents, in place of `listen`.
     pub agents: Vec<Given>,
+    /// For agents that speak SOCKS5, in place of `socks.listen`.
+    pub socks: Vec<Given>,
     /// For administrators, in place of `admin.listen`.
     pub admin: Vec<Given>,
 }

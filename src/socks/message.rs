@@ -99,8 +99,6 @@ pub enum Reply {
     HostUnreachable = 4,
     /// The host would not.
     Refused = 5,
-    /// It took too long.
-    Expired = 6,
     /// Only connections are made here.
     CommandNotSupported = 7,
     /// The host's kind of address is unknown.

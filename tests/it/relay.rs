@@ -91,6 +91,11 @@ impl Running {
         self.handle.running().listen[1]
     }
 
+    /// Where agents reach it by SOCKS5, over IPv4 and over IPv6.
+    pub(crate) fn socks(&self) -> [SocketAddr; 2] {
+        self.handle.running().socks[..].try_into().unwrap()
+    }
+
     /// Where administrators reach it.
     pub(crate) fn admin(&self) -> SocketAddr {
         self.handle.running().admin[0]

@@ -33,6 +33,8 @@ pub(crate) struct Served {
     process: Process,
     /// The addresses for agents.
     pub(crate) agents: Vec<SocketAddr>,
+    /// The addresses for agents that speak SOCKS5.
+    pub(crate) socks: Vec<SocketAddr>,
     /// The first address for administrators.
     pub(crate) admin: SocketAddr,
 }
@@ -64,6 +66,10 @@ impl Place {
         let mut text = format!("data = {:?}\n", self.data());
         if !top.contains("listen = ") {
             text += "listen = [\"127.0.0.1:0\", \"[::1]:0\"]\nadmin.listen = \"127.0.0.1:0\"\n";
+        }
+        if !top.contains("socks.listen = ") {
+            // The default port is for one relay of the machine alone.
+            text += "socks.listen = \"127.0.0.1:0\"\n";
         }
         let _ = write!(text, "{top}\n[[tree]]\nupstream = {upstream:?}\nrefresh_secs = 86400\n{tail}\n");
         fs::write(self.config(), text).unwrap();
@@ -108,11 +114,12 @@ impl Served {
         let output = process.output();
         let addresses = |what: &str| -> Vec<SocketAddr> {
             let lines = output.lines().filter_map(|line| line.trim_start().strip_prefix(what));
-            let hosts = lines.filter_map(|rest| rest.trim_start().strip_prefix("http://")?.split_once('/'));
-            hosts.map(|(host, _)| host.parse().unwrap()).collect()
+            let hosts = lines.filter_map(|rest| rest.trim_start().split_once("://")?.1.split('/').next());
+            hosts.map(|host| host.parse().unwrap()).collect()
         };
-        let (agents, admin) = (addresses("agents "), addresses("administrators ")[0]);
-        Self { process, agents, admin }
+        let (agents, socks) = (addresses("agents "), addresses("agents, SOCKS5 "));
+        let admin = addresses("administrators ")[0];
+        Self { process, agents, socks, admin }
     }
 
     /// Waits for a line that holds these words.

@@ -9,11 +9,11 @@ use crate::net::inherited::{Given, Inherited};
 /// The first descriptor that is passed, by `sd_listen_fds(3)`.
 const FIRST: u32 = 3;
 
-/// As many as the settings may list for agents, and for administrators.
-const SOCKETS_MAX: u32 = 128;
+/// As many as the settings may list for agents, for SOCKS, and for administrators.
+const SOCKETS_MAX: u32 = 192;
 
-/// The sockets passed to this process, if any: those called `admin` for administrators, those called `agents` or left
-/// without a name for agents.
+/// The sockets passed to this process, if any: those called `admin` for administrators, those called `socks` for agents that
+/// speak SOCKS5, those called `agents` or left without a name for agents.
 pub fn inherited() -> Result<Inherited, Failed> {
     refuse_missing()?;
     let mut inherited = Inherited::default();
@@ -21,10 +21,11 @@ pub fn inherited() -> Result<Inherited, Failed> {
         let name = name.unwrap_or_default();
         let kind = match name.as_str() {
             "admin" => &mut inherited.admin,
+            "socks" => &mut inherited.socks,
             _ if is_of_agents(&name) => &mut inherited.agents,
             _ => {
                 return Err(Failed::new(format!(
-                    "a socket was passed as '{name}'; allowed: 'agents' or 'admin' (FileDescriptorName= in the socket unit)"
+                    "a socket was passed as '{name}'; allowed: 'agents', 'socks' or 'admin' (FileDescriptorName= in the socket unit)"
                 )));
             }
         };
@@ -65,6 +66,6 @@ mod tests {
     #[test]
     fn who_has_no_name_is_of_agents() {
         assert!(["agents", "", "unknown", "forebay.socket"].into_iter().all(is_of_agents));
-        assert!(!["admin", "agent", "stored", "connection"].into_iter().any(is_of_agents));
+        assert!(!["admin", "socks", "agent", "stored", "connection"].into_iter().any(is_of_agents));
     }
 }

@@ -112,7 +112,7 @@ fn sockets_that_cannot_be_used_end_the_start_with_the_reason_r11_4() {
     let place = Place::new();
     place.configure("", FIXTURE, "");
     for (kinds, names, words) in [
-        ("v4", "stored", "a socket was passed as 'stored'; allowed: 'agents' or 'admin'"),
+        ("v4", "stored", "a socket was passed as 'stored'; allowed: 'agents', 'socks' or 'admin'"),
         ("v4 udp", "agents:admin", "it is no stream socket"),
     ] {
         let ended = run(&mut passing(&python, &place, kinds, names), WITHIN);
@@ -129,7 +129,7 @@ fn sockets_that_cannot_be_used_end_the_start_with_the_reason_r11_4() {
     for (variables, words) in [
         ("LISTEN_FDS=many", "malformed socket activation"),
         ("LISTEN_FDS=1", "LISTEN_FDS=1, but file descriptor 3 is not open"),
-        ("LISTEN_FDS=4000000000", "allowed: up to 128"),
+        ("LISTEN_FDS=4000000000", "allowed: up to 192"),
     ] {
         let ended = shell(variables);
         assert_eq!(ended.status.code(), Some(1), "{ended:?}");

@@ -72,7 +72,9 @@ fn folders_given_relative_to_where_the_relay_was_started_are_shown_whole() {
     let place = Place::new();
     place.big_tree(1000);
     let mut command = forebay(["serve", "--upstream", "tree", "--data", "data", "--listen", "127.0.0.1:0"]);
-    command.args(["--admin-listen", "127.0.0.1:0"]).current_dir(place.path(""));
+    command
+        .args(["--admin-listen", "127.0.0.1:0", "--socks-listen", "127.0.0.1:0"])
+        .current_dir(place.path(""));
     let relay = crate::served::Served::wait(crate::process::Process::start(&mut command));
     let screen = run(forebay(["status", "--data"]).arg(place.data()), WITHIN).succeeded().stdout;
     for (what, name) in [("upstream  ", "tree"), ("data      ", "data")] {

@@ -25,7 +25,7 @@ fn fails(place: &Place, arguments: &[&str], words: &[&str]) {
     let mut command = forebay(["serve"]);
     command.args(arguments);
     if !arguments.contains(&"--config") {
-        command.args(["--admin-listen", "127.0.0.1:0"]);
+        command.args(["--admin-listen", "127.0.0.1:0", "--socks-listen", "127.0.0.1:0"]);
     }
     if !arguments.contains(&"--listen") && !arguments.contains(&"--config") {
         command.args(["--listen", "127.0.0.1:0"]);
@@ -168,7 +168,10 @@ fn unprivileged(place: &Place, arguments: &[&str]) -> Ended {
     open(&place.path(""), 0o777);
     open(&program, 0o755);
     let mut command = Command::new(&program);
-    command.args(["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]).args(arguments);
+    command.arg("serve").args(arguments);
+    for option in ["--listen", "--socks-listen", "--admin-listen"] {
+        command.args([option, "127.0.0.1:0"]);
+    }
     if rustix::process::geteuid().is_root() {
         command.uid(NOBODY).gid(NOBODY);
     }

@@ -126,7 +126,7 @@ fn where_ipv6_is_disabled_the_defaults_warn_and_go_on_r4_1() {
 fn where_ipv6_is_disabled_a_configured_address_fails_by_name_r4_1() {
     for address in ["[::1]:8080", "[::]:8080"] {
         let place = Place::new();
-        for option in ["--listen", "--admin-listen"] {
+        for option in ["--listen", "--admin-listen", "--socks-listen"] {
             let script = format!("{NO_IPV6}{}", serve(&place, &format!("{option} '{address}'")));
             let Some(mut command) = in_network(&script) else { return };
             let ended = run(&mut command, WITHIN);

@@ -98,7 +98,7 @@ fn without_a_settings_file_there_is_nothing_to_read_again() {
     let place = Place::new();
     let data = place.data();
     let mut command = crate::process::forebay(["serve", "--upstream", FIXTURE, "--listen", "[::1]:0"]);
-    command.args(["--admin-listen", "127.0.0.1:0", "--data"]).arg(data);
+    command.args(["--socks-listen", "[::1]:0", "--admin-listen", "127.0.0.1:0", "--data"]).arg(data);
     let relay = crate::served::Served::wait(crate::process::Process::start(&mut command));
     relay.signal(Signal::HUP);
     relay.wait_line("there is no settings file to read again");

@@ -52,7 +52,7 @@ impl Ground {
 
     fn configure(&self, prefetch: &str) {
         let mut text = format!(
-            "data = {:?}\nlisten = \"127.0.0.1:0\"\nadmin.listen = \"127.0.0.1:0\"\n",
+            "data = {:?}\nlisten = \"127.0.0.1:0\"\nadmin.listen = \"127.0.0.1:0\"\nsocks.listen = \"127.0.0.1:0\"\n",
             self.place.data()
         );
         let _ = write!(

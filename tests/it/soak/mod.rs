@@ -292,7 +292,7 @@ fn configure(place: &Place, upstream: &Upstream, certificate: &str, tree: &str, 
         limits.clear();
     }
     let text = format!(
-        "data = {:?}\nworkers = {WORKERS}\nlisten = \"127.0.0.1:0\"\nadmin.listen = \"127.0.0.1:0\"\n\
+        "data = {:?}\nworkers = {WORKERS}\nlisten = \"127.0.0.1:0\"\nadmin.listen = \"127.0.0.1:0\"\nsocks.listen = \"127.0.0.1:0\"\n\
          [log]\naccess = \"off\"\nlevel = \"error\"\n\
          [[tree]]\nupstream = {:?}\nkeep_generations = {KEPT}\njitter_percent = 0\n{tree}\n\
          [tls]\nlisten = \"127.0.0.1:0\"\n{certificate}\n\
