@@ -12,6 +12,7 @@ pub mod output;
 pub mod progress;
 pub mod refresh;
 pub mod scrub;
+pub mod secret;
 pub mod serve;
 pub mod service;
 pub mod settings;
@@ -46,6 +47,8 @@ enum Verb {
     Check(check::Check),
     /// Make an authority and a server certificate, to try TLS with.
     Certs(certs::Certs),
+    /// Make a secret for a user of the proxy.
+    Secret(secret::Secret),
     /// Print units for systemd, which run the relay as a service.
     #[command(subcommand)]
     Service(service::unit::Service),
@@ -100,6 +103,7 @@ pub fn run() -> ExitCode {
         Verb::Status(command) => command.run(),
         Verb::Check(command) => command.run(),
         Verb::Certs(command) => command.run(),
+        Verb::Secret(command) => command.run(),
         Verb::Service(command) => command.run(),
         Verb::Fixture(command) => command.run(),
     };

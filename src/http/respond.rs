@@ -112,14 +112,14 @@ impl Failure {
             },
             Self::Refused(Refusal::Loop) => StatusCode::LOOP_DETECTED,
             Self::Method | Self::Trace | Self::TunnelVersion => StatusCode::METHOD_NOT_ALLOWED,
-            Self::Unreached(Unreached::Silent, _) => StatusCode::GATEWAY_TIMEOUT,
-            Self::Unreached(..) => StatusCode::BAD_GATEWAY,
             Self::NotFound | Self::Serve(ServeError::Absent) => StatusCode::NOT_FOUND,
             Self::Refused(Refusal::Credentials) => StatusCode::PROXY_AUTHENTICATION_REQUIRED,
             Self::Refused(_) | Self::Serve(ServeError::Permit) => StatusCode::FORBIDDEN,
-            Self::NotKept | Self::Unconfirmed(_) | Self::Serve(ServeError::Late) => {
-                StatusCode::GATEWAY_TIMEOUT
-            }
+            Self::NotKept
+            | Self::Unconfirmed(_)
+            | Self::Unreached(Unreached::Silent, _)
+            | Self::Serve(ServeError::Late) => StatusCode::GATEWAY_TIMEOUT,
+            Self::Unreached(..) => StatusCode::BAD_GATEWAY,
             Self::Precondition => StatusCode::PRECONDITION_FAILED,
             Self::Range(_) => StatusCode::RANGE_NOT_SATISFIABLE,
             Self::NotReady | Self::Serve(ServeError::Moved) => StatusCode::SERVICE_UNAVAILABLE,

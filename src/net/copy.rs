@@ -25,8 +25,8 @@ use crate::net::idle::Place;
 pub const BUFFER_BYTES: usize = 8 << 10;
 
 /// A tunnel without a byte for so long is not at work: it may be told to go when room is wanted, or when the relay stops.
-/// Servers begin to answer within it.
-const AT_WORK: Duration = Duration::from_secs(10);
+/// Servers begin to answer within it, and who stops a relay waits for it.
+const AT_WORK: Duration = Duration::from_secs(5);
 
 /// How long a tunnel may be without a byte, and open at all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -205,7 +205,7 @@ async fn left(stream: &mut Raw) {
             return;
         }
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 /// Notes a refusal before there was a request, and tells the client.

@@ -34,12 +34,11 @@ impl NoTunnel {
         match self {
             Self::Command(_) => Reply::CommandNotSupported,
             Self::Message(NoMessage::AddressKind) => Reply::AddressNotSupported,
-            Self::Methods | Self::Message(_) | Self::Destination => Reply::Failure,
             Self::Failed(Failure::Refused(_)) => Reply::NotAllowed,
             Self::Failed(Failure::Unreached(Unreached::Refused, _)) => Reply::Refused,
             Self::Failed(Failure::Unreached(Unreached::Network, _)) => Reply::NetworkUnreachable,
             Self::Failed(Failure::Unreached(..)) => Reply::HostUnreachable,
-            Self::Failed(_) => Reply::Failure,
+            Self::Methods | Self::Message(_) | Self::Destination | Self::Failed(_) => Reply::Failure,
         }
     }
 

@@ -58,6 +58,9 @@
 //! - `stock_http2`: stock curl, openssl, nghttp and h2load over HTTP/2 and TLS (R1.1, R4.1).
 //! - `tls`: certificates by name, reloaded; TLS 1.2 and 1.3; handshakes that fail, stall or are none (R4.1).
 //! - `trees`: several trees in one relay and one store (R1.1, R1.3).
+//! - `tunnel`: CONNECT and SOCKS5, a file each: `stock` (curl, to the mirror and to a TLS server); `scope` (a tunnel to an upstream is
+//!   the mirror's); `refused` (destinations, in every form); `bytes` (early ones, half-closed sides, slow ones, resets); `ends` (idle,
+//!   total, room, drain, the log); `many` (a thousand); `socks` (messages, deadlines, listeners); `users` (R3.2, R4.2, R4.6, R6.2).
 //! - `upstreams`: manifests that are none, upstreams that lie, stall or are down; several URLs (R1.2, R1.6).
 //!
 //! What the tests stand on, each with tests of its own
@@ -119,4 +122,5 @@ mod stock;
 mod stock_http2;
 mod tls;
 mod trees;
+mod tunnel;
 mod upstreams;

@@ -138,10 +138,10 @@ fn serve_and_check_name_every_error_of_a_settings_file_with_line_key_value_and_w
     let config = place.config();
     let config = config.to_str().unwrap();
     let expected = [
-        "line 4: wrokers: unknown key in the top level (is 'workers' meant?); allowed: ",
-        "line 5: log.level = \"loud\": ",
-        "line 9: tree[0].prefetch = 3: ",
-        "line 11: limits.drain_secs = -1: out of bounds; allowed: a whole number from 0 to 3600",
+        "line 5: wrokers: unknown key in the top level (is 'workers' meant?); allowed: ",
+        "line 6: log.level = \"loud\": ",
+        "line 10: tree[0].prefetch = 3: ",
+        "line 12: limits.drain_secs = -1: out of bounds; allowed: a whole number from 0 to 3600",
     ];
     for command in [["check", "config"].as_slice(), &["serve", "--config"]] {
         let ended = run(forebay(command).arg(config), WITHIN);

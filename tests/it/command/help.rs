@@ -17,6 +17,7 @@ fn help_of_every_command_says_what_it_does_in_lines_that_fit_a_terminal() {
         "status",
         "check",
         "certs",
+        "secret",
         "service",
         "check config",
         "check upstream",
@@ -33,7 +34,7 @@ fn help_of_every_command_says_what_it_does_in_lines_that_fit_a_terminal() {
         }
     }
     let all = typed("--help").stdout;
-    assert!(commands[1..7].iter().all(|command| all.contains(&format!("\n  {command} "))), "{all}");
+    assert!(commands[1..8].iter().all(|command| all.contains(&format!("\n  {command} "))), "{all}");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Connections to upstreams: races of addresses on real sockets, names, sources, redirects (R4.3).
 
-mod dns;
+pub(crate) mod dns;
 mod families;
 mod names;
 mod network;
@@ -77,13 +77,13 @@ impl Asker {
 }
 
 /// A port on which nothing comes back: its queue of connections is full, and the kernel drops what comes.
-struct Silent {
+pub(crate) struct Silent {
     _listener: Socket,
     _queued: Vec<TcpStream>,
 }
 
 impl Silent {
-    fn on(address: SocketAddr) -> Self {
+    pub(crate) fn on(address: SocketAddr) -> Self {
         let listener = Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap();
         listener.set_reuse_address(true).unwrap();
         listener.bind(&address.into()).unwrap();

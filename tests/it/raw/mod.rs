@@ -161,6 +161,22 @@ impl Client {
         (bytes, end.expect("reading without a limit ends"))
     }
 
+    /// Reads so many bytes of whatever is spoken; fewer where the connection ends.
+    pub(crate) fn take(&mut self, count: usize) -> Vec<u8> {
+        self.read_raw(count).0
+    }
+
+    /// Reads up to `max` bytes of whatever is spoken, or to the end of the connection, which is then said.
+    pub(crate) fn read_raw(&mut self, max: usize) -> (Vec<u8>, Option<End>) {
+        self.framing = Framing::UntilClose;
+        self.read(max)
+    }
+
+    /// The socket once more, for whoever sends other things on it.
+    pub(crate) fn stream(&self) -> TcpStream {
+        self.stream.try_clone().unwrap()
+    }
+
     /// Says that no more will be sent.
     pub(crate) fn shut_write(&self) {
         self.stream.shutdown(Shutdown::Write).unwrap();
