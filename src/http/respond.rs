@@ -17,7 +17,7 @@ use crate::relay::fill::FillError;
 use crate::relay::reach::ReachError;
 use crate::relay::serve::ServeError;
 use crate::upstream::UpstreamError;
-use crate::upstream::connect::Unreached;
+use crate::upstream::unreached::Unreached;
 
 /// When an agent may ask again for what is not there yet, in seconds.
 const RETRY_SECS: HeaderValue = HeaderValue::from_static("30");

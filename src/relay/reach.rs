@@ -27,8 +27,9 @@ use crate::config::settings::ReachSettings;
 use crate::policy::decide::Refusal;
 use crate::policy::reach::Passage;
 use crate::upstream::client::{Clients, Forwarder};
-use crate::upstream::connect::{ConnectError, Unreached};
+use crate::upstream::connect::ConnectError;
 use crate::upstream::stream::Io;
+use crate::upstream::unreached::Unreached;
 use crate::upstream::ways::{Way, WayError};
 
 /// A request's body, on its way to another server.

@@ -6,7 +6,7 @@ use crate::base::tally::Outcome;
 use crate::http::respond::Failure;
 use crate::http::tunnel_record::TunnelRecord;
 use crate::socks::message::{NoMessage, Reply};
-use crate::upstream::connect::Unreached;
+use crate::upstream::unreached::Unreached;
 
 /// Why a client gets no tunnel.
 #[derive(Debug, Error)]

@@ -34,6 +34,7 @@ use crate::upstream::race::{Loss, Next, Plan, Question, Race};
 use crate::upstream::resolve::{Kind, Resolver, Source};
 use crate::upstream::routes::Routes;
 use crate::upstream::stream::{Connection, End, Io};
+use crate::upstream::unreached::Unreached;
 use crate::upstream::watch::{Step, Watcher};
 
 /// What all connections of a relay share.
@@ -107,29 +108,6 @@ pub enum ConnectError {
     Parent(String, bool),
 }
 
-/// Why nobody was reached, as far as it can be told apart; where attempts failed in several ways, the one that came furthest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Error)]
-pub enum Unreached {
-    /// Its name has no address that may be used.
-    #[error("its name has no address that may be used")]
-    Name,
-    /// No parent proxy led there.
-    #[error("no parent proxy led there")]
-    Parent,
-    /// No route leads to its network.
-    #[error("its network is unreachable")]
-    Network,
-    /// No way leads to the host.
-    #[error("the host is unreachable")]
-    Host,
-    /// Nobody answered in time.
-    #[error("nobody answered in time")]
-    Silent,
-    /// The host would not.
-    #[error("the host refused")]
-    Refused,
-}
-
 /// Where a connection is to lead.
 pub(super) struct Target {
     pub(super) host: String,
@@ -162,17 +140,6 @@ impl ConnectError {
             Self::Target | Self::Refused(_) => None,
             Self::Lost(unreached, _) => Some(*unreached),
             Self::Parent(..) => Some(Unreached::Parent),
-        }
-    }
-}
-
-impl Unreached {
-    fn by(error: &io::Error) -> Self {
-        match error.kind() {
-            io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset => Self::Refused,
-            io::ErrorKind::TimedOut => Self::Silent,
-            io::ErrorKind::NetworkUnreachable | io::ErrorKind::AddrNotAvailable => Self::Network,
-            _ => Self::Host,
         }
     }
 }

@@ -18,6 +18,7 @@ pub mod race;
 pub mod resolve;
 pub mod routes;
 pub mod stream;
+pub mod unreached;
 pub mod watch;
 pub mod ways;
 

@@ -24,12 +24,13 @@ use tracing::debug;
 
 use crate::base::destination::Destination;
 use crate::config::settings::ReachSettings;
-use crate::upstream::connect::{ConnectError, Connector, NamedBy, Shared, Unreached, destination};
+use crate::upstream::connect::{ConnectError, Connector, NamedBy, Shared, destination};
 use crate::upstream::hop::{For, Hop};
 use crate::upstream::http::causes;
 use crate::upstream::parent::{Parent, ParentError};
 use crate::upstream::routes::{By, Extent};
 use crate::upstream::stream::{Connection, Peer};
+use crate::upstream::unreached::Unreached;
 use crate::upstream::watch::Step;
 
 /// Connections to one host by one way that are kept open unused: as many as prefetch uses, with room.
