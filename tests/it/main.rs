@@ -62,8 +62,10 @@
 //!   the mirror's); `refused` (destinations, in every form); `bytes` (early ones, half-closed sides, slow ones, resets); `ends` (idle,
 //!   total, room, drain, the log); `many` (a thousand); `socks` (messages, deadlines, listeners); `users` (R3.2, R4.2, R4.6, R6.2).
 //! - `upstreams`: manifests that are none, upstreams that lie, stall or are down; several URLs (R1.2, R1.6).
+//! - `ways`: whole trees by each way that agents know, through a relay from one address family to the other (R4.2, R6.2).
 //!
 //! What the tests stand on, each with tests of its own
+//! - `network`: namespaces with one family each, and a relay's place between them.
 //! - `origin`: an ActiveUpdate server that serves, counts at the socket, lies, stalls and breaks off (R1.5, R2).
 //! - `raw`: an HTTP client that sends exact bytes and tells a short body from a reset, and from a whole one (R2.3, R3).
 //! - `relay`: a relay inside the test's process, on real sockets.
@@ -95,6 +97,7 @@ mod hostile;
 mod http2;
 mod layers;
 mod missing;
+mod network;
 mod origin;
 mod paths;
 mod persistence;
@@ -124,3 +127,4 @@ mod tls;
 mod trees;
 mod tunnel;
 mod upstreams;
+mod ways;
