@@ -11,8 +11,7 @@
 //!   `activation` (sockets passed by it), `service` (limits, rights), `units` (for systemd; R11.4), `upstream` (what is shown of the way to one; R4.3).
 //! - `conditional`: preconditions in their order; entity tags stay with the state they name, and move with it (R3.1, R1.7).
 //! - `connect`: connections to upstreams, a file each: `families` (silent, refused and mute addresses, TLS, sources), `names` (a name
-//!   server that is late, broken or lavish; redirects to this machine), `network` (one family on each side, NAT64; namespaces); `dns`
-//!   is a name server (R4.3).
+//!   server that is late, broken or lavish; redirects to this machine), `network` (one family on each side, NAT64; namespaces) (R4.3).
 //! - `crash`: ends at the worst moments, a file each: `points` (SIGKILL at each step on the data folder), `moments` (under load),
 //!   `cuts` (of power); a few of each, and with `FOREBAY_CRASHES=all` every one; `stall`: a disk that stalls (R1.5, R1.6).
 //! - `data_folder`: folders that a relay cannot use, and what it says of them (R11.4).
@@ -44,6 +43,7 @@
 //! - `readme`: its settings table is the program's, and the program accepts its configurations (R11.3).
 //! - `recovery`: random lives of a data folder, cut at a random place of a journal: a prefix of what was acknowledged.
 //! - `refresh`: from release to release: what is fetched, shown and kept; pinned agents (R1.4, R1.7).
+//! - `refusals`: reserved addresses by every form, name and redirect, whichever way they are asked for (R4.6).
 //! - `reload`: settings in force for the next request of a connection (R11.3).
 //! - `restart`: without the upstream, with a lost index, damaged journals, unfinished generations, lost blobs (R1.5, R1.6).
 //! - `routes`: parent proxies, a file each: `mirror` (each kind, byte for byte; rules), `failover` (parents that fail, rested),
@@ -65,6 +65,7 @@
 //! - `ways`: whole trees by each way that agents know, through a relay from one address family to the other (R4.2, R6.2).
 //!
 //! What the tests stand on, each with tests of its own
+//! - `dns`: a name server that answers as it is told.
 //! - `network`: namespaces with one family each, and a relay's place between them.
 //! - `origin`: an ActiveUpdate server that serves, counts at the socket, lies, stalls and breaks off (R1.5, R2).
 //! - `raw`: an HTTP client that sends exact bytes and tells a short body from a reset, and from a whole one (R2.3, R3).
@@ -87,6 +88,7 @@ mod crash;
 mod data_folder;
 mod directory;
 mod disk_errors;
+mod dns;
 mod embedded;
 mod faults;
 mod fill;
@@ -110,6 +112,7 @@ mod raw;
 mod readme;
 mod recovery;
 mod refresh;
+mod refusals;
 mod relay;
 mod reload;
 mod restart;

@@ -1,6 +1,5 @@
 //! Connections to upstreams: races of addresses on real sockets, names, sources, redirects (R4.3).
 
-pub(crate) mod dns;
 mod families;
 mod names;
 mod network;

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use forebay::config::settings::{Nat64, UpstreamSettings};
 
-use super::dns::{NXDOMAIN, NameServer, Reply, SERVFAIL, Zone};
 use super::{Asker, hosts, port_of_both, tree};
+use crate::dns::{NXDOMAIN, NameServer, Reply, SERVFAIL, Zone};
 use crate::origin::Origin;
 use crate::origin::fault::Fault;
 

@@ -12,7 +12,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 
 use super::{BOTH, By, FIXTURE, Far, ask, door, named, rule, tunnel};
 use crate::connect::Silent;
-use crate::connect::dns::{NameServer, Reply, Zone};
+use crate::dns::{NameServer, Reply, Zone};
 use crate::raw::Client;
 use crate::raw::answer::End;
 use crate::relay::Running;

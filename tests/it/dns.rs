@@ -28,12 +28,15 @@ pub(crate) struct Zone {
     pub(crate) discovery: Reply,
     /// How long AAAA takes.
     pub(crate) aaaa_late: Duration,
+    /// How long all that may be believed.
+    pub(crate) ttl_secs: u32,
 }
 
 /// A running name server.
 #[derive(Debug)]
 pub(crate) struct NameServer {
     address: SocketAddr,
+    zone: Arc<Mutex<Zone>>,
     asked: Arc<Mutex<Vec<String>>>,
     stopping: Arc<AtomicBool>,
     answering: Option<JoinHandle<()>>,
@@ -49,6 +52,7 @@ impl Zone {
             a: Reply::Addresses(a),
             discovery: Reply::Code(NXDOMAIN),
             aaaa_late: Duration::ZERO,
+            ttl_secs: 60,
         }
     }
 }
@@ -58,12 +62,18 @@ impl NameServer {
     pub(crate) fn start(zone: Zone) -> Self {
         let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let address = socket.local_addr().unwrap();
+        let zone = Arc::new(Mutex::new(zone));
         let (asked, stopping) = (Arc::<Mutex<Vec<String>>>::default(), Arc::<AtomicBool>::default());
         let answering = {
-            let (asked, stopping) = (asked.clone(), stopping.clone());
+            let (zone, asked, stopping) = (zone.clone(), asked.clone(), stopping.clone());
             std::thread::spawn(move || answer_all(&socket, &zone, &asked, &stopping))
         };
-        Self { address, asked, stopping, answering: Some(answering) }
+        Self { address, zone, asked, stopping, answering: Some(answering) }
+    }
+
+    /// Has it say something else from here on.
+    pub(crate) fn set(&self, zone: Zone) {
+        *self.zone.lock().unwrap() = zone;
     }
 
     /// Where it answers.
@@ -86,7 +96,7 @@ impl Drop for NameServer {
     }
 }
 
-fn answer_all(socket: &UdpSocket, zone: &Zone, asked: &Mutex<Vec<String>>, stopping: &AtomicBool) {
+fn answer_all(socket: &UdpSocket, zone: &Mutex<Zone>, asked: &Mutex<Vec<String>>, stopping: &AtomicBool) {
     let mut query = [0; 1500];
     let mut late = Vec::new();
     while let Ok((len, from)) = socket.recv_from(&mut query) {
@@ -95,14 +105,14 @@ fn answer_all(socket: &UdpSocket, zone: &Zone, asked: &Mutex<Vec<String>>, stopp
         }
         let query = query[..len].to_vec();
         let Some((name, kind, end)) = question(&query) else { continue };
-        let is_aaaa = kind == AAAA;
+        let (is_aaaa, zone) = (kind == AAAA, zone.lock().unwrap().clone());
         asked.lock().unwrap().push(format!("{} {name}", if is_aaaa { "AAAA" } else { "A" }));
         let reply = match (is_aaaa, name.as_str()) {
             (true, "ipv4only.arpa") => &zone.discovery,
             (true, _) => &zone.aaaa,
             (false, _) => &zone.a,
         };
-        let Some(message) = message(&query, end, reply) else { continue };
+        let Some(message) = message(&query, end, reply, zone.ttl_secs) else { continue };
         if is_aaaa && !zone.aaaa_late.is_zero() {
             let (socket, pause) = (socket.try_clone().unwrap(), zone.aaaa_late);
             late.push(std::thread::spawn(move || {
@@ -134,7 +144,7 @@ fn question(query: &[u8]) -> Option<(String, u16, usize)> {
     Some((labels.join("."), kind, at + 4))
 }
 
-fn message(query: &[u8], end: usize, reply: &Reply) -> Option<Vec<u8>> {
+fn message(query: &[u8], end: usize, reply: &Reply, ttl_secs: u32) -> Option<Vec<u8>> {
     let (code, addresses) = match reply {
         Reply::Addresses(addresses) => (0, addresses.as_slice()),
         Reply::Code(code) => (*code, &[][..]),
@@ -152,21 +162,22 @@ fn message(query: &[u8], end: usize, reply: &Reply) -> Option<Vec<u8>> {
             IpAddr::V4(v4) => v4.octets().to_vec(),
             IpAddr::V6(v6) => v6.octets().to_vec(),
         };
-        record(&mut message, if address.is_ipv4() { 1 } else { AAAA }, &octets);
+        record(&mut message, if address.is_ipv4() { 1 } else { AAAA }, ttl_secs, &octets);
     }
     if negative {
         // How long it may be believed that there is nothing (RFC 2308 section 5).
         let mut soa = vec![0, 0];
-        soa.extend([1u32, 60, 60, 60, 60].into_iter().flat_map(u32::to_be_bytes));
-        record(&mut message, 6, &soa);
+        soa.extend([1, 60, 60, 60, ttl_secs].into_iter().flat_map(u32::to_be_bytes));
+        record(&mut message, 6, ttl_secs, &soa);
     }
     Some(message)
 }
 
-fn record(message: &mut Vec<u8>, kind: u16, data: &[u8]) {
+fn record(message: &mut Vec<u8>, kind: u16, ttl_secs: u32, data: &[u8]) {
     message.extend([0xc0, 0x0c]);
     message.extend(kind.to_be_bytes());
-    message.extend([0, 1, 0, 0, 0, 60]);
+    message.extend([0, 1]);
+    message.extend(ttl_secs.to_be_bytes());
     message.extend(u16::try_from(data.len()).unwrap().to_be_bytes());
     message.extend(data);
 }
