@@ -126,8 +126,11 @@ fn open_to(port: u16, change: impl FnOnce(&mut Settings)) -> Running {
     Running::refreshed(settings)
 }
 
+/// Whether a host and port are refused as forbidden.
+type Refuses = fn(&mut Running, &str, u16) -> bool;
+
 /// The ways in: each asks for a host and port, and tells whether that was refused as forbidden.
-const WAYS: [(&str, fn(&mut Running, &str, u16) -> bool); 4] = [
+const WAYS: [(&str, Refuses); 4] = [
     ("request", |relay, host, port| {
         let mut client = Client::connect(relay.v4());
         client.ask("GET", &format!("http://{host}:{port}/"), &[]).unwrap();

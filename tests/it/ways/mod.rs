@@ -3,8 +3,6 @@
 
 mod taken;
 
-use std::fs;
-
 use crate::network::Network;
 use crate::process::{forebay, run};
 use crate::served::{Place, Served, WITHIN, files};
@@ -155,7 +153,7 @@ fn a_relay_without_ipv4_takes_its_agents_to_an_upstream_without_ipv6_by_every_wa
 }
 
 #[test]
-fn an_upstreams_folder_is_not_there_for_the_asking_r6_2() {
+fn what_else_an_upstream_has_is_not_there_for_the_asking_r6_2() {
     let place = Place::new();
     let ranges = "[[agents.range]]\nfrom = \"0.0.0.0/0\"\nscope = \"patterns\"\n";
     place.configure(
@@ -177,8 +175,7 @@ fn an_upstreams_folder_is_not_there_for_the_asking_r6_2() {
         "http://127.0.0.1:9/other/",
     ] {
         let said = ask(&["--path-as-is"], url);
-        assert!(said.ends_with("403"), "{url}: {said}");
+        assert!(said.trim_end().ends_with("403"), "{url}: {said}");
     }
-    fs::metadata(place.config()).unwrap();
     relay.stop();
 }
