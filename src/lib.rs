@@ -67,6 +67,7 @@
 //! | answer, question | what another server says and the general cache may keep; a request to it, shared by all who want the same |
 //! | route, parent | how a destination is connected to: directly, or through a proxy, the parent |
 //! | way | one of a route's: directly, or by one parent; one that failed *rests* |
+//! | tunnel | a connection to a destination that nobody here reads, by CONNECT or SOCKS; or what the mirror answers in its place |
 //! | place | what a connection takes; the one idle longest gives its own up |
 //! | scope | what an agent may update |
 //! | view | the manifest that a scope sees |

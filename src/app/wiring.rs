@@ -211,6 +211,7 @@ pub(super) fn start_workers(
 ) -> io::Result<Vec<Started>> {
     let (tally, clock) = (resources.tally.clone(), resources.clock.clone());
     let places = Arc::new(Places::new(settings.limits.connections_max, answerers.len(), tally, clock));
+    let ports: Arc<[u16]> = listeners.iter().map(|(listener, _)| listener.address.port()).collect();
     let start = |(index, answerer)| {
         let sockets = listeners
             .iter_mut()
@@ -222,9 +223,10 @@ pub(super) fn start_workers(
         let rules = live.clone();
         let limit = move |address| rules.load().connections_of(address);
         let door = Door { places: places.clone(), worker: index, limit };
-        let places = places.clone();
+        let (places, ports) = (places.clone(), ports.clone());
         let make = move || {
-            let worker = Rc::new(Worker { live, tally, clock, tls, places, shelf: Shelf::new(condemned) });
+            let worker =
+                Rc::new(Worker { live, tally, clock, ports, tls, places, shelf: Shelf::new(condemned) });
             tokio::task::spawn_local(tend(worker.clone(), swept));
             move |accepted: Accepted, drain| {
                 let worker = worker.clone();

@@ -66,7 +66,7 @@ async fn opened<'o>(
     let onward = onward.ok_or(Failure::TunnelVersion)?;
     // An agent that leaves gives up its place.
     busy.waits(true);
-    let far = open(live, agent.address.ip(), &to).await;
+    let far = open(live, agent, &to).await;
     busy.waits(false);
     Ok((far?, onward))
 }

@@ -32,6 +32,8 @@ pub struct Worker {
     pub tally: Arc<Tally>,
     /// Time.
     pub clock: Arc<dyn Clock>,
+    /// The ports at which agents reach the relay.
+    pub ports: Arc<[u16]>,
     /// The TLS side, where a listener has one.
     pub tls: Option<Arc<Tls>>,
     /// The places of all workers' connections.

@@ -3,12 +3,13 @@
 //! A tunnel would pass the scope by, therefore one to an upstream that speaks in clear text does not leave the relay: its bytes
 //! are requests to the mirror (R6.2). Never decides: that is the policy's. Invariant: without a passage nothing is connected to.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
 use crate::base::destination::Destination;
@@ -16,6 +17,7 @@ use crate::http::respond::Failure;
 use crate::http::speak::{Agent, requests};
 use crate::http::tunnel_record::TunnelRecord;
 use crate::net::copy::{End, copy};
+use crate::policy::decide::Refusal;
 use crate::policy::reach::{Reach, Way};
 use crate::relay::live::Live;
 use crate::relay::reach::TunnelError;
@@ -40,16 +42,27 @@ pub struct Tunnel {
 }
 
 /// Decides where an agent's tunnel leads, and connects to it.
-pub async fn open(live: &Live, agent: IpAddr, to: &Destination) -> Result<Far, Failure> {
-    match live.policy.reach(agent, to, Way::Tunnel)? {
-        Reach::Here(server) => Ok(Far::Here(server)),
-        Reach::There(passage) => {
-            live.reach.tunnel(passage).await.map(Far::There).map_err(|error| match error {
-                TunnelError::Refused(refusal) => Failure::Refused(refusal),
-                TunnelError::Unreached(how, tried) => Failure::Unreached(how, tried),
-            })
-        }
+pub async fn open(live: &Live, agent: &Agent, to: &Destination) -> Result<Far, Failure> {
+    let passage = match live.policy.reach(agent.address.ip(), to, Way::Tunnel)? {
+        Reach::Here(server) => return Ok(Far::Here(server)),
+        Reach::There(passage) => passage,
+    };
+    let server = live.reach.tunnel(passage).await.map_err(|error| match error {
+        TunnelError::Refused(refusal) => Failure::Refused(refusal),
+        TunnelError::Unreached(how, tried) => Failure::Unreached(how, tried),
+    })?;
+    if leads_back(server.socket(), &agent.worker.ports) {
+        return Err(Refusal::Loop.into());
     }
+    Ok(Far::There(server))
+}
+
+/// Whether a connection leads to a listener of the relay: there the agent would have the relay's address, and what that is allowed.
+fn leads_back(socket: &TcpStream, ports: &[u16]) -> bool {
+    let (Ok(near), Ok(far)) = (socket.local_addr(), socket.peer_addr()) else { return false };
+    // What connects to its own machine has the address that it connects to, but on loopback.
+    let same = near.ip() == far.ip() || near.ip().is_loopback() && far.ip().is_loopback();
+    same && ports.contains(&far.port())
 }
 
 impl Far {

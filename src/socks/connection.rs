@@ -193,7 +193,7 @@ async fn reached(
     busy.waits(true);
     tokio::select! {
         biased;
-        opened = open(live, agent.address.ip(), to) => Some(opened.map_err(NoTunnel::from)),
+        opened = open(live, agent, to) => Some(opened.map_err(NoTunnel::from)),
         () = left(stream) => None,
     }
 }

@@ -60,12 +60,16 @@ fn named_sockets_are_served_by_all_workers_in_place_of_the_settings_addresses_r1
     // Nobody has these addresses: a bind would fail.
     let top = "listen = \"203.0.113.9:80\"\nadmin.listen = \"203.0.113.9:81\"\nworkers = 4";
     place.configure(top, FIXTURE, "");
-    let mut command = passing(&python, &place, "v4 v4 v6", "agents:admin:agents");
+    let mut command = passing(&python, &place, "v4 v4 v6 v4", "agents:admin:agents:socks");
     let relay = Served::wait(Process::start(&mut command));
     relay.wait_line("a new generation is published");
     let passed = passed(&relay);
     assert_eq!(ports(&relay.agents), [passed[0], passed[2]]);
     assert_eq!(relay.admin.port(), passed[1]);
+    assert_eq!(ports(&relay.socks), [passed[3]]);
+    let mut socks = raw::Client::connect(relay.socks[0]);
+    socks.send(&[5, 1, 0]).unwrap();
+    assert_eq!(socks.take(2), [5, 0]);
     assert!(relay.agents[0].is_ipv4() && relay.agents[1].is_ipv6());
     for _ in 0..20 {
         for address in &relay.agents {

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use forebay::base::tally::RefusedBy;
 use forebay::config::settings::{AgentRange, Settings};
 use forebay::policy::decide::Unknown;
 use forebay::policy::reach::Tunnels;
@@ -154,6 +155,26 @@ fn a_tunnel_to_the_tls_port_of_an_upstream_needs_scope_all_or_a_rule_r6_2() {
         settings.proxy.allow = vec![rule(&host, &[SocketAddr::port(&far.address())], tunnels)];
         assert_eq!(refusals(settings.clone()), told, "{tunnels:?}");
     }
+}
+
+#[test]
+fn no_tunnel_leads_back_to_the_relay_with_the_relays_own_address_r6_2() {
+    let mut settings = super::named(FIXTURE, &["127.0.0.1 relay.test"]);
+    let mut relay = Running::refreshed(settings.clone());
+    let own = [relay.v4(), relay.v6(), relay.socks()[0], relay.socks()[1]];
+    let ports = own.map(|address| address.port());
+    settings.data = relay.data().to_owned();
+    settings.proxy.allow = vec![rule(&["127.0.0.0/8", "::1/128", "relay.test"], &ports, Tunnels::Any)];
+    relay.handle().reload(settings).unwrap();
+    let tally = relay.handle().tally().unwrap();
+    for to in own {
+        assert_eq!(tunnel(&relay, By::Connect, &to.to_string()).err(), Some(508), "{to}");
+        assert_eq!(tunnel(&relay, By::Socks, &to.to_string()).err(), Some(2), "{to}");
+    }
+    let named = format!("relay.test:{}", relay.v4().port());
+    assert_eq!(tunnel(&relay, By::Connect, &named).err(), Some(508));
+    assert_eq!(tally.requests_refused(RefusedBy::Loop), 9);
+    relay.stop();
 }
 
 #[test]
