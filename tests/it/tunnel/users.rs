@@ -169,9 +169,11 @@ fn a_secret_is_what_its_lines_of_the_settings_know_and_is_in_no_log_r4_6() {
         [("site-a", &first, true), ("site-b", &second, true), ("site-a", &second, false)]
     {
         let user = format!("{name}:{secret}");
-        for proxy in
-            [&["-p", "-x", &http, "--proxy-user", &user][..], &["--socks5", &socks, "--proxy-user", &user]]
-        {
+        for proxy in [
+            &["-x", &http, "--proxy-user", &user][..],
+            &["-p", "-x", &http, "--proxy-user", &user],
+            &["--socks5", &socks, "--proxy-user", &user],
+        ] {
             let ended = get(proxy);
             assert_eq!(ended.status.success(), works, "{ended:?}");
         }
