@@ -286,7 +286,7 @@ const CLASSES: &[(&str, Class)] = &[
     ("program", Class::Program),
 ];
 
-const SCOPES: &[(&str, Scope)] = &[
+pub(super) const SCOPES: &[(&str, Scope)] = &[
     ("patterns", Scope::Patterns),
     ("patterns-engines-drivers", Scope::PatternsEnginesDrivers),
     ("all", Scope::All),

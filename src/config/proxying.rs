@@ -7,6 +7,7 @@ use url::{Host, Url};
 
 use crate::base::blob::BlobId;
 use crate::base::destination::{Destination, HostPattern};
+use crate::config::check::SCOPES;
 use crate::config::elsewhere::{
     CacheSettings, Hop, MountSettings, Parent, ParentScheme, ProxySettings, RouteSettings, User,
 };
@@ -187,12 +188,6 @@ fn hop(text: &str) -> Result<Hop, String> {
 
 const TUNNELS: &[(&str, Tunnels)] =
     &[("all", Tunnels::All), ("any", Tunnels::Any), ("never", Tunnels::Never)];
-
-const SCOPES: &[(&str, Scope)] = &[
-    ("patterns", Scope::Patterns),
-    ("patterns-engines-drivers", Scope::PatternsEnginesDrivers),
-    ("all", Scope::All),
-];
 
 /// The ports of a rule that names none.
 const WEB_PORTS: [u16; 2] = [80, 443];
