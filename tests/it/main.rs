@@ -47,7 +47,8 @@
 //! - `reload`: settings in force for the next request of a connection (R11.3).
 //! - `restart`: without the upstream, with a lost index, damaged journals, unfinished generations, lost blobs (R1.5, R1.6).
 //! - `routes`: parent proxies, a file each: `mirror` (each kind, byte for byte; rules), `failover` (parents that fail, rested),
-//!   `credentials`, `agents` (requests and tunnels), `reload`, `stock` (tinyproxy, microsocks); `proxy` is a parent (R4.5, R4.6).
+//!   `credentials`, `agents` (requests and tunnels), `reload`, `relay` (another Forebay), `stock` (tinyproxy,
+//!   microsocks); `proxy` is a parent (R4.5, R4.6).
 //! - `scopes`: each scope sees and gets its classes and no other; `[Server]` leads nowhere but to the relay (R6, R5.5).
 //! - `scrub`: stored files that go bad (R1.5). `found`: what is damaged, who had it, what becomes of it; `passes`: pace, restarts, beside
 //!   sweeps and agents; `faults`: the disk says no at each step; `command`: `forebay scrub`, with a relay and without.

@@ -10,7 +10,7 @@ use crate::origin::Origin;
 use crate::raw::Client;
 use crate::raw::answer::Answer;
 use crate::relay::{Running, settings};
-use crate::site::Site;
+use crate::site::{self, Site};
 
 const FIXTURE: &str = "fixtures/activeupdate";
 
@@ -150,6 +150,26 @@ fn a_mount_is_kept_like_anything_else_and_seen_by_its_scope_r4_4() {
     assert_eq!(post.whole(200), b"changed");
     ask(&relay, engines, "GET", "/tools/a%20b/c.zip?x=1", &[]).whole(200);
     assert_eq!(server.asked().len(), 3, "asked again after it was changed");
+    relay.stop();
+}
+
+#[test]
+fn a_manifest_leads_agents_to_mounts_under_the_public_base_r4_4_r6_4() {
+    let server = Server::start(|_, _| answer(200, "", "a body"));
+    let site = Site::with(5, &[4]);
+    let named = server.url("/base/setup.exe");
+    let elsewhere = "http://192.0.2.9/setup.exe";
+    let manifest = site::manifest(5, &[4]) + &format!("[Links]\nOwn={named},1\nOther={elsewhere}\n");
+    site.put("server.ini", manifest.as_bytes());
+    let mut settings = mounted(&site, &server, "patterns");
+    let with_base = "[[tree]]\nupstream = \"x\"\npublic_base = \"http://relay.test:8080\"\n";
+    settings.trees[0].public_base = forebay::config::parse(with_base).unwrap().trees[0].public_base.clone();
+    let relay = Running::refreshed(settings);
+    let seen = ask(&relay, AGENTS[2].0, "GET", "/activeupdate/server.ini", &[]).whole(200);
+    let seen = String::from_utf8(seen).unwrap();
+    assert!(seen.contains("Own=http://relay.test:8080/tools/setup.exe,1\n"), "{seen}");
+    assert!(seen.contains(&format!("Other={elsewhere}\n")), "{seen}");
+    assert_eq!(ask(&relay, AGENTS[2].0, "GET", "/tools/setup.exe", &[]).whole(200), b"a body");
     relay.stop();
 }
 

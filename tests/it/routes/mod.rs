@@ -5,6 +5,7 @@ mod credentials;
 mod failover;
 mod mirror;
 mod proxy;
+mod relay;
 mod reload;
 mod stock;
 
