@@ -12,7 +12,7 @@ use crate::config::elsewhere::{
     CacheSettings, Hop, MountSettings, Parent, ParentScheme, ProxySettings, RouteSettings, User,
 };
 use crate::config::reader::Section;
-use crate::config::settings::TreeSettings;
+use crate::config::settings::{TreeSettings, Upstream};
 use crate::config::upstream::reach;
 use crate::config::value::{TreeBase, file_path, prefix, upstream_url};
 use crate::policy::reach::{Rule, Tunnels};
@@ -99,12 +99,31 @@ fn mount(
         }
         Ok(path)
     });
-    let upstream = section.text("upstream", upstream_url);
+    let upstream = section.text("upstream", |text| {
+        let url = upstream_url(text)?;
+        match trees.iter().find(|tree| holds(&tree.upstream, &url)) {
+            Some(tree) => {
+                Err(format!("it holds files of the tree '{}', whose scopes it would pass by", tree.name))
+            }
+            None => Ok(url),
+        }
+    });
     let reach = reach(&mut section);
     let scope = section.word("scope", SCOPES).unwrap_or(Scope::All);
     section.require("path");
     section.require("upstream");
     Some(MountSettings { path: path?, upstream: upstream?, reach, scope })
+}
+
+/// Whether a URL and one of an upstream lie within each other. Servers may read paths without their case.
+fn holds(upstream: &Upstream, mount: &Url) -> bool {
+    let Upstream::Urls(urls) = upstream else { return false };
+    let path = |url: &Url| url.path().to_ascii_lowercase();
+    let mounted = path(mount);
+    urls.iter().filter(|url| Destination::of(url) == Destination::of(mount)).any(|url| {
+        let tree = path(url);
+        tree.starts_with(&mounted) || mounted.starts_with(&tree)
+    })
 }
 
 /// Reads `[[route]]`.

@@ -439,7 +439,9 @@ pub const TABLE: &[Row] = &[
     Row {
         key: "mount.upstream",
         default: Preset::Required,
-        allowed: Allowed::Text("an http or https URL without credentials, query and fragment"),
+        allowed: Allowed::Text(
+            "an http or https URL without credentials, query and fragment, outside the trees' upstreams",
+        ),
         reason: "what the path stands for; a tree's mount is its `[[tree]]`",
     },
     Row {

@@ -30,7 +30,6 @@ use crate::http::respond::{FORWARDED, Failure};
 use crate::http::route::Leave;
 use crate::http::speak::Agent;
 use crate::net::idle::Busy;
-use crate::policy::decide::Refusal;
 use crate::policy::reach::{Passage, Reach, Way};
 use crate::relay::cache::directives::Directives;
 use crate::relay::cache::hops::{lowered, stripped, takes_trailers};
@@ -67,9 +66,6 @@ pub async fn serve(
 ) -> Served {
     let passage = passage(agent, request, url, leave, live)?;
     check_framing(request, &body)?;
-    if live.cache.pseudonym().is_in(&request.headers) {
-        return Err(Refusal::Loop.into());
-    }
     if request.method == Method::TRACE {
         return Err(Failure::Trace);
     }

@@ -18,6 +18,7 @@ use url::Url;
 use crate::base::destination::Destination;
 use crate::base::path::{PATH_ESCAPED, TreePath};
 use crate::http::respond::Failure;
+use crate::policy::decide::Refusal;
 use crate::policy::scope::Scope;
 use crate::relay::live::{Live, Standing};
 use crate::relay::refresh::MANIFEST;
@@ -62,6 +63,10 @@ pub struct Asked<'a> {
 pub fn route(request: &Parts, live: &Live, asked: Asked<'_>) -> Result<Route, Failure> {
     check_framing(request)?;
     check_host(request)?;
+    // Whoever asked first is not known any more: the relay would answer itself, with its own scope.
+    if live.cache.pseudonym().is_in(&request.headers) {
+        return Err(Refusal::Loop.into());
+    }
     if request.method == Method::CONNECT {
         return tunnel(request, asked);
     }

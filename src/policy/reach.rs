@@ -114,17 +114,19 @@ impl Destinations {
         way: Way,
     ) -> Result<Reach, Refusal> {
         let passage = |listed| Reach::There(Passage { destination: to.clone(), listed });
-        let by_rule =
-            || self.by_rule(scope, to, way).map(|()| passage(Listed::Rules(self.clone(), way, scope)));
         match (self.places.get(to), way) {
             (Some(Speech::Clear), Way::Tunnel) => Ok(Reach::Here(to.clone())),
             (Some(_), _) if scope == Scope::All => Ok(passage(Listed::Settings)),
-            // What else an upstream has is not known, and so needs scope `all`, unless a rule opens it.
-            (Some(_), _) => by_rule().map_err(|_| match way {
-                Way::Request => Refusal::OutsideScope(scope),
-                Way::Tunnel => Refusal::Tunnel(UPSTREAM.into(), scope),
-            }),
-            (None, _) => by_rule(),
+            // What else an upstream has is not known, nor in how many ways it spells what its tree has: no rule opens it.
+            (Some(_), Way::Request) => Err(Refusal::OutsideScope(scope)),
+            (Some(Speech::Tls), Way::Tunnel) if self.rules.iter().any(|rule| rule.means(to)) => {
+                Ok(passage(Listed::Settings))
+            }
+            (Some(Speech::Tls), Way::Tunnel) => Err(Refusal::Tunnel(UPSTREAM.into(), scope)),
+            (None, _) => {
+                let listed = Listed::Rules(self.clone(), way, scope);
+                self.by_rule(scope, to, way).map(|()| passage(listed))
+            }
         }
         .and_then(|reach| match (&reach, to.address()) {
             (Reach::There(passage), Some(address)) => passage.admits(address, &[]).map(|()| reach),
@@ -175,6 +177,16 @@ impl Destinations {
 }
 
 impl Rule {
+    /// Whether it opens tunnels to just this host for everybody: whoever wrote it knew whose host it is.
+    fn means(&self, to: &Destination) -> bool {
+        let alone = |host: &HostPattern| match host {
+            HostPattern::Name(_) => host.names(to),
+            HostPattern::Prefix(prefix) => prefix.prefix_len() == prefix.max_prefix_len() && host.names(to),
+            HostPattern::Any | HostPattern::Below(_) => false,
+        };
+        self.tunnels == Tunnels::Any && self.ports.contains(&to.port()) && self.hosts.iter().any(alone)
+    }
+
     fn names(&self, to: &Destination) -> bool {
         self.hosts.iter().any(|host| host.names(to))
     }
@@ -271,6 +283,25 @@ mod tests {
         }
         let refused = there(Scope::Patterns, "au.example:443", Way::Tunnel).unwrap_err();
         assert_eq!(refused, Refusal::Tunnel("upstream".into(), Scope::Patterns));
+    }
+
+    #[test]
+    fn no_rule_opens_an_upstream_but_one_that_names_it_and_that_for_tunnels_alone_r6_2() {
+        let reach = |host: &HostPattern, text: &str, way| {
+            let places = [(to("au.example:80"), Speech::Clear), (to("au.example:443"), Speech::Tls)];
+            let rules = vec![rule("wide", std::slice::from_ref(host), &[80, 443], Tunnels::Any)];
+            Arc::new(Destinations::new(places, rules)).reach(Scope::Patterns, &to(text), way)
+        };
+        let name = HostPattern::Name("au.example".into());
+        for host in [HostPattern::Any, HostPattern::Below("example".into()), name.clone()] {
+            for text in ["au.example:80", "au.example:443"] {
+                let refused = reach(&host, text, Way::Request).unwrap_err();
+                assert_eq!(refused, Refusal::OutsideScope(Scope::Patterns), "{host:?}");
+            }
+            let tunnel = reach(&host, "au.example:443", Way::Tunnel);
+            assert_eq!(tunnel.is_ok(), host == name, "{host:?}");
+            assert!(matches!(reach(&host, "au.example:80", Way::Tunnel), Ok(Reach::Here(_))));
+        }
     }
 
     #[test]

@@ -41,6 +41,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use jiff::Timestamp;
+use rustix::fs::FlockOperation;
 use thiserror::Error;
 use tracing::warn;
 
@@ -73,7 +74,7 @@ pub struct Store {
     parts: Parts,
     condemned: Arc<Condemned>,
     /// Held, never read: the kernel frees the lock with the process.
-    _lock: File,
+    lock: File,
 }
 
 /// Why a data folder cannot be used.
@@ -158,7 +159,7 @@ impl Store {
             staged: AtomicU64::new(0),
             parts,
             condemned: Arc::default(),
-            _lock: lock,
+            lock,
         })
     }
 
@@ -306,5 +307,7 @@ impl Store {
 impl Drop for Store {
     fn drop(&mut self) {
         self.close();
+        // A process that is being started by this one has the file, too, until it runs its program.
+        let _ = rustix::fs::flock(&self.lock, FlockOperation::Unlock);
     }
 }

@@ -281,3 +281,25 @@ fn text_that_is_not_toml_is_told_by_place() {
         );
     }
 }
+
+#[test]
+fn a_mount_holds_no_file_of_a_tree_r6_2() {
+    let mounted = |upstream: &str| {
+        let tree = "[[tree]]\nupstream = \"http://au.example/activeupdate/\"\n";
+        parse(&format!("{tree}[[mount]]\npath = \"/m/\"\nupstream = \"{upstream}\"\n"))
+    };
+    for upstream in [
+        "http://au.example/",
+        "http://AU.example.:80/activeupdate",
+        "http://au.example/ACTIVEUPDATE/product/",
+        "https://au.example:80/",
+    ] {
+        let said = mounted(upstream).unwrap_err().to_string();
+        assert!(said.contains("mount[0].upstream") && said.contains("the tree 'activeupdate'"), "{said}");
+    }
+    for upstream in
+        ["http://au.example/other/", "http://au.example:81/", "http://files.example/activeupdate/"]
+    {
+        mounted(upstream).unwrap();
+    }
+}

@@ -1,8 +1,10 @@
 //! A tree's upstream by its URL: the mirror's answer for each scope, and no trick that gets past it (R6.2); mounts (R4.4).
 
+use forebay::base::destination::HostPattern;
 use forebay::config::settings::{AgentRange, Settings};
 use forebay::fixture::Fixture;
 use forebay::policy::decide::Unknown;
+use forebay::policy::reach::{Rule, Tunnels};
 use forebay::policy::scope::Scope;
 
 use crate::cache::server::{Server, answer, chunked};
@@ -65,7 +67,15 @@ fn a_trees_upstream_by_its_url_is_the_mirror_for_each_scope_r6_2() {
 #[test]
 fn no_spelling_of_an_upstreams_url_reaches_it_for_a_scope_below_all_r6_2() {
     let origin = Origin::start(std::path::Path::new(FIXTURE).parent().unwrap());
-    let relay = Running::refreshed(scoped(&origin.url("/activeupdate/")));
+    let mut settings = scoped(&origin.url("/activeupdate/"));
+    // A rule that lists everything lists no more of an upstream.
+    settings.proxy.allow.push(Rule {
+        name: "everything".into(),
+        hosts: vec![HostPattern::Any],
+        ports: vec![origin.address().port()],
+        tunnels: Tunnels::Any,
+    });
+    let relay = Running::refreshed(settings);
     let program = "product/osce14/enu/OSCE14_AGENT_ENU.zip";
     let port = origin.address().port();
     let before = origin.seen().requests.len();
@@ -77,6 +87,8 @@ fn no_spelling_of_an_upstreams_url_reaches_it_for_a_scope_below_all_r6_2() {
         format!("http://127.0.0.1:{port}/x/%2e%2e/activeupdate/{program}"),
         format!("http://127.0.0.1:{port}/activeupdate%2f{program}"),
         format!("http://127.0.0.1:{port}/activeupdate%5c{program}"),
+        format!("http://127.0.0.1:{port}/%2factiveupdate/{program}"),
+        format!("http://127.0.0.1:{port}/\\activeupdate\\{program}"),
         format!("http://127.0.0.1:{port}/%61ctiveupdate/{program}"),
         format!("http://127.0.0.1:{port}/activeupdate/%70roduct/osce14/enu/OSCE14_AGENT_ENU.zip"),
         format!("http://127.0.0.1:{port}/activeupdate/{program}?x"),
@@ -170,6 +182,30 @@ fn a_manifest_leads_agents_to_mounts_under_the_public_base_r4_4_r6_4() {
     assert!(seen.contains("Own=http://relay.test:8080/tools/setup.exe,1\n"), "{seen}");
     assert!(seen.contains(&format!("Other={elsewhere}\n")), "{seen}");
     assert_eq!(ask(&relay, AGENTS[2].0, "GET", "/tools/setup.exe", &[]).whole(200), b"a body");
+    relay.stop();
+}
+
+#[test]
+fn a_request_that_comes_back_to_the_relay_is_not_answered_with_its_own_scope_r6_2() {
+    let origin = Origin::start(std::path::Path::new(FIXTURE).parent().unwrap());
+    let mut relay = Running::refreshed(scoped(&origin.url("/activeupdate/")));
+    let mut looped = scoped(&origin.url("/activeupdate/"));
+    looped.proxy.allow.push(Rule {
+        name: "near".into(),
+        hosts: vec![
+            HostPattern::Name("localhost".into()),
+            HostPattern::Prefix("127.0.0.0/8".parse().unwrap()),
+        ],
+        ports: vec![relay.v4().port()],
+        tunnels: Tunnels::Any,
+    });
+    // The relay asks from 127.0.0.1, which has scope `all` here.
+    looped.agents.unknown = Unknown::Scope(Scope::All);
+    relay.handle().reload(looped).unwrap();
+    let port = relay.v4().port();
+    let url = format!("http://localhost:{port}/activeupdate/server.ini");
+    let answer = ask(&relay, AGENTS[0].0, "GET", &url, &[]);
+    assert_eq!(answer.head.status, 508, "{answer:?}");
     relay.stop();
 }
 
