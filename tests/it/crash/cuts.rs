@@ -155,7 +155,9 @@ fn release(version: u32) -> Release {
 
 fn start(upstream: &str) -> RelayHandle {
     let mut settings = settings(upstream);
+    // The guest has no IPv6.
     settings.listen = Listen::Configured(vec!["127.0.0.1:0".parse().unwrap()]);
+    settings.socks.listen = settings.listen.clone();
     settings.data = DATA.into();
     settings.trees[0].refresh = Duration::from_secs(1);
     Relay::start_on(settings, &Inherited::default(), &Disk::default()).unwrap()
