@@ -16,8 +16,8 @@ use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use forebay::base::limits::FILL_BATCH_BYTES;
+use forebay::disk::Disk;
 use forebay::store::Store;
-use forebay::store::disk::Disk;
 use jiff::Timestamp;
 use pairs::Compared;
 

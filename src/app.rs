@@ -30,6 +30,7 @@ use crate::app::wiring::{
 };
 use crate::config::elsewhere::{Hop, Parent};
 use crate::config::settings::{self, Listen, Settings};
+use crate::disk::Disk;
 use crate::net::certificate::CertificateError;
 use crate::net::inherited::Inherited;
 use crate::net::listen::{ListenError, Listener, Transport};
@@ -43,7 +44,6 @@ use crate::relay::resources::Resources;
 use crate::relay::scrub;
 use crate::relay::sweep;
 use crate::relay::tree::Tree;
-use crate::store::disk::Disk;
 use crate::store::{Store, StoreError};
 use crate::upstream::client::{ClientError, Clients};
 

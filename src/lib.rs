@@ -30,6 +30,7 @@
 //! | parts | `net/` | sockets, data workers, streams that may not stall |
 //! | | `store/` | staging, blobs, generations, index (sled), quarantine; the layout on disk: `store/mod.rs` |
 //! | | `upstream/` | where a tree comes from: URLs in order, or a directory; routes, names, and the race for a connection |
+//! | ground | `disk/` | the way to the data folder, on which tests see and break each step; journals of checksummed lines |
 //! | knowledge | `config/` | file -> checked settings; a default and its reason: `config/settings.rs` |
 //! | | `policy/` | who may have what; why a request was refused: `policy/decide.rs` |
 //! | | `manifest/` | `server.ini`: lines, what they list, the class of a component, what a scope sees |
@@ -89,7 +90,7 @@
 //!   without a name.
 //! - A part of the quota is kept for what is small and cannot wait: journals, manifests and the index are counted, not reserved.
 //! - Directories `blobs/00` to `blobs/ff` are made at the start, so that a commit syncs one folder.
-//! - The seam for faults is a value, `store::disk::Disk`, not a second backend: each step tells it before and after.
+//! - The seam for faults is a value, `disk::Disk`, not a second backend: each step tells it before and after.
 //! - RFC 9111 is decided in `relay/cache/`, not by `http-cache-semantics`: that follows RFC 7234, gives what is stale to who takes it
 //!   so despite `proxy-revalidate` and `s-maxage`, compares directives by case, and keeps one line of a field that has several.
 //! - A date alone never vouches for a signature or package, and for a manifest only when it was a minute old: releases may
@@ -100,6 +101,7 @@ pub mod app;
 pub mod base;
 pub mod cli;
 pub mod config;
+pub mod disk;
 pub mod fixture;
 pub mod http;
 pub mod manifest;

@@ -21,8 +21,8 @@ use crate::cli::service::notify::Notifier;
 use crate::cli::service::{files, sockets};
 use crate::cli::{Failed, settings};
 use crate::config::settings::{Listen, Settings};
+use crate::disk::Disk;
 use crate::relay::tree::Tree;
-use crate::store::disk::Disk;
 
 /// Between two looks at how many lines of the log were lost, and at what the service manager shows of the trees.
 const LOOK_EVERY: Duration = Duration::from_secs(5);

@@ -6,7 +6,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::base::blob::BlobId;
-use crate::store::disk::Disk;
+use crate::disk::Disk;
 use crate::store::index::IndexError;
 
 /// The rows, each named by a hash.

@@ -14,7 +14,7 @@ use tokio::sync::Semaphore;
 
 use crate::base::blob::BlobId;
 use crate::base::limits::COLD_READS_MAX;
-use crate::store::disk::Disk;
+use crate::disk::Disk;
 use crate::store::quarantine::Condemned;
 
 /// A blob's hash and size, as its file name has them.

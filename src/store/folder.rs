@@ -9,8 +9,8 @@ use std::path::Path;
 use rustix::fs::FlockOperation;
 use tracing::warn;
 
+use crate::disk::Disk;
 use crate::store::StoreError;
-use crate::store::disk::Disk;
 
 /// Makes the folder where there is none, and takes its lock, which is held for as long as the file.
 pub(super) fn take(disk: &Disk, root: &Path) -> Result<File, StoreError> {

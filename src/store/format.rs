@@ -8,8 +8,8 @@ use std::path::Path;
 
 use tracing::info;
 
+use crate::disk::Disk;
 use crate::store::StoreError;
-use crate::store::disk::Disk;
 
 /// The layout that this program writes. What each number brought:
 ///

@@ -16,9 +16,9 @@ use crate::base::blob::BlobId;
 use crate::base::path::TreePath;
 use crate::base::tree::{GenerationNumber, TreeName};
 use crate::base::validator::Validator;
+use crate::disk::Disk;
+use crate::disk::journal::{Journal, Recovered};
 use crate::store::blobs::BlobName;
-use crate::store::disk::Disk;
-use crate::store::journal::{Journal, Recovered};
 use crate::store::room::{Room, Taken, on_disk};
 use crate::store::{Store, StoreError};
 

@@ -18,9 +18,9 @@ use tracing::{info, warn};
 
 use crate::base::blob::BlobId;
 use crate::base::tree::TreeName;
+use crate::disk::Disk;
 use crate::store::answers::Answers;
 use crate::store::blobs::BlobName;
-use crate::store::disk::Disk;
 use crate::store::eviction::Candidate;
 use crate::store::room::on_disk;
 

@@ -19,13 +19,11 @@
 
 pub mod answers;
 pub mod blobs;
-pub mod disk;
 pub mod eviction;
 mod folder;
 pub mod format;
 pub mod generations;
 pub mod index;
-pub mod journal;
 pub mod quarantine;
 pub mod room;
 pub mod scrub;
@@ -46,8 +44,8 @@ use thiserror::Error;
 use tracing::warn;
 
 use crate::base::blob::BlobId;
+use crate::disk::Disk;
 use crate::store::blobs::{BlobName, OpenBlob};
-use crate::store::disk::Disk;
 use crate::store::format::FORMAT;
 use crate::store::index::{Index, IndexError};
 use crate::store::quarantine::Condemned;

@@ -16,8 +16,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use tracing::{error, warn};
 
 use crate::base::blob::BlobId;
+use crate::disk::Disk;
 use crate::store::blobs::BlobName;
-use crate::store::disk::Disk;
 use crate::store::room::on_disk;
 use crate::store::scrub::{Flaw, Suspect};
 use crate::store::{Store, StoreError};

@@ -21,8 +21,8 @@ use thiserror::Error;
 use tracing::warn;
 
 use crate::base::blob::BlobId;
+use crate::disk::Disk;
 use crate::store::blobs::BlobName;
-use crate::store::disk::Disk;
 use crate::store::{Store, StoreError};
 
 /// Bytes read at a time: large enough for a disk to be quick, small enough for a pace to be even.

@@ -11,8 +11,8 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
+use crate::disk::Disk;
 use crate::store::blobs::{BlobName, read_exact};
-use crate::store::disk::Disk;
 use crate::store::room::{NoRoom, Taken, on_disk};
 use crate::store::unfinished::{Claim, Resumed, Voucher};
 

@@ -20,8 +20,8 @@ use tracing::{debug, warn};
 
 use crate::base::blob::BlobId;
 use crate::base::validator::Validator;
-use crate::store::disk::Disk;
-use crate::store::journal::Journal;
+use crate::disk::Disk;
+use crate::disk::journal::Journal;
 use crate::store::room::{NoRoom, Room, Taken, on_disk};
 
 /// Bytes between two checkpoints: a sync each, and what a crash costs at most of a fill under way.

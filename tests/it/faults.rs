@@ -12,8 +12,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
+use forebay::disk::{Disk, Verdict, When};
 use forebay::store::Store;
-use forebay::store::disk::{Disk, Verdict, When};
 use tempfile::TempDir;
 
 use crate::raw::Client;

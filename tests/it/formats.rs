@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use forebay::config::settings::Settings;
+use forebay::disk::{Disk, Verdict, When};
 use forebay::store::Store;
-use forebay::store::disk::{Disk, Verdict, When};
 use forebay::store::format::FORMAT;
 use tempfile::TempDir;
 

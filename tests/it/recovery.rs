@@ -8,10 +8,10 @@ use std::fs;
 use std::path::Path;
 
 use forebay::config::settings::{Prefetch, Settings};
+use forebay::disk::Disk;
 use forebay::relay::refresh::Last;
 use forebay::store::Store;
 use forebay::store::blobs::BlobName;
-use forebay::store::disk::Disk;
 use forebay::store::generations::Record;
 use proptest::prelude::*;
 use tempfile::TempDir;

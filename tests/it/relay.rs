@@ -8,10 +8,10 @@ use std::time::Duration;
 use forebay::app::handle::RelayHandle;
 use forebay::app::{Relay, StartError};
 use forebay::config::settings::{Listen, Settings};
+use forebay::disk::Disk;
 use forebay::net::inherited::Inherited;
 use forebay::relay::refresh::{Last, Progress};
 use forebay::relay::tree::Tree;
-use forebay::store::disk::Disk;
 use tempfile::TempDir;
 
 /// How long a refresh may take before the test fails.

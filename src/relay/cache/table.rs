@@ -312,8 +312,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::disk::Disk;
     use crate::relay::cache::answer::Head;
-    use crate::store::disk::Disk;
 
     const NOW: Now = Now { wall: SystemTime::UNIX_EPOCH, monotonic: Duration::ZERO };
     const BOUNDS: CacheSettings = CacheSettings { bytes_max: 1000, file_bytes_max: 500, entries_max: 20 };

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Instant;
 
-use forebay::store::disk::Disk;
+use forebay::disk::Disk;
 use forebay::store::{Store, StoreError};
 use serde::{Deserialize, Serialize};
 

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use forebay::store::disk::{Disk, Step, Verdict, When};
+use forebay::disk::{Disk, Step, Verdict, When};
 
 use super::ground::Release;
 use crate::origin::fault::Gate;

@@ -12,10 +12,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use forebay::base::blob::BlobId;
 use forebay::base::path::TreePath;
 use forebay::base::tree::TreeName;
+use forebay::disk::Disk;
+use forebay::disk::journal::{Journal, Recovered};
 use forebay::store::Store;
-use forebay::store::disk::Disk;
 use forebay::store::generations::Record;
-use forebay::store::journal::{Journal, Recovered};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 

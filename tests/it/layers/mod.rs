@@ -19,6 +19,7 @@ const LAYERS: &[&[&str]] = &[
     &["manifest"],
     &["policy"],
     &["config"],
+    &["disk"],
     &["net", "store", "upstream", "state"],
     &["relay"],
     &["http", "admin", "console", "schedule", "agent", "load", "fixture"],

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use forebay::store::disk::{Disk, Step, Verdict, When};
+use forebay::disk::{Disk, Step, Verdict, When};
 use rustix::io::Errno;
 
 use super::{BIG, Ground, SMALL, bytes, flip, get, quarantined, scrub};

@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use forebay::config::settings::ScrubSettings;
+use forebay::disk::Disk;
 use forebay::relay::refresh::Last;
-use forebay::store::disk::Disk;
 
 use super::{BIG, Ground, SMALL, bytes, flip, get, quarantined, scrub, wait};
 use crate::relay::{Running, settings};

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use forebay::app::StartError;
 use forebay::config::settings::{AgentRange, Listen};
+use forebay::disk::Disk;
 use forebay::policy::decide::Unknown;
 use forebay::policy::scope::Scope;
-use forebay::store::disk::Disk;
 
 use super::{By, FIXTURE, Far, ask, is_closed, leading_to, socks_ask, socks_reply, until};
 use crate::connect::Silent;

@@ -15,7 +15,7 @@ use std::path::Path;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::store::disk::Disk;
+use crate::disk::Disk;
 
 const CHECKSUM_DIGITS: usize = 16;
 
@@ -25,6 +25,8 @@ pub struct Journal<R> {
     disk: Disk,
     file: File,
     len: u64,
+    /// Bytes of an append that failed may stand behind `len`: they go before others come, which could end within them.
+    uncut: bool,
     records: PhantomData<fn(R)>,
 }
 
@@ -43,7 +45,7 @@ impl<R: Serialize + DeserializeOwned> Journal<R> {
     /// Makes a new journal with its first records. Blocks on the disk; the caller syncs the folder.
     pub fn create(disk: &Disk, path: &Path, first: &[R]) -> io::Result<Self> {
         let file = disk.create_new(path)?;
-        let mut journal = Self { disk: disk.clone(), file, len: 0, records: PhantomData };
+        let mut journal = Self { disk: disk.clone(), file, len: 0, uncut: false, records: PhantomData };
         journal.append(first)?;
         Ok(journal)
     }
@@ -64,7 +66,8 @@ impl<R: Serialize + DeserializeOwned> Journal<R> {
             disk.cut(&file, whole as u64)?;
             disk.sync(&file)?;
         }
-        let journal = Self { disk: disk.clone(), file, len: whole as u64, records: PhantomData };
+        let journal =
+            Self { disk: disk.clone(), file, len: whole as u64, uncut: false, records: PhantomData };
         Ok(Some((journal, recovered)))
     }
 
@@ -84,12 +87,16 @@ impl<R: Serialize + DeserializeOwned> Journal<R> {
         for record in records {
             encode(record, &mut lines)?;
         }
+        if self.uncut {
+            self.disk.cut(&self.file, self.len)?;
+            self.uncut = false;
+        }
         let written = self.disk.write_all_at(&self.file, &lines, self.len);
         let written = written.and_then(|()| self.disk.sync(&self.file));
         match written {
             Ok(()) => self.len += lines.len() as u64,
             // Cut what was half written, so that a later record does not stand behind it.
-            Err(_) => self.disk.cut(&self.file, self.len)?,
+            Err(_) => self.uncut = self.disk.cut(&self.file, self.len).is_err(),
         }
         written
     }
@@ -115,15 +122,45 @@ fn decode<R: DeserializeOwned>(line: &[u8]) -> Option<R> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use proptest::prelude::*;
 
     use super::*;
+    use crate::disk::{Step, Verdict, When};
 
     fn journal_of(records: &[String]) -> (tempfile::TempDir, std::path::PathBuf) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("journal");
         Journal::create(&Disk::default(), &path, records).unwrap();
         (folder, path)
+    }
+
+    /// A write that lands, whose sync and cut fail: until the rest is cut, nothing is written over it.
+    #[test]
+    fn what_an_append_left_that_failed_never_comes_back_behind_a_later_record() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal");
+        let faults = Arc::new(AtomicUsize::new(0));
+        let left = faults.clone();
+        let disk = Disk::with_seam(move |when, step| {
+            let hit = when == When::Before && matches!(step, Step::Sync(_) | Step::Cut(..));
+            let take = |left: usize| left.checked_sub(1);
+            if hit && left.try_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok() {
+                return Verdict::Failed(io::Error::other("a fault of the test"));
+            }
+            Verdict::Done
+        });
+        let lines = |texts: &[&str]| texts.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let mut journal = Journal::create(&disk, &path, &lines(&["one"])).unwrap();
+        faults.store(3, Ordering::Relaxed);
+        journal.append(&lines(&["two", "three", "four"])).unwrap_err();
+        journal.append(&lines(&["six"])).unwrap_err();
+        journal.append(&lines(&["six"])).unwrap();
+        drop(journal);
+        let (_, recovered) = Journal::<String>::open(&Disk::default(), &path).unwrap().unwrap();
+        assert_eq!((recovered.records, recovered.damaged), (lines(&["one", "six"]), vec![]));
     }
 
     proptest! {

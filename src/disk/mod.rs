@@ -4,6 +4,8 @@
 //! Never decides what is written. Invariant: when [`Disk::write_whole`] or [`Disk::rename_synced`] returns, the new name and
 //! its bytes outlive a power cut.
 
+pub mod journal;
+
 use std::fmt;
 use std::fs::{self, DirBuilder, File};
 use std::io;
@@ -11,7 +13,6 @@ use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::store::blobs::read_exact;
 use rustix::fs::OFlags;
 
 /// The way to the data folder. By default it does as it is told.
@@ -127,13 +128,17 @@ impl Disk {
     }
 
     /// Whether a blob's file may be looked for in memory.
-    pub(super) fn may_be_cached(&self, file: &File) -> bool {
+    pub(crate) fn may_be_cached(&self, file: &File) -> bool {
         self.0.is_none() || matches!(self.verdict(&Step::ReadCached(file)), Verdict::Done)
     }
 
     /// Reads exactly `len` bytes of a blob's file at an offset.
-    pub(super) fn read_at(&self, file: &File, len: usize, offset: u64) -> io::Result<Vec<u8>> {
-        self.look(&Step::ReadAt(file, len, offset), || read_exact(file, len, offset))
+    pub(crate) fn read_at(&self, file: &File, len: usize, offset: u64) -> io::Result<Vec<u8>> {
+        self.look(&Step::ReadAt(file, len, offset), || {
+            let mut bytes = vec![0; len];
+            file.read_exact_at(&mut bytes, offset)?;
+            Ok(bytes)
+        })
     }
 
     /// Lists a folder.
@@ -202,7 +207,7 @@ impl Disk {
     }
 
     /// Changes the index, which has files of its own.
-    pub(super) fn index<T, E: From<io::Error>>(
+    pub(crate) fn index<T, E: From<io::Error>>(
         &self,
         what: &'static str,
         change: impl FnOnce() -> Result<T, E>,
