@@ -5,4 +5,5 @@
 pub mod decide;
 pub mod reach;
 pub mod scope;
+pub mod tree;
 pub mod users;
