@@ -5,5 +5,6 @@
 pub mod decide;
 pub mod reach;
 pub mod scope;
+pub mod sources;
 pub mod tree;
 pub mod users;
