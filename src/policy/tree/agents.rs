@@ -2,7 +2,7 @@
 //!
 //! Agents are spread over shards by a keyed hash, and the shards hang in a tree that copies share: a change copies the agents of
 //! one shard, a decision looks at one place in memory behind the shards themselves. A hash trie of a library was measured first
-//! (`benches/tree.rs`): three times the memory, and twice the time for an agent that no cache holds. Invariant: an agent is in
+//! (benches/RESULTS.md): three times the memory, and more than twice the time for an agent that no cache holds. Invariant: an agent is in
 //! the shard that its hash says, once.
 
 use std::hash::{BuildHasher, RandomState};
@@ -13,9 +13,12 @@ use imbl::Vector;
 use crate::policy::tree::Agent;
 use crate::policy::tree::id::AgentId;
 
-/// Shards: three agents in each where there are 100,000, thirty where there are as many as there may be. An empty table takes
-/// 256 KiB.
-const SHARDS: usize = 1 << 15;
+/// Shards of a table without agents.
+const SHARDS_MIN: usize = 16;
+
+/// Agents for each shard, on the average, above which there are twice as many shards: those of one shard are looked at one after
+/// the other, and each shard has a pointer and a head of its own.
+const SHARD_AGENTS_MAX: usize = 4;
 
 type Shard = Arc<[(AgentId, Agent)]>;
 
@@ -29,9 +32,7 @@ pub(super) struct Agents {
 
 impl Default for Agents {
     fn default() -> Self {
-        let empty: Shard = Arc::new([]);
-        let shards = std::iter::repeat_n(empty, SHARDS).collect();
-        Self { shards, hasher: RandomState::new(), count: 0 }
+        Self { shards: empty(SHARDS_MIN).map(Shard::from).collect(), hasher: RandomState::new(), count: 0 }
     }
 }
 
@@ -58,17 +59,82 @@ impl Agents {
         self.count = self.count + usize::from(agent.is_some()) - usize::from(before.is_some());
         let shard = others.chain(agent.map(|agent| (*id, agent))).collect();
         self.shards.set(at, shard);
+        if self.count > self.shards.len() * SHARD_AGENTS_MAX {
+            self.spread();
+        }
         before
     }
 
-    fn shard(&self, id: &AgentId) -> usize {
-        usize::try_from(self.hasher.hash_one(id) % SHARDS as u64).expect("there are fewer shards than that")
+    /// Twice as many shards. That takes as long as making the table, and comes as seldom as its size doubles.
+    fn spread(&mut self) {
+        let mut shards: Vec<_> = empty(self.shards.len() * 2).collect();
+        for (id, agent) in self.iter() {
+            let at = self.shard_of(id, shards.len());
+            shards[at].push((*id, agent.clone()));
+        }
+        self.shards = shards.into_iter().map(Shard::from).collect();
     }
+
+    fn shard(&self, id: &AgentId) -> usize {
+        self.shard_of(id, self.shards.len())
+    }
+
+    fn shard_of(&self, id: &AgentId, shards: usize) -> usize {
+        usize::try_from(self.hasher.hash_one(id) % shards as u64).expect("there are fewer shards than that")
+    }
+}
+
+fn empty(shards: usize) -> impl Iterator<Item = Vec<(AgentId, Agent)>> {
+    std::iter::repeat_n(Vec::new(), shards)
 }
 
 /// Tables are equal where the same agents are in them, whatever shards they are in.
 impl PartialEq for Agents {
     fn eq(&self, other: &Self) -> bool {
         self.count == other.count && self.iter().all(|(id, agent)| other.get(id) == Some(agent))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::policy::tree::id::DomainId;
+
+    fn agent(domain: u32) -> Agent {
+        Agent { domain: DomainId::numbered(domain), values: None }
+    }
+
+    proptest! {
+        /// Few ids at first, then many: through several sizes of the table.
+        #[test]
+        fn a_table_of_agents_behaves_as_a_map(
+            puts in prop::collection::vec((0u32..600, prop::option::weighted(0.8, 1u32..4)), 0..1200),
+        ) {
+            let (mut agents, mut model) = (Agents::default(), BTreeMap::new());
+            let mut earlier = Vec::new();
+            for (at, (number, domain)) in puts.into_iter().enumerate() {
+                if at % 300 == 0 {
+                    earlier.push((agents.clone(), model.clone()));
+                }
+                let id = AgentId::parse(&format!("a{number}")).unwrap();
+                let expected = match domain {
+                    Some(domain) => model.insert(id, agent(domain)),
+                    None => model.remove(&id),
+                };
+                prop_assert_eq!(agents.put(&id, domain.map(agent)), expected);
+                prop_assert_eq!(agents.get(&id), model.get(&id));
+            }
+            // Copies from before are as they were.
+            earlier.push((agents, model));
+            for (agents, model) in earlier {
+                prop_assert_eq!(agents.len(), model.len());
+                let all: BTreeMap<_, _> = agents.iter().map(|(id, agent)| (*id, agent.clone())).collect();
+                prop_assert_eq!(all, model);
+            }
+        }
     }
 }

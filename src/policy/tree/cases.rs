@@ -7,7 +7,7 @@ use crate::policy::tree::explain::SetBy;
 use crate::policy::tree::id::{AgentId, DomainId, DomainName};
 use crate::policy::tree::setting::{Setting, Values};
 use crate::policy::tree::value::Switch;
-use crate::policy::tree::{DEPTH_MAX, NAMED_MAX, Place, Tree};
+use crate::policy::tree::{DEPTH_MAX, NAMED_MAX, Node, Tree};
 
 /// A tree that is changed action by action.
 #[derive(Default)]
@@ -34,14 +34,14 @@ impl Grown {
         self.act(Action::SetRoot { reach, patch: Patch::set(scoped(scope)) });
     }
 
-    fn scope(&self, place: &Place) -> (Scope, SetBy) {
+    fn scope(&self, node: &Node) -> (Scope, SetBy) {
         let compiled = Compiled::new(self.0.clone());
-        let effective = match place {
-            Place::Root => Some(compiled.root()),
-            Place::Domain(id) => compiled.domain(*id),
-            Place::Agent(id) => compiled.agent(id),
+        let effective = match node {
+            Node::Root => Some(compiled.root()),
+            Node::Domain(id) => compiled.domain(*id),
+            Node::Agent(id) => compiled.agent(id),
         };
-        (*effective.unwrap().scope(), self.0.set_by(place, Setting::Scope).unwrap())
+        (*effective.unwrap().scope(), self.0.set_by(node, Setting::Scope).unwrap())
     }
 }
 
@@ -55,24 +55,24 @@ fn future_domains_alone_start_with_the_value_at_any_depth_r5_3() {
     let old = tree.domain("old", None);
     tree.act(Action::Set { domains: vec![old], agents: vec![], patch: Patch::set(scoped(Scope::All)) });
     tree.set_root(Reach::FutureDomainsOnly, Scope::Patterns);
-    assert_eq!(tree.scope(&Place::Root), (Scope::All, SetBy::Default), "the root stays");
-    assert_eq!(tree.scope(&Place::Domain(old)), (Scope::All, SetBy::Domain(old)), "what is there stays");
+    assert_eq!(tree.scope(&Node::Root), (Scope::All, SetBy::Default), "the root stays");
+    assert_eq!(tree.scope(&Node::Domain(old)), (Scope::All, SetBy::Domain(old)), "what is there stays");
     let joins = tree.agent("joins", old);
-    assert_eq!(tree.scope(&Place::Agent(joins)), (Scope::All, SetBy::Domain(old)), "and who joins it");
+    assert_eq!(tree.scope(&Node::Agent(joins)), (Scope::All, SetBy::Domain(old)), "and who joins it");
     let (new, nested) = (tree.domain("new", None), tree.domain("nested", Some(old)));
     for domain in [new, nested] {
-        assert_eq!(tree.scope(&Place::Domain(domain)), (Scope::Patterns, SetBy::Future(domain)));
+        assert_eq!(tree.scope(&Node::Domain(domain)), (Scope::Patterns, SetBy::Future(domain)));
     }
     // The mark stays with the domain that moves, and goes when somebody sets or clears the value.
     tree.act(Action::MoveDomains { domains: vec![nested], to: Some(new) });
-    assert_eq!(tree.scope(&Place::Domain(nested)), (Scope::Patterns, SetBy::Future(nested)));
+    assert_eq!(tree.scope(&Node::Domain(nested)), (Scope::Patterns, SetBy::Future(nested)));
     tree.act(Action::MoveDomains { domains: vec![new], to: Some(old) });
     let patch = Patch::set(scoped(Scope::Patterns));
     tree.act(Action::Set { domains: vec![nested], agents: vec![], patch });
-    assert_eq!(tree.scope(&Place::Domain(nested)), (Scope::Patterns, SetBy::Domain(nested)));
+    assert_eq!(tree.scope(&Node::Domain(nested)), (Scope::Patterns, SetBy::Domain(nested)));
     let patch = Patch::clear([Setting::Scope]);
     tree.act(Action::Set { domains: vec![new, nested], agents: vec![], patch });
-    assert_eq!(tree.scope(&Place::Domain(nested)), (Scope::All, SetBy::Domain(old)));
+    assert_eq!(tree.scope(&Node::Domain(nested)), (Scope::All, SetBy::Domain(old)));
 }
 
 #[test]
@@ -89,15 +89,15 @@ fn a_change_for_all_agents_clears_its_settings_everywhere_and_no_others_r5_3() {
         Patch::set(Values { proxy_settings: Some(Switch::On), ..scoped(Scope::PatternsEnginesDrivers) });
     tree.act(Action::Set { domains: vec![], agents: vec![own], patch });
     tree.set_root(Reach::AllAgents, Scope::All);
-    for place in [Place::Root, Place::Domain(top), Place::Domain(deep), Place::Agent(own)] {
-        assert_eq!(tree.scope(&place), (Scope::All, SetBy::Root));
+    for node in [Node::Root, Node::Domain(top), Node::Domain(deep), Node::Agent(own)] {
+        assert_eq!(tree.scope(&node), (Scope::All, SetBy::Root));
     }
-    let set_by = |place, setting| tree.0.set_by(&place, setting).unwrap();
-    assert_eq!(set_by(Place::Agent(own), Setting::ProxySettings), SetBy::Agent);
-    assert_eq!(set_by(Place::Agent(own), Setting::UpdateNow), SetBy::Future(deep));
+    let set_by = |node, setting| tree.0.set_by(&node, setting).unwrap();
+    assert_eq!(set_by(Node::Agent(own), Setting::ProxySettings), SetBy::Agent);
+    assert_eq!(set_by(Node::Agent(own), Setting::UpdateNow), SetBy::Future(deep));
     let later = tree.domain("later", Some(deep));
-    assert_eq!(tree.scope(&Place::Domain(later)), (Scope::All, SetBy::Root), "no future value is left");
-    let update_now = tree.0.set_by(&Place::Domain(later), Setting::UpdateNow);
+    assert_eq!(tree.scope(&Node::Domain(later)), (Scope::All, SetBy::Root), "no future value is left");
+    let update_now = tree.0.set_by(&Node::Domain(later), Setting::UpdateNow);
     assert_eq!(update_now, Some(SetBy::Future(later)), "but for what was not changed");
 }
 
@@ -110,8 +110,8 @@ fn an_agent_that_moves_takes_the_new_values_and_keeps_its_own_r5_2() {
     let patch = Patch::set(scoped(Scope::PatternsEnginesDrivers));
     tree.act(Action::Set { domains: vec![], agents: vec![own], patch });
     tree.act(Action::MoveAgents { agents: vec![plain, own], to });
-    assert_eq!(tree.scope(&Place::Agent(plain)), (Scope::Patterns, SetBy::Domain(to)));
-    assert_eq!(tree.scope(&Place::Agent(own)), (Scope::PatternsEnginesDrivers, SetBy::Agent));
+    assert_eq!(tree.scope(&Node::Agent(plain)), (Scope::Patterns, SetBy::Domain(to)));
+    assert_eq!(tree.scope(&Node::Agent(own)), (Scope::PatternsEnginesDrivers, SetBy::Agent));
 }
 
 #[test]

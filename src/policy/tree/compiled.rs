@@ -1,7 +1,7 @@
 //! The agent tree as requests are decided by it: what holds in each domain, worked out ahead.
 //!
 //! A change at the root works out the domains alone; what an agent has of its own is laid over its domain's values when it
-//! asks. Invariant: asking takes no lock, allocates nothing, and gives what the places above say, the nearest first (R5.2).
+//! asks. Invariant: asking takes no lock, allocates nothing, and gives what the nodes above say, the nearest first (R5.2).
 
 use std::collections::HashMap;
 use std::sync::Arc;

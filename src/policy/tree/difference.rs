@@ -11,9 +11,9 @@ use thiserror::Error;
 
 use crate::policy::tree::id::{AgentId, DomainId};
 use crate::policy::tree::setting::Values;
-use crate::policy::tree::{Agent, DEPTH_MAX, Domain, Place, Tree};
+use crate::policy::tree::{Agent, DEPTH_MAX, Domain, Node, Tree};
 
-/// One place before and after; what is `None` is not there.
+/// One node before and after; what is `None` is not there.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Difference {
@@ -58,13 +58,13 @@ pub enum Difference {
 /// A difference that does not fit the tree.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("{} does not fit what came before it", said(.0))]
-pub struct Misfit(Place);
+pub struct Misfit(Node);
 
-fn said(place: &Place) -> String {
-    match place {
-        Place::Root => "a change of the root".to_owned(),
-        Place::Domain(id) => format!("a change of domain {id}"),
-        Place::Agent(id) => format!("a change of agent '{id}'"),
+fn said(node: &Node) -> String {
+    match node {
+        Node::Root => "a change of the root".to_owned(),
+        Node::Domain(id) => format!("a change of domain {id}"),
+        Node::Agent(id) => format!("a change of agent '{id}'"),
     }
 }
 
@@ -126,7 +126,7 @@ impl Tree {
         Self { last_domain: last_domain.map_or(0, DomainId::number), ..Self::default() }
     }
 
-    /// The tree after these differences, each place in them named once.
+    /// The tree after these differences, each node in them named once.
     pub fn replayed(&self, differences: impl IntoIterator<Item = Difference>) -> Result<Self, Misfit> {
         let mut next = self.clone();
         let (mut domains, mut agents) = (Vec::new(), Vec::new());
@@ -137,14 +137,14 @@ impl Tree {
                 Difference::Future { before, after } => replace(&mut next.future, &before, *after)?,
                 Difference::Domain { id, before, after } => {
                     if next.domain(id) != before.as_deref() {
-                        return Err(Misfit(Place::Domain(id)));
+                        return Err(Misfit(Node::Domain(id)));
                     }
                     next.put_domain(id, None);
                     domains.push((id, after));
                 }
                 Difference::Agent { id, before, after } => {
                     if next.agent(&id) != before.as_ref() {
-                        return Err(Misfit(Place::Agent(id)));
+                        return Err(Misfit(Node::Agent(id)));
                     }
                     agents.push((id, after));
                 }
@@ -154,19 +154,19 @@ impl Tree {
         for (id, domain) in domains {
             let Some(domain) = domain else { continue };
             if next.domain(id).is_some() || next.domain_named(domain.parent, &domain.name).is_some() {
-                return Err(Misfit(Place::Domain(id)));
+                return Err(Misfit(Node::Domain(id)));
             }
             next.put_domain(id, Some(*domain));
         }
         for (id, agent) in agents {
             let agent = agent.map(|agent| Agent { values: agent.values.filter(stands), ..agent });
             if agent.as_ref().is_some_and(|agent| next.domain(agent.domain).is_none()) {
-                return Err(Misfit(Place::Agent(id)));
+                return Err(Misfit(Node::Agent(id)));
             }
             next.put_agent(&id, agent);
         }
         match touched.into_iter().find(|(id, there)| !next.is_in_order(*id, *there)) {
-            Some((id, _)) => Err(Misfit(Place::Domain(id))),
+            Some((id, _)) => Err(Misfit(Node::Domain(id))),
             None => Ok(next),
         }
     }
@@ -183,7 +183,7 @@ impl Tree {
 
 fn replace(values: &mut Values, before: &Values, after: Values) -> Result<(), Misfit> {
     if values != before {
-        return Err(Misfit(Place::Root));
+        return Err(Misfit(Node::Root));
     }
     *values = after;
     Ok(())

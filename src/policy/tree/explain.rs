@@ -4,9 +4,9 @@
 
 use crate::policy::tree::id::DomainId;
 use crate::policy::tree::setting::Setting;
-use crate::policy::tree::{Place, Tree};
+use crate::policy::tree::{Node, Tree};
 
-/// What set the value that holds at a place.
+/// What set the value that holds at a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SetBy {
     /// Nothing: it is the setting's default.
@@ -22,12 +22,12 @@ pub enum SetBy {
 }
 
 impl Tree {
-    /// Where a setting's value at a place comes from; `None` where there is no such place.
-    pub fn set_by(&self, place: &Place, setting: Setting) -> Option<SetBy> {
-        let domain = match place {
-            Place::Root => None,
-            Place::Domain(id) => Some(*id),
-            Place::Agent(id) => {
+    /// Where a setting's value at a node comes from; `None` where there is no such node.
+    pub fn set_by(&self, node: &Node, setting: Setting) -> Option<SetBy> {
+        let domain = match node {
+            Node::Root => None,
+            Node::Domain(id) => Some(*id),
+            Node::Agent(id) => {
                 let agent = self.agent(id)?;
                 if agent.values.as_ref().is_some_and(|values| values.holds(setting)) {
                     return Some(SetBy::Agent);

@@ -43,7 +43,7 @@ pub const AGENTS_MAX: usize = 1_000_000;
 /// 100 bytes for each, is held in memory while it is written; larger fleets are changed in parts.
 pub const NAMED_MAX: usize = 200_000;
 
-/// A domain: its place, its name and what is set at it.
+/// A domain: what holds it, its name and what is set at it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Domain {
@@ -60,7 +60,7 @@ pub struct Domain {
     pub started_with: SettingSet,
 }
 
-/// An agent: its place and what is set at it.
+/// An agent: what holds it and what is set at it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Agent {
@@ -71,9 +71,9 @@ pub struct Agent {
     pub values: Option<Arc<Values>>,
 }
 
-/// A place that a setting may stand at.
+/// What a setting may stand at.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Place {
+pub enum Node {
     /// Above all.
     Root,
     /// A domain.

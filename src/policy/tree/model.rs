@@ -16,7 +16,7 @@ use crate::policy::tree::explain::SetBy;
 use crate::policy::tree::id::{AgentId, DomainId, DomainName};
 use crate::policy::tree::setting::{Resolved, Setting, SettingSet, Values};
 use crate::policy::tree::value::{Rate, Switch};
-use crate::policy::tree::{DEPTH_MAX, Place, Tree};
+use crate::policy::tree::{DEPTH_MAX, Node, Tree};
 
 /// What is set, by the setting's name.
 type Set = BTreeMap<&'static str, Value>;
@@ -205,19 +205,19 @@ fn assert_same(compiled: &Compiled, model: &Model) {
     assert_eq!(tree.agent_count(), model.agents.len());
     for setting in Setting::ALL {
         let name = setting.name();
-        let at = |values: Values, place: Place| {
-            (as_set(&values)[name].clone(), tree.set_by(&place, setting).unwrap())
+        let at = |values: Values, node: Node| {
+            (as_set(&values)[name].clone(), tree.set_by(&node, setting).unwrap())
         };
-        assert_eq!(at(compiled.root().values(), Place::Root), model.in_domain(None, name));
+        assert_eq!(at(compiled.root().values(), Node::Root), model.in_domain(None, name));
         for number in model.domains.keys() {
             let id = DomainId::numbered(*number);
             let domain = compiled.domain(id).unwrap();
-            assert_eq!(at(domain.values(), Place::Domain(id)), model.in_domain(Some(*number), name));
+            assert_eq!(at(domain.values(), Node::Domain(id)), model.in_domain(Some(*number), name));
         }
         for text in model.agents.keys() {
             let id = agent(text);
             let known = compiled.agent(&id).unwrap();
-            assert_eq!(at(known.values(), Place::Agent(id)), model.at_agent(text, name));
+            assert_eq!(at(known.values(), Node::Agent(id)), model.at_agent(text, name));
         }
     }
     for (number, domain) in &model.domains {

@@ -1,6 +1,6 @@
 //! The settings of the agent tree: one table of names, types and defaults, and what follows from it (R5.2, R6 to R9).
 //!
-//! [`Values`] is what stands at one place, [`Resolved`] what holds somewhere once all places above are counted. Invariant: a
+//! [`Values`] is what stands at one node, [`Resolved`] what holds somewhere once all nodes above are counted. Invariant: a
 //! setting has the same name in the table, in files and in what administrators are told.
 
 use std::fmt;
@@ -31,7 +31,7 @@ macro_rules! settings {
             }
         }
 
-        /// What is set at one place; `None` where nothing is, and what stands above holds.
+        /// What is set at one node; `None` where nothing is, and what stands above holds.
         #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
         #[serde(deny_unknown_fields)]
         pub struct Values {
@@ -48,7 +48,7 @@ macro_rules! settings {
                 match setting { $( Setting::$variant => self.$field.is_some(), )+ }
             }
 
-            /// Takes over what another place has of a setting, or that it has nothing.
+            /// Takes over what another node has of a setting, or that it has nothing.
             pub fn copy(&mut self, setting: Setting, from: &Self) {
                 match setting { $( Setting::$variant => self.$field.clone_from(&from.$field), )+ }
             }
@@ -73,7 +73,7 @@ macro_rules! settings {
         }
 
         impl Resolved {
-            /// The same with what is set at a place below.
+            /// The same with what is set at a node below.
             #[must_use]
             pub fn overlaid(&self, values: &Values) -> Self {
                 Self { $( $field: values.$field.as_ref().unwrap_or(&self.$field).clone(), )+ }
