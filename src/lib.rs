@@ -30,9 +30,10 @@
 //! | parts | `net/` | sockets, data workers, streams that may not stall |
 //! | | `store/` | staging, blobs, generations, index (sled), quarantine; the layout on disk: `store/mod.rs` |
 //! | | `upstream/` | where a tree comes from: URLs in order, or a directory; routes, names, and the race for a connection |
+//! | | `state/` | the agent tree on the disk: the journal of its changes, which is the audit log too; the layout: `state/mod.rs` |
 //! | ground | `disk/` | the way to the data folder, on which tests see and break each step; journals of checksummed lines |
 //! | knowledge | `config/` | file -> checked settings; a default and its reason: `config/settings.rs` |
-//! | | `policy/` | who may have what; why a request was refused: `policy/decide.rs` |
+//! | | `policy/` | who may have what; why a request was refused: `policy/decide.rs`; the agent tree: `policy/tree/`; where agents update from: `policy/sources.rs` |
 //! | | `manifest/` | `server.ini`: lines, what they list, the class of a component, what a scope sees |
 //! | | `base/` | paths, identifiers, ranges, bounds, the clock, the tally |
 //!
@@ -70,6 +71,14 @@
 //! | way | one of a route's: directly, or by one parent; one that failed *rests* |
 //! | tunnel | a connection to a destination that nobody here reads, by CONNECT or SOCKS; or what the mirror answers in its place |
 //! | place | what a connection takes; the one idle longest gives its own up |
+//! | agent tree | the root, domains within domains, and the agents; always said in full |
+//! | node | what a setting of the agent tree stands at: the root, a domain, an agent |
+//! | effective settings | what the agent tree says for one agent, the nearest node first |
+//! | action, transaction | one change of the agent tree; several of them, done whole or not at all |
+//! | difference | a node of the agent tree before and after a transaction |
+//! | state | the agent tree of a data folder, with the journal of its changes |
+//! | group | changes that are written and synced together |
+//! | source | a place that an agent may update from |
 //! | scope | what an agent may update |
 //! | view | the manifest that a scope sees |
 //! | permit | proof of a decision: only `policy` makes one, every answer spends one |
@@ -90,6 +99,11 @@
 //!   without a name.
 //! - A part of the quota is kept for what is small and cannot wait: journals, manifests and the index are counted, not reserved.
 //! - Directories `blobs/00` to `blobs/ff` are made at the start, so that a commit syncs one folder.
+//! - `disk/` is a layer of its own, below the parts: `store` and `state` both write through it, and neither may import the other.
+//! - The agent tree has no table in sled. It is in memory whole (13 MB for 100,000 agents), and a start reads it from a snapshot
+//!   and a journal in well under a second: a database beside them would be a third copy to keep in step, and to rebuild.
+//! - A difference holds a node as a whole, before and after, so that a journal that lost a part does not fit and is refused.
+//! - The agents have a table of our own, `policy/tree/agents.rs`: the one on the path of each request, measured against a library's.
 //! - The seam for faults is a value, `disk::Disk`, not a second backend: each step tells it before and after.
 //! - RFC 9111 is decided in `relay/cache/`, not by `http-cache-semantics`: that follows RFC 7234, gives what is stale to who takes it
 //!   so despite `proxy-revalidate` and `s-maxage`, compares directives by case, and keeps one line of a field that has several.
@@ -109,6 +123,7 @@ pub mod net;
 pub mod policy;
 pub mod relay;
 pub mod socks;
+pub mod state;
 pub mod store;
 pub mod upstream;
 

@@ -37,6 +37,8 @@ pub struct Recovered<R> {
     pub records: Vec<R>,
     /// Lines that are damaged, counted from 1.
     pub damaged: Vec<usize>,
+    /// Where each line ends, damaged ones too: the offset of the one after it.
+    pub ends: Vec<u64>,
     /// How many bytes of a torn last line were cut.
     pub torn_bytes: u64,
 }
@@ -52,23 +54,44 @@ impl<R: Serialize + DeserializeOwned> Journal<R> {
 
     /// Opens a journal, reads what it holds and cuts a torn last line; `None` where there is none. Blocks on the disk.
     pub fn open(disk: &Disk, path: &Path) -> io::Result<Option<(Self, Recovered<R>)>> {
-        let (Some(file), Some(text)) = (disk.open(path)?, disk.read(path)?) else { return Ok(None) };
-        let whole = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+        let (Some(file), Some(recovered)) = (disk.open(path)?, Self::read(disk, path)?) else {
+            return Ok(None);
+        };
+        let len = recovered.ends.last().copied().unwrap_or(0);
+        let mut journal = Self { disk: disk.clone(), file, len, uncut: false, records: PhantomData };
+        if recovered.torn_bytes > 0 {
+            journal.cut(len)?;
+        }
+        Ok(Some((journal, recovered)))
+    }
+
+    /// Reads what a journal holds, and leaves it as it is; `None` where there is none. Blocks on the disk.
+    pub fn read(disk: &Disk, path: &Path) -> io::Result<Option<Recovered<R>>> {
+        let Some(text) = disk.read(path)? else { return Ok(None) };
         let mut recovered =
-            Recovered { records: Vec::new(), damaged: Vec::new(), torn_bytes: (text.len() - whole) as u64 };
-        for (index, line) in text[..whole].split_inclusive(|byte| *byte == b'\n').enumerate() {
-            match decode(&line[..line.len() - 1]) {
+            Recovered { records: Vec::new(), damaged: Vec::new(), ends: Vec::new(), torn_bytes: 0 };
+        let mut end = 0;
+        for line in text.split_inclusive(|byte| *byte == b'\n') {
+            let Some(whole) = line.strip_suffix(b"\n") else {
+                recovered.torn_bytes = line.len() as u64;
+                break;
+            };
+            end += line.len() as u64;
+            recovered.ends.push(end);
+            match decode(whole) {
                 Some(record) => recovered.records.push(record),
-                None => recovered.damaged.push(index + 1),
+                None => recovered.damaged.push(recovered.ends.len()),
             }
         }
-        if recovered.torn_bytes > 0 {
-            disk.cut(&file, whole as u64)?;
-            disk.sync(&file)?;
-        }
-        let journal =
-            Self { disk: disk.clone(), file, len: whole as u64, uncut: false, records: PhantomData };
-        Ok(Some((journal, recovered)))
+        Ok(Some(recovered))
+    }
+
+    /// Cuts it to a length at which a line ends. Blocks on the disk.
+    pub fn cut(&mut self, len: u64) -> io::Result<()> {
+        self.disk.cut(&self.file, len)?;
+        self.disk.sync(&self.file)?;
+        self.len = len;
+        Ok(())
     }
 
     /// How many bytes it has.

@@ -294,7 +294,7 @@ fn read_generation(
     let manifest = disk.read(&path.join("manifest"))?.ok_or(Unread::Damaged("it has no manifest"))?;
     let opened = Journal::open(disk, &path.join("journal"))?;
     let (journal, recovered) = opened.ok_or(Unread::Damaged("it has no journal"))?;
-    let Recovered { mut records, damaged: lines, torn_bytes } = recovered;
+    let Recovered { mut records, damaged: lines, torn_bytes, .. } = recovered;
     let torn = torn_bytes > 0 || !lines.is_empty();
     if torn {
         warn!(path = %path.display(), ?lines, torn_bytes, "a journal was damaged: what its bad lines held is fetched again");

@@ -55,6 +55,8 @@
 //! - `serve`: every file of the tree over both families; the store serves after a restart without the upstream (R1.1, R1.6).
 //! - `slow_clients`: the slow, the idle and the gone are cut in time and hold up nobody; requests are counted once (R11.2).
 //! - `soak`: a mixed load with faults, for `FOREBAY_SOAK_SECS`: right bytes all along, and memory, files, threads and tasks return.
+//! - `state`: the agent tree on the disk (R5.4). `keeps`: restarts, the audit log, snapshots; `cuts`: journals cut or damaged anywhere;
+//!   `faults`: each step failed, torn and lost; `kill`: SIGKILL in a stream of changes; `group`: many changes, few syncs.
 //! - `stock`: upstream, relay and stock curl and wget as processes, release after release (R1.1, R2.1, R3.1, R4.1).
 //! - `stock_http2`: stock curl, openssl, nghttp and h2load over HTTP/2 and TLS (R1.1, R4.1).
 //! - `tls`: certificates by name, reloaded; TLS 1.2 and 1.3; handshakes that fail, stall or are none (R4.1).
@@ -125,6 +127,7 @@ mod served;
 mod site;
 mod slow_clients;
 mod soak;
+mod state;
 mod stock;
 mod stock_http2;
 mod tls;

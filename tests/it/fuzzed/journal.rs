@@ -53,7 +53,7 @@ fn check_records<R: Serialize + DeserializeOwned + PartialEq + Debug>(path: &Pat
     assert_eq!(fs::read(path).expect("it was opened"), text[..whole], "opening changed more than a torn end");
 
     let (mut journal, second) = open();
-    let Recovered { mut records, damaged, torn_bytes } = second;
+    let Recovered { mut records, damaged, torn_bytes, .. } = second;
     assert_eq!((&records, &damaged, torn_bytes), (&first.records, &first.damaged, 0));
     journal.append(std::slice::from_ref(one)).expect("a temporary folder takes a line");
     drop(journal);

@@ -1,0 +1,164 @@
+//! The agent tree on the disk, and the one way to change it while agents are served by it.
+//!
+//! ```text
+//! data/agents/S.journal        the changes after change S, a line each: who, when, what, before, after
+//! data/agents/S.snapshot       the tree after change S
+//! data/agents/S.damaged        lines that were cut from a journal's end, with their damage, for people to look at
+//! data/agents/S.snapshot.damaged   a snapshot that turned out to be damaged, the same
+//! ```
+//!
+//! The journals are the authority and the audit log; a snapshot saves playing them again. A change's way: [`State::change`] ->
+//! [`writer`] (asked of the tree, written, synced together with those that wait with it) -> [`State::current`] -> answer.
+//! Never decides what a change means: that is [`policy::tree`](crate::policy::tree). Invariant: what was acknowledged is on the
+//! disk, and what is decided by is never ahead of it.
+
+mod files;
+pub mod load;
+pub mod record;
+pub mod writer;
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::thread::{self, JoinHandle};
+
+use arc_swap::ArcSwap;
+use thiserror::Error;
+use tokio::sync::oneshot;
+
+use crate::base::clock::Clock;
+use crate::disk::Disk;
+use crate::policy::tree::Tree;
+use crate::policy::tree::change::{Action, Refused};
+use crate::policy::tree::compiled::Compiled;
+use crate::policy::tree::difference::Difference;
+use crate::state::load::LoadError;
+use crate::state::record::{Author, Serial};
+use crate::state::writer::{Job, Writer};
+
+/// Changes that may wait to be written. Each may hold as many actions as a transaction may, most hold one; a thousand that wait
+/// for one disk are more than administrators and enrolment bring within the time of a sync.
+pub const WAITING_MAX: usize = 1024;
+
+/// How a state is kept; tests have less patience than administrators.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Keep {
+    /// A journal of so many bytes is followed by a snapshot and a new one. Default: 16 MiB, which a start plays again in a
+    /// fraction of a second, and more than a snapshot of 100,000 agents.
+    pub journal_bytes_max: u64,
+    /// Bytes of journals that are kept as audit log alone, behind the two newest snapshots. Default: 256 MiB, a million changes.
+    pub audit_bytes_max: u64,
+}
+
+impl Default for Keep {
+    fn default() -> Self {
+        Self { journal_bytes_max: 16 << 20, audit_bytes_max: 256 << 20 }
+    }
+}
+
+/// The agent tree of one data folder, open for changes.
+#[derive(Debug)]
+pub struct State {
+    live: Arc<ArcSwap<Compiled>>,
+    /// `None` only while it is dropped: the writer ends when nobody can send any more.
+    jobs: Option<SyncSender<Job>>,
+    writer: Option<JoinHandle<()>>,
+}
+
+/// A change that was made: it is on the disk, and what is decided from now on is decided by it.
+#[derive(Clone, Debug)]
+pub struct Done {
+    /// Its number; `None` where it changed nothing, and nothing was written.
+    pub serial: Option<Serial>,
+    /// What it changed.
+    pub differences: Vec<Difference>,
+}
+
+/// Why a change was not made.
+#[derive(Clone, Debug, Error)]
+pub enum ChangeError {
+    /// The tree does not allow it.
+    #[error(transparent)]
+    Refused(#[from] Refused),
+    /// It could not be written, or waited with one that could not. After a restart it may be there all the same.
+    #[error("the change could not be written: {0}")]
+    Disk(#[source] Arc<io::Error>),
+    /// Too many wait.
+    #[error("{WAITING_MAX} changes wait to be written: try again later")]
+    Busy,
+    /// The relay stops.
+    #[error("the relay stops: no more changes are made")]
+    Stopped,
+}
+
+/// A change that waits to be written. It is made whether or not anybody waits for it.
+#[derive(Debug)]
+pub struct Pending(oneshot::Receiver<Result<Done, ChangeError>>);
+
+impl Pending {
+    /// Waits without blocking.
+    pub async fn done(self) -> Result<Done, ChangeError> {
+        self.0.await.unwrap_or(Err(ChangeError::Stopped))
+    }
+
+    /// Waits; blocks, and so never within a task.
+    pub fn wait(self) -> Result<Done, ChangeError> {
+        self.0.blocking_recv().unwrap_or(Err(ChangeError::Stopped))
+    }
+}
+
+impl State {
+    /// Opens the agent tree in this folder, or makes an empty one where there is none. Whoever calls holds the data folder's
+    /// lock. Blocks on the disk.
+    pub fn open(disk: &Disk, folder: &Path, keep: Keep, clock: Arc<dyn Clock>) -> Result<Self, LoadError> {
+        let loaded = load::load(disk, folder)?;
+        let live = Arc::new(ArcSwap::from_pointee(Compiled::new(loaded.tree.clone())));
+        let (jobs, waiting) = sync_channel(WAITING_MAX);
+        let writer = Writer::new(disk.clone(), folder.to_owned(), keep, clock, loaded, live.clone());
+        let thread = thread::Builder::new().name("state".into());
+        let writer = thread.spawn(move || writer.run(&waiting)).map_err(LoadError::Thread)?;
+        Ok(Self { live, jobs: Some(jobs), writer: Some(writer) })
+    }
+
+    /// What requests are decided by now.
+    pub fn current(&self) -> Arc<Compiled> {
+        self.live.load_full()
+    }
+
+    /// The same, for whoever decides requests: each takes one and keeps it to its end.
+    pub fn live(&self) -> &Arc<ArcSwap<Compiled>> {
+        &self.live
+    }
+
+    /// Makes a transaction of these actions.
+    pub fn change(&self, author: Author, actions: Vec<Action>) -> Result<Pending, ChangeError> {
+        self.plan(author, move |_| Ok(actions))
+    }
+
+    /// Makes a transaction that is planned on the tree as it will be found: nothing comes between plan and change. Does not wait.
+    pub fn plan(
+        &self,
+        author: Author,
+        plan: impl FnOnce(&Tree) -> Result<Vec<Action>, Refused> + Send + 'static,
+    ) -> Result<Pending, ChangeError> {
+        let (answer, pending) = oneshot::channel();
+        let jobs = self.jobs.as_ref().ok_or(ChangeError::Stopped)?;
+        jobs.try_send(Job { author, plan: Box::new(plan), answer }).map_err(|error| match error {
+            TrySendError::Full(_) => ChangeError::Busy,
+            TrySendError::Disconnected(_) => ChangeError::Stopped,
+        })?;
+        Ok(Pending(pending))
+    }
+}
+
+/// What waits is written before the writer ends.
+impl Drop for State {
+    fn drop(&mut self) {
+        self.jobs = None;
+        if let Some(writer) = self.writer.take() {
+            // One that panicked has said so, and has nothing left to write.
+            let _ = writer.join();
+        }
+    }
+}
