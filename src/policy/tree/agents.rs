@@ -13,7 +13,7 @@ use imbl::Vector;
 use crate::policy::tree::Agent;
 use crate::policy::tree::id::AgentId;
 
-/// Shards of a table without agents.
+/// Shards of a table without agents: a power of two, like any number of them.
 const SHARDS_MIN: usize = 16;
 
 /// Agents for each shard, on the average, above which there are twice as many shards: those of one shard are looked at one after
@@ -32,7 +32,8 @@ pub(super) struct Agents {
 
 impl Default for Agents {
     fn default() -> Self {
-        Self { shards: empty(SHARDS_MIN).map(Shard::from).collect(), hasher: RandomState::new(), count: 0 }
+        let shards = std::iter::repeat_n(Shard::from([]), SHARDS_MIN).collect();
+        Self { shards, hasher: RandomState::new(), count: 0 }
     }
 }
 
@@ -67,25 +68,28 @@ impl Agents {
 
     /// Twice as many shards. That takes as long as making the table, and comes as seldom as its size doubles.
     fn spread(&mut self) {
-        let mut shards: Vec<_> = empty(self.shards.len() * 2).collect();
-        for (id, agent) in self.iter() {
-            let at = self.shard_of(id, shards.len());
-            shards[at].push((*id, agent.clone()));
-        }
-        self.shards = shards.into_iter().map(Shard::from).collect();
+        let count = self.shards.len() * 2;
+        let mut agents: Vec<_> =
+            self.iter().map(|(id, agent)| (self.shard_of(id, count), *id, agent.clone())).collect();
+        // Shard by shard, so that each takes its memory once and beside the one before it.
+        agents.sort_unstable_by_key(|(at, ..)| *at);
+        let mut agents = agents.into_iter().peekable();
+        let shard = |at| -> Shard {
+            let of_it = std::iter::from_fn(|| agents.next_if(|(other, ..)| *other == at));
+            of_it.map(|(_, id, agent)| (id, agent)).collect()
+        };
+        self.shards = (0..count).map(shard).collect();
     }
 
     fn shard(&self, id: &AgentId) -> usize {
         self.shard_of(id, self.shards.len())
     }
 
+    /// Of so many, which are a power of two.
     fn shard_of(&self, id: &AgentId, shards: usize) -> usize {
-        usize::try_from(self.hasher.hash_one(id) % shards as u64).expect("there are fewer shards than that")
+        let mask = shards as u64 - 1;
+        usize::try_from(self.hasher.hash_one(id) & mask).expect("there are fewer shards than that")
     }
-}
-
-fn empty(shards: usize) -> impl Iterator<Item = Vec<(AgentId, Agent)>> {
-    std::iter::repeat_n(Vec::new(), shards)
 }
 
 /// Tables are equal where the same agents are in them, whatever shards they are in.
