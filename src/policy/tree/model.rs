@@ -222,6 +222,9 @@ fn assert_same(compiled: &Compiled, model: &Model) {
     }
     for (number, domain) in &model.domains {
         let id = DomainId::numbered(*number);
+        let known = tree.domain(id).unwrap();
+        let marked: BTreeSet<_> = known.started_with.settings().map(Setting::name).collect();
+        assert_eq!((as_set(&known.values), marked), (domain.set.clone(), domain.started.clone()));
         let agents = model.agents.values().filter(|(at, _)| at == number).count();
         assert_eq!(tree.agents_in(id), agents);
         let named = tree.domain_named(domain.parent.map(DomainId::numbered), &named(&domain.name));
