@@ -100,7 +100,7 @@
 //! - A part of the quota is kept for what is small and cannot wait: journals, manifests and the index are counted, not reserved.
 //! - Directories `blobs/00` to `blobs/ff` are made at the start, so that a commit syncs one folder.
 //! - `disk/` is a layer of its own, below the parts: `store` and `state` both write through it, and neither may import the other.
-//! - The agent tree has no table in sled. It is in memory whole (13 MB for 100,000 agents), and a start reads it from a snapshot
+//! - The agent tree has no table in sled. It is in memory whole (20 MB for 100,000 agents), and a start reads it from a snapshot
 //!   and a journal in well under a second: a database beside them would be a third copy to keep in step, and to rebuild.
 //! - A difference holds a node as a whole, before and after, so that a journal that lost a part does not fit and is refused.
 //! - The agents have a table of our own, `policy/tree/agents.rs`: the one on the path of each request, measured against a library's.

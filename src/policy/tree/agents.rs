@@ -2,7 +2,7 @@
 //!
 //! Agents are spread over shards by a keyed hash, and the shards hang in a tree that copies share: a change copies the agents of
 //! one shard, a decision looks at one place in memory behind the shards themselves. A hash trie of a library was measured first
-//! (benches/RESULTS.md): three times the memory, and more than twice the time for an agent that no cache holds. Invariant: an agent is in
+//! (benches/RESULTS.md): twice the memory, and more than twice the time for an agent that no cache holds. Invariant: an agent is in
 //! the shard that its hash says, once.
 
 use std::hash::{BuildHasher, RandomState};

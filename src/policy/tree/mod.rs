@@ -36,7 +36,7 @@ pub const DEPTH_MAX: usize = 16;
 /// Domains in all: ten times the 2,000 that the figures are for; each root change resolves every one of them.
 pub const DOMAINS_MAX: usize = 20_000;
 
-/// Agents in all: ten times the 100,000 that the figures are for; each takes some 130 bytes of memory.
+/// Agents in all: ten times the 100,000 that the figures are for; each takes some 200 bytes of memory.
 pub const AGENTS_MAX: usize = 1_000_000;
 
 /// Domains and agents that one transaction may name: a fleet of the size that the figures are for, twice. Its record, some
