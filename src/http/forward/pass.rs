@@ -16,10 +16,10 @@ use crate::http::forward::status::{CacheStatus, Way};
 use crate::http::forward::{Forward, Served};
 use crate::http::passing::{Passing, Sending};
 use crate::http::respond::Failure;
-use crate::relay::cache::answer::Head;
 use crate::relay::cache::hops::stripped;
+use crate::relay::cache::renewal::{Fate, renewal};
 use crate::relay::cache::table::Found;
-use crate::relay::cache::validate::{describes, made_doubtful, renewed};
+use crate::relay::cache::validate::{describes, made_doubtful};
 use crate::relay::reach::{Outgoing, ReachError};
 
 /// Methods that change nothing (RFC 9110 section 9.2.1); of others it is not known.
@@ -115,9 +115,12 @@ impl Forward<'_> {
         if !describes(&kept.head.headers, kept.blob.size, response.headers()) {
             return cache.lose(&self.key, &kept);
         }
-        let headers = renewed(&kept.head.headers, &stripped(response.headers()));
-        let head = Head::new(StatusCode::OK, headers, delay, cache.now());
-        cache.renew(&self.key, &kept, kept.with_head(head));
+        let said = stripped(response.headers());
+        match renewal(&kept, &self.headers, &said, delay, cache.now()).fate {
+            Fate::Renewed(head) => cache.renew(&self.key, &kept, Arc::new(kept.with_head(head))),
+            Fate::Stays => {}
+            Fate::Lost => cache.lose(&self.key, &kept),
+        }
     }
 }
 

@@ -19,9 +19,10 @@ use crate::relay::cache::answer::{Answer, Head};
 use crate::relay::cache::arrival::{Arrival, Piece};
 use crate::relay::cache::gather::{Trailers, gather};
 use crate::relay::cache::hops::stripped;
+use crate::relay::cache::renewal::{Fate, renewal};
 use crate::relay::cache::shared::{Cache, Flight, Phase, Question, Told};
 use crate::relay::cache::storable::is_storable;
-use crate::relay::cache::validate::{ask_about, confirms, renewed};
+use crate::relay::cache::validate::{ask_about, confirms};
 use crate::relay::cache::vary::{Selecting, selecting};
 use crate::relay::reach::ReachError;
 use crate::store::staging::{CommitError, Staged};
@@ -85,9 +86,9 @@ impl Fetch {
             Err(error) => Err(error),
         };
         match told {
-            Ok(Answered::Kept(answer)) => {
-                self.flight.tell(Phase::Kept(answer.clone()));
-                let _ = tell.send(Told::Kept(answer));
+            Ok(Answered::Kept(own, for_all)) => {
+                self.flight.tell(for_all.map_or(Phase::Alone(own.head.status), Phase::Kept));
+                let _ = tell.send(Told::Kept(own));
             }
             Ok(Answered::Alone(response)) => {
                 self.flight.tell(Phase::Alone(response.status()));
@@ -132,14 +133,24 @@ impl Fetch {
         }
         let said = stripped(response.headers());
         if let Some(kept) = question.kept.as_ref().filter(|kept| confirms(&kept.head.headers, &said)) {
-            let head = Head::new(kept.head.status, renewed(&kept.head.headers, &said), delay, cache.now());
-            let new = kept.with_head(head);
-            if self.is_overtaken() {
-                return Ok(Answered::Kept(Arc::new(new)));
-            }
-            let new = cache.table().renew(&question.key, kept, new);
-            cache.write();
-            return Ok(Answered::Kept(new));
+            let renewal = renewal(kept, &question.headers, &said, delay, cache.now());
+            let own = Arc::new(kept.with_head(renewal.own));
+            let for_all = match renewal.fate {
+                Fate::Renewed(head) => {
+                    let new = Arc::new(kept.with_head(head));
+                    if !self.is_overtaken() {
+                        cache.renew(&question.key, kept, new.clone());
+                    }
+                    Some(new)
+                }
+                Fate::Stays => None,
+                Fate::Lost => {
+                    cache.note_passing(&question.key, true);
+                    cache.lose(&question.key, kept);
+                    None
+                }
+            };
+            return Ok(Answered::Kept(own, for_all));
         }
         // It speaks of a state that is not kept: the whole is asked for.
         let (response, delay) = self.ask(None).await?;
@@ -335,7 +346,8 @@ impl Fetch {
 }
 
 enum Answered {
-    Kept(Arc<Answer>),
+    /// What was kept holds still: as who asked is told of it, and as all others are, where they may be.
+    Kept(Arc<Answer>, Option<Arc<Answer>>),
     New(Box<(Came, Staged, Incoming)>),
     Alone(Box<Response<Incoming>>),
 }

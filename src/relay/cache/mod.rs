@@ -1,7 +1,7 @@
 //! The general cache: answers of servers that no tree is of, kept as RFC 9111 says, for all agents (R3.2).
 //!
 //! - What may be kept, for how long and for whom is decided without a clock or a socket: [`directives`], [`freshness`],
-//!   [`storable`], [`vary`], [`reuse`], [`validate`], [`hops`].
+//!   [`storable`], [`vary`], [`reuse`], [`validate`], [`renewal`], [`hops`].
 //! - [`answer`] is what is kept, [`table`] where; its body is a blob like any other.
 //! - [`shared`] has one question to a server for all who want the same, `fetch` asks it, [`arrival`] is read while it comes.
 //!
@@ -14,6 +14,7 @@ mod fetch;
 pub mod freshness;
 mod gather;
 pub mod hops;
+pub mod renewal;
 pub mod reuse;
 pub mod shared;
 pub mod storable;

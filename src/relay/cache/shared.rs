@@ -219,7 +219,7 @@ impl Cache {
     }
 
     /// Keeps an answer with a newer head in place of one that is still there.
-    pub fn renew(&self, key: &Arc<str>, old: &Arc<Answer>, new: Answer) {
+    pub fn renew(&self, key: &Arc<str>, old: &Arc<Answer>, new: Arc<Answer>) {
         self.table().renew(key, old, new);
         self.write();
     }

@@ -128,13 +128,11 @@ impl Table {
     }
 
     /// Keeps an answer with a newer head in place of one that is still there.
-    pub fn renew(&self, key: &Arc<str>, old: &Arc<Answer>, new: Answer) -> Arc<Answer> {
+    pub fn renew(&self, key: &Arc<str>, old: &Arc<Answer>, new: Arc<Answer>) {
         let mut inner = self.lock();
-        let new = Arc::new(new);
         if inner.take(key, |answer| Arc::ptr_eq(answer, old)) {
-            inner.add(key, new.clone());
+            inner.add(key, new);
         }
-        new
     }
 
     /// Forgets all answers to a URL.

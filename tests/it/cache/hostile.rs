@@ -1,6 +1,6 @@
 //! Agents and servers that mean harm by what they send: requests within requests, fields within fields (R3.3, R4.6).
 
-use crate::cache::server::{Act, Server, answer};
+use crate::cache::server::{Act, Server, answer, chunked, lines};
 use crate::cache::{get, proxy};
 use crate::raw::Client;
 
@@ -128,4 +128,44 @@ fn nothing_is_answered_for_who_may_not_ask_though_it_is_kept_r4_6() {
     assert!(String::from_utf8_lossy(&refused.body).contains("no rule lists"), "{refused:?}");
     assert_eq!(server.asked_for("/file").len(), 1);
     relay.stop();
+}
+
+#[test]
+fn what_a_304_or_a_head_says_to_one_is_never_given_to_another_r3_3() {
+    let fresh = "Cache-Control: max-age=60\nETag: \"x\"";
+    for secret in [
+        "Set-Cookie: session=victim",
+        "Set-Cookie: session=victim\nCache-Control: public, max-age=60",
+        "X-Own: victim\nCache-Control: private, max-age=60",
+        "X-Own: victim\nCache-Control: no-store, max-age=60",
+        "X-Own: victim\nAuthorized: yes",
+    ] {
+        let server = Server::start(move |asked, _| {
+            let is_victim = asked.header("authorization").is_some() || asked.header("cookie").is_some();
+            match &*asked.method {
+                _ if !is_victim => chunked(200, fresh, "body"),
+                "HEAD" => vec![Act::Send(format!("HTTP/1.1 200 x\r\n{}\r\n", lines(secret)).into())],
+                _ => chunked(304, secret, ""),
+            }
+        });
+        let relay = proxy(&[server.port()]);
+        let url = server.url("/file");
+        let authorized = secret.contains("Authorized");
+        let user = if authorized { ("Authorization", "Basic eA==") } else { ("Cookie", "a=b") };
+        for method in ["GET", "HEAD"] {
+            assert_eq!(get(relay.v4(), &url, &[]).whole(200), b"body");
+            let mut victim = Client::connect(relay.v4());
+            let told = victim.exchange(method, &url, &[user, ("Cache-Control", "no-cache")]).unwrap();
+            assert_eq!(told.head.status, 200, "{method} {secret}: {told:?}");
+            let own = told.head.header("set-cookie").or(told.head.header("x-own"));
+            assert!(own.is_some_and(|own| own.contains("victim")), "{method} {secret}: {told:?}");
+            for _ in 0..2 {
+                let other = get(relay.v4(), &url, &[]);
+                let found = other.head.headers.iter().find(|(_, value)| value.contains("victim"));
+                assert_eq!(found, None, "{method} {secret}: {other:?}");
+                assert_eq!(other.whole(200), b"body");
+            }
+        }
+        relay.stop();
+    }
 }
