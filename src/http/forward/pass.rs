@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use http_body_util::{BodyExt as _, Empty};
 use hyper::body::{Body as _, Incoming};
-use hyper::header::{CONTENT_LENGTH, DATE, EXPECT, HeaderValue, IF_NONE_MATCH, TRANSFER_ENCODING};
+use hyper::header::{CONTENT_LENGTH, DATE, EXPECT, HeaderValue, IF_NONE_MATCH};
 use hyper::{Method, Request, Response, StatusCode, Version};
 use tokio::sync::Notify;
 
@@ -16,7 +16,7 @@ use crate::http::forward::status::{CacheStatus, Way};
 use crate::http::forward::{Forward, Served};
 use crate::http::passing::{Passing, Sending};
 use crate::http::respond::Failure;
-use crate::relay::cache::hops::stripped;
+use crate::relay::cache::hops::{Transfer, stripped, told_length, transfer};
 use crate::relay::cache::renewal::{Fate, renewal};
 use crate::relay::cache::table::Found;
 use crate::relay::cache::validate::{describes, made_doubtful};
@@ -43,17 +43,22 @@ impl Forward<'_> {
     /// An answer as it came, on its way to the agent.
     pub(super) fn passed(&self, response: Response<Incoming>, status: CacheStatus) -> Served {
         let (head, body) = response.into_parts();
-        let both = head.headers.contains_key(TRANSFER_ENCODING) && head.headers.contains_key(CONTENT_LENGTH);
-        if both || head.status.is_informational() {
-            let what =
-                if both { "it says in two ways how long it is" } else { "it changes protocols unasked" };
+        let headless = self.request.method == Method::HEAD || head.status == StatusCode::NOT_MODIFIED;
+        let transfer = transfer(&head.headers);
+        let wrong = if transfer != Transfer::Plain && head.headers.contains_key(CONTENT_LENGTH) {
+            Some("it says in two ways how long it is")
+        } else if transfer == Transfer::Unknown && !headless {
+            Some("its bytes are coded for the way in more than chunks")
+        } else {
+            head.status.is_informational().then_some("it changes protocols unasked")
+        };
+        if let Some(what) = wrong {
             return Err(Failure::Reach(Arc::new(ReachError::Broken(what.to_owned()))));
         }
         let cache = &self.live.cache;
         let mut headers = stripped(&head.headers);
-        let headless = self.request.method == Method::HEAD || head.status == StatusCode::NOT_MODIFIED;
-        if let Some(length) = head.headers.get(CONTENT_LENGTH).filter(|_| headless) {
-            headers.insert(CONTENT_LENGTH, length.clone());
+        if let Some(length) = told_length(&head.headers).filter(|_| headless) {
+            headers.insert(CONTENT_LENGTH, length.into());
         }
         if !headers.contains_key(DATE) {
             let now = httpdate::fmt_http_date(cache.now().wall);

@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Empty};
 use hyper::body::{Body, Incoming};
-use hyper::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use hyper::header::CONTENT_LENGTH;
 use hyper::{Method, Request, Response, StatusCode, Version};
 use tokio::sync::{mpsc, oneshot};
 use tracing::{debug, warn};
@@ -18,7 +18,7 @@ use tracing::{debug, warn};
 use crate::relay::cache::answer::{Answer, Head};
 use crate::relay::cache::arrival::{Arrival, Piece};
 use crate::relay::cache::gather::{Trailers, gather};
-use crate::relay::cache::hops::stripped;
+use crate::relay::cache::hops::{Transfer, stripped, transfer};
 use crate::relay::cache::renewal::{Fate, renewal};
 use crate::relay::cache::shared::{Cache, Flight, Phase, Question, Told};
 use crate::relay::cache::storable::is_storable;
@@ -380,11 +380,13 @@ impl Came {
 
 /// Whether the end of a body shows that none of it is missing.
 fn is_framed(response: &Response<Incoming>) -> bool {
-    let chunked = response.headers().contains_key(TRANSFER_ENCODING);
-    if chunked && response.headers().contains_key(CONTENT_LENGTH) {
-        return false;
+    match transfer(response.headers()) {
+        Transfer::Chunked => !response.headers().contains_key(CONTENT_LENGTH),
+        Transfer::Plain => {
+            response.version() == Version::HTTP_2 || response.body().size_hint().exact().is_some()
+        }
+        Transfer::Unknown => false,
     }
-    chunked || response.version() == Version::HTTP_2 || response.body().size_hint().exact().is_some()
 }
 
 async fn blocking<T: Send + 'static>(

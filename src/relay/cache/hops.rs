@@ -73,6 +73,37 @@ pub fn stripped(headers: &HeaderMap) -> HeaderMap {
     left
 }
 
+/// How an answer's bytes were coded for its way here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transfer {
+    /// Not at all: a length, or the close, marks their end.
+    Plain,
+    /// In chunks, and in nothing else: the last one marks their end.
+    Chunked,
+    /// In some other way, that nobody takes off again: the field does not pass on.
+    Unknown,
+}
+
+/// Reads it from the head.
+pub fn transfer(headers: &HeaderMap) -> Transfer {
+    let mut lines = headers.get_all(TRANSFER_ENCODING).iter().map(HeaderValue::as_bytes);
+    match (lines.next(), lines.next()) {
+        (None, _) => Transfer::Plain,
+        (Some(one), None) if one.trim_ascii().eq_ignore_ascii_case(b"chunked") => Transfer::Chunked,
+        _ => Transfer::Unknown,
+    }
+}
+
+/// The length that a head without a body tells, where it is one number.
+pub fn told_length(headers: &HeaderMap) -> Option<u64> {
+    let mut lines = headers.get_all(CONTENT_LENGTH).iter().map(|line| {
+        let digits = line.to_str().ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+        digits.and_then(|text| text.parse::<u64>().ok())
+    });
+    let first = lines.next()??;
+    lines.all(|line| line == Some(first)).then_some(first)
+}
+
 /// Whether a request's client takes trailers.
 pub fn takes_trailers(request: &HeaderMap) -> bool {
     request.get_all(TE).iter().any(|line| {
@@ -100,6 +131,49 @@ pub fn lowered(headers: &mut HeaderMap) -> Option<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_one_chunked_marks_the_end_of_an_answer_r1_5() {
+        for (expected, lines) in [
+            (Transfer::Plain, &[][..]),
+            (Transfer::Chunked, &["chunked"]),
+            (Transfer::Chunked, &["Chunked "]),
+            (Transfer::Unknown, &["gzip"]),
+            (Transfer::Unknown, &["gzip, chunked"]),
+            (Transfer::Unknown, &["chunked, chunked"]),
+            (Transfer::Unknown, &["chunked", "chunked"]),
+            (Transfer::Unknown, &["chunked", "gzip"]),
+            (Transfer::Unknown, &[""]),
+        ] {
+            let mut headers = HeaderMap::new();
+            for line in lines {
+                headers.append(TRANSFER_ENCODING, line.parse().unwrap());
+            }
+            assert_eq!(transfer(&headers), expected, "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn a_length_without_a_body_is_one_number_or_none_r3_3() {
+        for (expected, lines) in [
+            (None, &[][..]),
+            (Some(5), &["5"]),
+            (Some(5), &["5", "5"]),
+            (None, &["5", "6"]),
+            (None, &["5, 5"]),
+            (None, &["-5"]),
+            (None, &["+5"]),
+            (None, &["abc"]),
+            (None, &[""]),
+            (None, &["18446744073709551616"]),
+        ] {
+            let mut headers = HeaderMap::new();
+            for line in lines {
+                headers.append(CONTENT_LENGTH, line.parse().unwrap());
+            }
+            assert_eq!(told_length(&headers), expected, "{lines:?}");
+        }
+    }
 
     fn headers(lines: &[(&'static str, &'static str)]) -> HeaderMap {
         let mut headers = HeaderMap::new();

@@ -169,3 +169,46 @@ fn what_a_304_or_a_head_says_to_one_is_never_given_to_another_r3_3() {
         relay.stop();
     }
 }
+
+#[test]
+fn an_answer_in_a_coding_that_only_the_close_ends_is_an_error_and_never_kept_r1_5() {
+    let server = Server::start(|asked, _| {
+        let coding =
+            asked.target.trim_start_matches('/').replace('+', ", ").replace('/', "\r\nTransfer-Encoding: ");
+        let head =
+            format!("HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nTransfer-Encoding: {coding}\r\n\r\n");
+        vec![Act::Send(format!("{head}5\r\nhalf \r\n0\r\n\r\n").into()), Act::Close]
+    });
+    let relay = proxy(&[server.port()]);
+    for path in ["/gzip", "/chunked+gzip", "/gzip+chunked", "/xchunked", "/identity", "/chunked/chunked"] {
+        for asked in 1..=2 {
+            let got = get(relay.v4(), &server.url(path), &[]);
+            assert_eq!(got.head.status, 502, "{path}: {got:?}");
+            assert_eq!(server.asked_for(path).len(), asked, "{path}");
+        }
+    }
+    assert_eq!(relay.tree(0).resources.answers.size().0, 0);
+    assert_eq!(get(relay.v4(), &server.url("/Chunked"), &[]).whole(200), b"half ");
+    relay.stop();
+}
+
+#[test]
+fn lengths_that_are_none_do_not_pass_with_a_head_r3_3() {
+    let server = Server::start(|asked, _| {
+        let lines = match &*asked.target {
+            "/negative" => "Content-Length: -5\r\n",
+            "/word" => "Content-Length: abc\r\n",
+            "/two" => "Content-Length: 5\r\nContent-Length: 6\r\n",
+            _ => "Content-Length: 5\r\n",
+        };
+        vec![Act::Send(format!("HTTP/1.1 200 OK\r\n{lines}\r\n").into()), Act::Close]
+    });
+    let relay = proxy(&[server.port()]);
+    for (path, expected) in [("/negative", None), ("/word", None), ("/two", None), ("/one", Some("5"))] {
+        let got = Client::connect(relay.v4()).exchange("HEAD", &server.url(path), &[]).unwrap();
+        assert!(matches!(got.head.status, 200 | 502), "{path}: {got:?}");
+        let length = got.head.header("content-length").filter(|_| got.head.status == 200);
+        assert_eq!(length, expected, "{path}");
+    }
+    relay.stop();
+}
