@@ -6,10 +6,12 @@
 use std::fs::File;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::header::HeaderMap;
-use tokio::sync::{Mutex, mpsc, watch};
+use tokio::sync::{Mutex, Notify, mpsc, watch};
+use tokio::time::timeout;
 
 use crate::base::range::ByteRange;
 use crate::relay::cache::answer::Head;
@@ -17,6 +19,10 @@ use crate::relay::cache::vary::Selecting;
 
 /// Pieces that wait for the one who reads what the store did not take.
 const BEYOND_MAX: usize = 4;
+
+/// How long an answer is fetched on after its last reader left: the next agent may want it soon, and a server that trickles must
+/// not hold room for nobody.
+const UNREAD_MAX: Duration = Duration::from_secs(30);
 
 /// An answer on its way.
 #[derive(Debug)]
@@ -29,6 +35,7 @@ pub struct Arrival {
     pub size: Option<u64>,
     file: Arc<File>,
     progress: watch::Sender<Progress>,
+    joined: Notify,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -88,8 +95,8 @@ impl Arrival {
         size: Option<u64>,
         file: Arc<File>,
     ) -> (Arc<Self>, mpsc::Sender<Piece>, Arriving) {
-        let arrival =
-            Arc::new(Self { head, selecting, size, file, progress: watch::Sender::new(Progress::default()) });
+        let progress = watch::Sender::new(Progress::default());
+        let arrival = Arc::new(Self { head, selecting, size, file, progress, joined: Notify::new() });
         let (sender, receiver) = mpsc::channel(BEYOND_MAX);
         let first =
             Arriving { beyond: Some(Arc::new(Mutex::new(receiver))), ..Arriving::new(arrival.clone()) };
@@ -120,6 +127,17 @@ impl Arrival {
         });
     }
 
+    /// Waits until nobody has read it for too long.
+    pub(super) async fn given_up(&self) {
+        loop {
+            self.progress.closed().await;
+            // A permit of a reader from before has it wait once more.
+            if timeout(UNREAD_MAX, self.joined.notified()).await.is_err() && !self.is_read() {
+                return;
+            }
+        }
+    }
+
     /// Whether anybody reads it.
     pub(super) fn is_read(&self) -> bool {
         self.progress.receiver_count() > 0
@@ -129,7 +147,9 @@ impl Arrival {
 impl Arriving {
     /// One more reader.
     pub fn new(arrival: Arc<Arrival>) -> Self {
-        Self { progress: arrival.progress.subscribe(), arrival, beyond: None }
+        let progress = arrival.progress.subscribe();
+        arrival.joined.notify_one();
+        Self { progress, arrival, beyond: None }
     }
 
     /// What it reads.
@@ -168,4 +188,32 @@ impl Arriving {
 
 fn broken(reason: &str) -> io::Error {
     io::Error::other(reason.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use hyper::StatusCode;
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::relay::cache::answer::Now;
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_nobody_reads_is_given_up_in_time_and_one_that_is_read_is_not_r3_2() {
+        let now = Now { wall: SystemTime::UNIX_EPOCH, monotonic: Duration::ZERO };
+        let head = Head::new(StatusCode::OK, HeaderMap::new(), Duration::ZERO, now);
+        let file = Arc::new(tempfile::tempfile().unwrap());
+        let (arrival, _beyond, first) = Arrival::new(head, Vec::new(), None, file);
+        let begun = Instant::now();
+        assert!(timeout(UNREAD_MAX * 10, arrival.given_up()).await.is_err(), "it is read");
+        drop(first);
+        // Who comes in between, and leaves, has it go on for as long again.
+        assert!(timeout(UNREAD_MAX / 2, arrival.given_up()).await.is_err());
+        drop(Arriving::new(arrival.clone()));
+        assert!(timeout(UNREAD_MAX / 2, arrival.given_up()).await.is_err());
+        arrival.given_up().await;
+        assert!(begun.elapsed() <= UNREAD_MAX * 13);
+    }
 }

@@ -22,16 +22,21 @@ use crate::relay::cache::hops::{Transfer, stripped, transfer};
 use crate::relay::cache::renewal::{Fate, renewal};
 use crate::relay::cache::shared::{Cache, Flight, Phase, Question, Told};
 use crate::relay::cache::storable::is_storable;
+use crate::relay::cache::underway::Share;
 use crate::relay::cache::validate::{ask_about, confirms};
 use crate::relay::cache::vary::{Selecting, selecting};
 use crate::relay::reach::ReachError;
 use crate::store::staging::{CommitError, Staged};
 
-/// Room that is reserved at first for an answer of which nobody said how long it is; it is doubled as it fills.
+/// Room that is reserved at first for an answer, however long it is said to be; it is doubled as it fills, so that a server that
+/// trickles holds no more than twice what it sent.
 const FIRST_BYTES: u64 = 1 << 20;
 
 /// How far such an answer is fetched while nobody reads it.
 const UNREAD_BYTES_MAX: u64 = 64 << 20;
+
+/// What part of a quota all answers on their way may reserve: the rest is for the trees.
+const QUOTA_PART: u64 = 2;
 
 /// The longest head that is kept, in bytes, with its URL and what selects it: with the bound of answers it bounds memory.
 const HEAD_BYTES_MAX: usize = 16 << 10;
@@ -187,17 +192,29 @@ impl Fetch {
             return Answered::Alone(Box::new(response));
         }
         match self.stage(size).await {
-            Some(staged) => Answered::New(Box::new((came, staged, response.into_body()))),
+            Some((staged, share)) => Answered::New(Box::new((came, staged, share, response.into_body()))),
             None => Answered::Alone(Box::new(response)),
         }
     }
 
-    /// A file for an answer of this size, where there is room for it.
-    async fn stage(&self, size: Option<u64>) -> Option<Staged> {
+    /// How long one answer may be, and how much all that are on their way may reserve.
+    fn bounds(&self) -> (u64, u64) {
         let bounds = self.cache.table().bounds();
-        let largest = bounds.file_bytes_max.min(bounds.bytes_max);
-        let wanted = size.unwrap_or(FIRST_BYTES.min(largest));
-        if wanted > largest || largest == 0 || bounds.entries_max == 0 {
+        let quota = self.cache.resources.store.room().quota().unwrap_or(u64::MAX);
+        (bounds.file_bytes_max.min(bounds.bytes_max), bounds.bytes_max.min(quota / QUOTA_PART))
+    }
+
+    /// A file for an answer of this size, where there is room for it.
+    async fn stage(&self, size: Option<u64>) -> Option<(Staged, Share)> {
+        let (largest, most) = self.bounds();
+        let wanted = size.unwrap_or(0).max(1);
+        if wanted > largest || self.cache.table().bounds().entries_max == 0 {
+            return None;
+        }
+        let wanted = FIRST_BYTES.min(size.unwrap_or(largest));
+        let mut share = self.cache.under_way.share();
+        if !share.grow(wanted, most) {
+            debug!(url = &*self.question.key, "an answer is passed on and not kept: too much is on its way");
             return None;
         }
         let resources = &self.cache.resources;
@@ -207,11 +224,16 @@ impl Fetch {
             Ok(()) => blocking(move || store.stage(wanted)).await,
             Err(no_room) => Err(no_room.into()),
         };
-        staged.inspect_err(|error| warn!(%error, "an answer is passed on and not kept")).ok()
+        let staged = staged.inspect_err(|error| warn!(%error, "an answer is passed on and not kept")).ok()?;
+        Some((staged, share))
     }
 
     /// Brings the bytes into the store, and tells who reads them.
-    async fn bring(&self, (came, staged, mut body): (Came, Staged, Incoming), tell: oneshot::Sender<Told>) {
+    async fn bring(
+        &self,
+        (came, staged, mut share, mut body): (Came, Staged, Share, Incoming),
+        tell: oneshot::Sender<Told>,
+    ) {
         let Came { head, selecting, size } = came;
         let (arrival, beyond, first) = Arrival::new(head, selecting, size, staged.file().clone());
         // Who breaks off says so, whatever ends this.
@@ -220,12 +242,16 @@ impl Fetch {
         // Who began it may have left.
         let _ = tell.send(Told::Arriving(first));
         debug!(url = &*self.question.key, size, "an answer is on its way");
-        let brought = self.pump(&arrival, staged, &mut body).await;
+        let brought = tokio::select! {
+            brought = self.pump(&arrival, staged, &mut share, &mut body) => brought,
+            () = arrival.given_up() => Err("nobody has read it for too long".to_owned()),
+        };
         match brought {
             Ok(Brought::All(staged, trailers)) => {
                 if let Err(error) = self.keep(&arrival, *staged).await {
                     warn!(%error, "an answer is passed on and not kept");
                 }
+                drop(share);
                 // Who has read it to its end finds it kept, and no question under way.
                 self.cache.land(&self.question.key, &self.flight);
                 arrival.complete(trailers);
@@ -234,6 +260,7 @@ impl Fetch {
                 arrival.go_beyond();
                 self.cache.land(&self.question.key, &self.flight);
                 self.pass(rest, ended, &mut body, &beyond).await;
+                drop(share);
             }
             Err(reason) => {
                 debug!(url = &*self.question.key, reason, "an answer broke off");
@@ -247,6 +274,7 @@ impl Fetch {
         &self,
         arrival: &Arc<Arrival>,
         mut staged: Staged,
+        share: &mut Share,
         body: &mut Incoming,
     ) -> Result<Brought, String> {
         loop {
@@ -254,7 +282,7 @@ impl Fetch {
             self.cache.resources.tally.upstream_bytes.add(batch.len());
             let written = staged.len() + batch.len();
             let pieces = batch.pieces.clone();
-            let room = arrival.size.is_some() || self.grow(&mut staged, written).await;
+            let room = self.grow(&mut staged, share, written, arrival.size).await;
             let appended = room && {
                 let work = move || {
                     let appended = pieces.iter().try_for_each(|piece| staged.append(piece));
@@ -280,13 +308,17 @@ impl Fetch {
     }
 
     /// Has room for so many bytes in all; false where there is none, or they are too many.
-    async fn grow(&self, staged: &mut Staged, bytes: u64) -> bool {
-        let bounds = self.cache.table().bounds();
-        let largest = bounds.file_bytes_max.min(bounds.bytes_max);
+    async fn grow(&self, staged: &mut Staged, share: &mut Share, bytes: u64, size: Option<u64>) -> bool {
+        let (largest, most) = self.bounds();
+        // A length that was said is the end of it, and was judged before.
+        let largest = size.unwrap_or(largest);
         if bytes > largest {
             return false;
         }
         let wanted = bytes.max(FIRST_BYTES).checked_next_power_of_two().unwrap_or(bytes).min(largest);
+        if !share.grow(wanted, most) {
+            return false;
+        }
         if staged.grow(wanted).is_ok() {
             return true;
         }
@@ -348,7 +380,7 @@ impl Fetch {
 enum Answered {
     /// What was kept holds still: as who asked is told of it, and as all others are, where they may be.
     Kept(Arc<Answer>, Option<Arc<Answer>>),
-    New(Box<(Came, Staged, Incoming)>),
+    New(Box<(Came, Staged, Share, Incoming)>),
     Alone(Box<Response<Incoming>>),
 }
 

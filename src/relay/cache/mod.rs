@@ -3,7 +3,8 @@
 //! - What may be kept, for how long and for whom is decided without a clock or a socket: [`directives`], [`freshness`],
 //!   [`storable`], [`vary`], [`reuse`], [`validate`], [`renewal`], [`hops`].
 //! - [`answer`] is what is kept, [`table`] where; its body is a blob like any other.
-//! - [`shared`] has one question to a server for all who want the same, `fetch` asks it, [`arrival`] is read while it comes.
+//! - [`shared`] has one question to a server for all who want the same, `fetch` asks it, [`arrival`] is read while it comes,
+//!   [`underway`] bounds what comes at once.
 //!
 //! Never speaks to agents. Invariant: what is given out of the cache was whole when it was kept.
 
@@ -19,5 +20,6 @@ pub mod reuse;
 pub mod shared;
 pub mod storable;
 pub mod table;
+pub mod underway;
 pub mod validate;
 pub mod vary;

@@ -23,6 +23,7 @@ use crate::relay::cache::answer::{Answer, Now};
 use crate::relay::cache::arrival::{Arrival, Arriving};
 use crate::relay::cache::hops::Pseudonym;
 use crate::relay::cache::table::Table;
+use crate::relay::cache::underway::UnderWay;
 use crate::relay::reach::{Reach, ReachError};
 use crate::relay::resources::Resources;
 
@@ -51,6 +52,7 @@ pub struct Cache {
     changed: Mutex<LruCache<BlobId, u64>>,
     changes: AtomicU64,
     silence_ms: AtomicU64,
+    pub(super) under_way: UnderWay,
 }
 
 /// A question under way.
@@ -129,6 +131,7 @@ impl Cache {
             changed: Mutex::new(LruCache::new(bound(CHANGED_MAX))),
             changes: AtomicU64::new(0),
             silence_ms: AtomicU64::new(0),
+            under_way: UnderWay::default(),
         };
         cache.set_silence(silence);
         cache
@@ -147,6 +150,11 @@ impl Cache {
     /// What it shares with the trees.
     pub fn resources(&self) -> &Arc<Resources> {
         &self.resources
+    }
+
+    /// How many bytes the answers on their way have reserved.
+    pub fn reserved(&self) -> u64 {
+        self.under_way.bytes()
     }
 
     /// This moment.

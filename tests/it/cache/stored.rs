@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::cache::server::{Act, Server, answer, chunked, lines};
+use crate::cache::server::{Act, Gate, Server, answer, chunked, lines};
 use crate::cache::{cache_status, get, proxy, settings};
 use crate::raw::Client;
 use crate::raw::answer::End;
@@ -218,5 +218,52 @@ fn heads_that_are_too_long_pass_and_are_not_kept_r3_2() {
         assert_eq!(got.whole(200), b"body");
         assert_eq!(server.asked_for("/long").len(), asked);
     }
+    relay.stop();
+}
+
+#[test]
+fn answers_on_their_way_reserve_no_more_than_the_cache_may_have_r1_8() {
+    const EACH: usize = 3 << 20;
+    const BOUND: u64 = 8 << 20;
+    let gate = Gate::default();
+    let own = gate.clone();
+    let server = Server::start(move |asked, _| {
+        let first = format!("100000\r\n{}\r\n", "x".repeat(1 << 20));
+        let rest = format!("200000\r\n{}\r\n0\r\n\r\n", "x".repeat(2 << 20));
+        let (framing, first, rest) = if asked.target.contains("known") {
+            (format!("Content-Length: {EACH}"), "x".repeat(1 << 20), "x".repeat(2 << 20))
+        } else {
+            ("Transfer-Encoding: chunked".to_owned(), first, rest)
+        };
+        let head = format!("HTTP/1.1 200 OK\r\n{}{framing}\r\n\r\n", lines(FRESH));
+        vec![Act::Send(head.into()), Act::Send(first.into()), Act::Wait(own.clone()), Act::Send(rest.into())]
+    });
+    let site = Site::with(5, &[4]);
+    let mut settings = settings(&site, &[server.port()]);
+    settings.cache.bytes_max = BOUND;
+    settings.cache.file_bytes_max = BOUND;
+    settings.quota_bytes = Some(BOUND * 4);
+    let relay = Running::refreshed(settings);
+    let taken = || relay.tree(0).resources.store.room().taken();
+    let before = taken();
+    let clients: Vec<_> = (0..24)
+        .map(|number| {
+            let path = if number % 2 == 0 { format!("/known{number}") } else { format!("/{number}") };
+            let mut client = Client::connect(relay.v4());
+            client.ask("GET", &server.url(&path), &[]).unwrap();
+            assert_eq!(client.read_head("GET").unwrap().status, 200);
+            assert_eq!(client.read(1 << 20).0.len(), 1 << 20);
+            client
+        })
+        .collect();
+    assert!(taken() <= before + BOUND + (1 << 20), "{} more", taken() - before);
+    let package = format!("/activeupdate/{}", site::package(5));
+    get(relay.v4(), &package, &[]).whole(200);
+    gate.open();
+    for mut client in clients {
+        let (rest, end) = client.read(usize::MAX);
+        assert_eq!((rest.len(), end), (2 << 20, Some(End::Complete)));
+    }
+    assert!(kept(&relay).1 <= BOUND);
     relay.stop();
 }
