@@ -121,7 +121,7 @@ impl Forward<'_> {
             return cache.lose(&self.key, &kept);
         }
         let said = stripped(response.headers());
-        match renewal(&kept, &self.headers, &said, delay, cache.now()).fate {
+        match renewal(&self.key, &kept, &self.headers, &said, delay, cache.now()).fate {
             Fate::Renewed(head) => cache.renew(&self.key, &kept, Arc::new(kept.with_head(head))),
             Fate::Stays => {}
             Fate::Lost => cache.lose(&self.key, &kept),

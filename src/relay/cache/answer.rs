@@ -13,6 +13,10 @@ use crate::relay::cache::freshness::{Exchange, date, initial_age, lifetime};
 use crate::relay::cache::vary::Selecting;
 use crate::store::blobs::BlobName;
 
+/// The longest head that is kept, in bytes, with its URL and what selects it: the index holds longer rows apart from the others,
+/// and memory for each that it ever had.
+const HEAD_BYTES_MAX: usize = 2 << 10;
+
 /// A moment by both clocks: the one that people have, and the one that never jumps.
 #[derive(Clone, Copy, Debug)]
 pub struct Now {
@@ -84,6 +88,14 @@ impl Head {
     /// For how long it is fresh from its making on.
     pub fn lifetime(&self) -> Duration {
         lifetime(self.status, &self.headers, &self.directives())
+    }
+
+    /// Whether it is too long to be kept, with its URL and what selects it.
+    pub fn is_too_long(&self, key: &str, selecting: &Selecting) -> bool {
+        let headers = self.headers.iter().map(|(name, value)| name.as_str().len() + value.len());
+        let selecting =
+            selecting.iter().map(|(name, value)| name.as_str().len() + value.as_ref().map_or(0, String::len));
+        key.len() + headers.chain(selecting).sum::<usize>() > HEAD_BYTES_MAX
     }
 
     /// What its server says to caches.

@@ -38,9 +38,6 @@ const UNREAD_BYTES_MAX: u64 = 64 << 20;
 /// What part of a quota all answers on their way may reserve: the rest is for the trees.
 const QUOTA_PART: u64 = 2;
 
-/// The longest head that is kept, in bytes, with its URL and what selects it: with the bound of answers it bounds memory.
-const HEAD_BYTES_MAX: usize = 16 << 10;
-
 impl Cache {
     pub(super) fn begin(
         self: &Arc<Self>,
@@ -138,7 +135,7 @@ impl Fetch {
         }
         let said = stripped(response.headers());
         if let Some(kept) = question.kept.as_ref().filter(|kept| confirms(&kept.head.headers, &said)) {
-            let renewal = renewal(kept, &question.headers, &said, delay, cache.now());
+            let renewal = renewal(&question.key, kept, &question.headers, &said, delay, cache.now());
             let own = Arc::new(kept.with_head(renewal.own));
             let for_all = match renewal.fate {
                 Fate::Renewed(head) => {
@@ -188,7 +185,7 @@ impl Fetch {
         };
         let size = response.body().size_hint().exact();
         let came = Came { head, selecting, size };
-        if came.bytes() + question.key.len() > HEAD_BYTES_MAX {
+        if came.head.is_too_long(&question.key, &came.selecting) {
             return Answered::Alone(Box::new(response));
         }
         match self.stage(size).await {
@@ -396,17 +393,6 @@ struct Ending(Arc<Arrival>);
 impl Drop for Ending {
     fn drop(&mut self) {
         self.0.break_off("the relay is stopping");
-    }
-}
-
-impl Came {
-    fn bytes(&self) -> usize {
-        let headers = self.head.headers.iter().map(|(name, value)| name.as_str().len() + value.len());
-        let selecting = self
-            .selecting
-            .iter()
-            .map(|(name, value)| name.as_str().len() + value.as_ref().map_or(0, String::len));
-        headers.chain(selecting).sum()
     }
 }
 

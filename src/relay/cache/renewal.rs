@@ -35,7 +35,14 @@ pub enum Fate {
 }
 
 /// Judges what a server said of a kept answer to a request with these headers.
-pub fn renewal(kept: &Answer, request: &HeaderMap, said: &HeaderMap, delay: Duration, now: Now) -> Renewal {
+pub fn renewal(
+    key: &str,
+    kept: &Answer,
+    request: &HeaderMap,
+    said: &HeaderMap,
+    delay: Duration,
+    now: Now,
+) -> Renewal {
     let head = |said: &HeaderMap| Head::new(kept.head.status, renewed(&kept.head.headers, said), delay, now);
     let own = head(said);
     let mut asked = request.clone();
@@ -47,7 +54,8 @@ pub fn renewal(kept: &Answer, request: &HeaderMap, said: &HeaderMap, delay: Dura
         if selecting(&own.headers, request).as_ref() == Some(&kept.selecting) {
             let mut for_all = said.clone();
             for_all.remove(SET_COOKIE);
-            Fate::Renewed(head(&for_all))
+            let head = head(&for_all);
+            if head.is_too_long(key, &kept.selecting) { Fate::Stays } else { Fate::Renewed(head) }
         } else {
             Fate::Lost
         }
@@ -82,7 +90,7 @@ mod tests {
         let head = Head::new(StatusCode::OK, kept, Duration::ZERO, NOW);
         let blob = BlobName { id: BlobId::of(b"x"), size: 1 };
         let kept = Answer { head, selecting: Vec::new(), blob };
-        renewal(&kept, &headers(request), &headers(said), Duration::ZERO, NOW)
+        renewal("http://a/", &kept, &headers(request), &headers(said), Duration::ZERO, NOW)
     }
 
     #[test]
@@ -109,6 +117,13 @@ mod tests {
                 assert_eq!(renewal.own.headers.get(*name).unwrap(), value, "who asked is told all");
             }
         }
+    }
+
+    #[test]
+    fn a_head_that_is_too_long_to_be_kept_renews_nothing_r3_2() {
+        let long: &'static str = "x".repeat(2 << 10).leak();
+        assert!(matches!(told(&[], &[("x-long", long)]).fate, Fate::Stays));
+        assert!(matches!(told(&[], &[("x-long", &long[..1 << 10])]).fate, Fate::Renewed(_)));
     }
 
     #[test]

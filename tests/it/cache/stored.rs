@@ -209,12 +209,12 @@ fn what_is_too_large_streams_through_whole_and_leaves_nothing_r3_2() {
 
 #[test]
 fn heads_that_are_too_long_pass_and_are_not_kept_r3_2() {
-    let long = format!("{FRESH}\nX-Long: {}", "x".repeat(20_000));
+    let long = format!("{FRESH}\nX-Long: {}", "x".repeat(2_000));
     let server = Server::start(move |_, _| answer(200, &long, "body"));
     let relay = proxy(&[server.port()]);
     for asked in 1..=2 {
         let got = get(relay.v4(), &server.url("/long"), &[]);
-        assert_eq!(got.head.header("x-long").map(str::len), Some(20_000));
+        assert_eq!(got.head.header("x-long").map(str::len), Some(2_000));
         assert_eq!(got.whole(200), b"body");
         assert_eq!(server.asked_for("/long").len(), asked);
     }
