@@ -94,7 +94,7 @@ impl Head {
     pub fn is_too_long(&self, key: &str, selecting: &Selecting) -> bool {
         let headers = self.headers.iter().map(|(name, value)| name.as_str().len() + value.len());
         let selecting =
-            selecting.iter().map(|(name, value)| name.as_str().len() + value.as_ref().map_or(0, String::len));
+            selecting.iter().map(|(name, value)| name.as_str().len() + value.as_ref().map_or(0, Vec::len));
         key.len() + headers.chain(selecting).sum::<usize>() > HEAD_BYTES_MAX
     }
 
@@ -135,7 +135,11 @@ impl Answer {
             key: key.to_owned(),
             status: head.status.as_u16(),
             headers: head.headers.iter().map(named).collect(),
-            selecting: self.selecting.iter().map(|(name, value)| (name.to_string(), value.clone())).collect(),
+            selecting: self
+                .selecting
+                .iter()
+                .map(|(name, value)| (name.to_string(), value.as_deref().map(widened)))
+                .collect(),
             blob: self.blob,
             age_secs: head.age.as_secs(),
             received_secs: secs(head.received),
@@ -157,7 +161,10 @@ impl Row {
         }
         date(&headers, &DATE)?;
         let selecting = self.selecting.into_iter();
-        let selecting = selecting.map(|(name, value)| Some((name.parse().ok()?, value)));
+        let selecting = selecting.map(|(name, value)| {
+            let value = value.map_or(Some(None), |value| narrowed(&value).map(Some));
+            Some((name.parse().ok()?, value?))
+        });
         let received = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(self.received_secs))?;
         let passed = now.wall.duration_since(received).unwrap_or(UNKNOWN_AGE);
         let head = Head {
@@ -207,7 +214,7 @@ mod tests {
         headers.append("link", "<a>".parse().unwrap());
         headers.append("link", "<b>".parse().unwrap());
         let head = Head::new(StatusCode::OK, headers, Duration::from_secs(1), now(1_000_000, 50));
-        let selecting = vec![(hyper::header::ACCEPT, Some("x".into())), (hyper::header::COOKIE, None)];
+        let selecting = vec![(hyper::header::ACCEPT, Some(b"x\xff".to_vec())), (hyper::header::COOKIE, None)];
         let blob = BlobName { id: BlobId::of(b"x"), size: 1 };
         Answer { head, selecting, blob }
     }

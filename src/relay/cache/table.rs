@@ -288,14 +288,14 @@ impl Inner {
 /// What names the row of an answer: its URL and what selects it.
 fn row_id(key: &str, selecting: &Selecting) -> BlobId {
     let mut hasher = blake3::Hasher::new();
-    let mut part = |text: &str| {
-        hasher.update(&(text.len() as u64).to_le_bytes());
-        hasher.update(text.as_bytes());
+    let mut part = |bytes: &[u8]| {
+        hasher.update(&(bytes.len() as u64).to_le_bytes());
+        hasher.update(bytes);
     };
-    part(key);
+    part(key.as_bytes());
     for (name, value) in selecting {
-        part(name.as_str());
-        part(if value.is_some() { "1" } else { "0" });
+        part(name.as_str().as_bytes());
+        part(if value.is_some() { b"1" } else { b"0" });
         part(value.as_deref().unwrap_or_default());
     }
     hasher.finalize().into()
@@ -318,7 +318,7 @@ mod tests {
 
     fn answer(bytes: u8, size: u64, accept: Option<&str>) -> Answer {
         let head = Head::new(StatusCode::OK, HeaderMap::new(), Duration::ZERO, NOW);
-        let selecting = accept.map(|value| (ACCEPT, Some(value.to_owned())));
+        let selecting = accept.map(|value| (ACCEPT, Some(value.into())));
         let blob = BlobName { id: BlobId::of(&[bytes]), size };
         Answer { head, selecting: selecting.into_iter().collect(), blob }
     }

@@ -2,10 +2,10 @@
 //!
 //! Invariant: an answer that varies by what nobody can compare (`*`) is selected by no request.
 
-use hyper::header::{HeaderMap, HeaderName, VARY};
+use hyper::header::{HeaderMap, HeaderName, HeaderValue, VARY};
 
 /// The values of a request's fields that selected an answer, as they are compared; `None` where the field was not there.
-pub type Selecting = Vec<(HeaderName, Option<String>)>;
+pub type Selecting = Vec<(HeaderName, Option<Vec<u8>>)>;
 
 /// What of a request selects this answer; `None` where no later request can.
 pub fn selecting(answer: &HeaderMap, request: &HeaderMap) -> Option<Selecting> {
@@ -29,10 +29,10 @@ pub fn selects(selecting: &Selecting, request: &HeaderMap) -> bool {
 }
 
 /// A field's lines as one, without the space around commas: what may change on the way without a meaning.
-fn compared(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
-    let lines = headers.get_all(name).iter().map(|line| String::from_utf8_lossy(line.as_bytes()));
-    let lines = lines.map(|line| line.split(',').map(str::trim).collect::<Vec<_>>().join(","));
-    headers.contains_key(name).then(|| lines.collect::<Vec<_>>().join(","))
+fn compared(headers: &HeaderMap, name: &HeaderName) -> Option<Vec<u8>> {
+    let lines = headers.get_all(name).iter().map(HeaderValue::as_bytes);
+    let members = lines.flat_map(|line| line.split(|byte| *byte == b',').map(<[u8]>::trim_ascii));
+    headers.contains_key(name).then(|| members.collect::<Vec<_>>().join(&b','))
 }
 
 #[cfg(test)]
@@ -63,6 +63,16 @@ mod tests {
             assert_eq!(selects(&by, &headers(lines)), same, "{lines:?}");
         }
         assert!(selects(&selecting(&headers(&[]), &first).unwrap(), &headers(&[])));
+    }
+
+    #[test]
+    fn values_that_are_no_text_select_by_their_bytes_r3_2() {
+        let of = |bytes: &[u8]| {
+            HeaderMap::from_iter([(hyper::header::COOKIE, HeaderValue::from_bytes(bytes).unwrap())])
+        };
+        let by = selecting(&headers(&[("vary", "cookie")]), &of(b"\xff")).unwrap();
+        assert!(selects(&by, &of(b"\xff")));
+        assert!(!selects(&by, &of(b"\xfe")) && !selects(&by, &of("\u{fffd}".as_bytes())));
     }
 
     #[test]
