@@ -192,9 +192,10 @@ fn a_crowd_on_a_blob_that_stalls_leaves_other_cold_blobs_their_threads() {
         let meanwhile = met.swap(0, Ordering::SeqCst);
         println!("{how:?}: {CROWD} agents wait on {meanwhile} threads, another cold blob took {took:?}");
         assert!((1..CROWD / 2).contains(&meanwhile), "{how:?}: {meanwhile}");
+        // Before any of them goes on: else the next ones would stall at a gate that nobody opens.
+        *ground.rule.lock().unwrap() = None;
         *gate.lock().unwrap() = Gate::default();
         shut.open();
-        *ground.rule.lock().unwrap() = None;
         for mut client in crowd {
             assert!(client.answer("GET").unwrap().whole(200) == *RELEASE.bytes(stalled), "{how:?}");
         }
