@@ -144,13 +144,17 @@ pub enum RefusedBy {
     Address,
     /// It goes in a loop.
     Loop,
-    /// It named no user, or not with its secret.
+    /// It named no user, or not with its secret; or what it showed is no agent's.
     Credentials,
+    /// It has not checked in.
+    Permission,
+    /// It is to take what it asked for elsewhere.
+    Source,
 }
 
 impl RefusedBy {
     /// All of them, in the order of their declaration.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::Agents,
         Self::Scope,
         Self::Destination,
@@ -159,6 +163,8 @@ impl RefusedBy {
         Self::Address,
         Self::Loop,
         Self::Credentials,
+        Self::Permission,
+        Self::Source,
     ];
 
     /// Its name in metrics and logs.
@@ -172,6 +178,8 @@ impl RefusedBy {
             Self::Address => "address",
             Self::Loop => "loop",
             Self::Credentials => "credentials",
+            Self::Permission => "permission",
+            Self::Source => "source",
         }
     }
 }

@@ -3,12 +3,11 @@
 //! Never stores it: what is printed is all there is. Invariant: a secret has 256 random bits, so that its hash tells nothing.
 
 use clap::Args;
-use rand::TryRng as _;
 use rand::rngs::SysRng;
 
-use crate::base::blob::BlobId;
 use crate::cli::Failed;
 use crate::cli::output::print;
+use crate::policy::secret::{SecretHash, new_secret};
 
 /// Makes a secret for a user of the proxy.
 #[derive(Debug, Args)]
@@ -21,16 +20,13 @@ pub struct Secret {
 impl Secret {
     /// Prints it.
     pub fn run(self) -> Result<(), Failed> {
-        let mut random = [0; 32];
-        SysRng.try_fill_bytes(&mut random)?;
-        // Digits pass through URLs, shells and forms as they are.
-        let secret = BlobId::from(random).to_string();
+        let secret = new_secret(&mut SysRng)?;
         print(&format!(
             "The secret of {name}, which is shown this once:\n\n{secret}\n\n\
              For the settings:\n\n[[proxy.user]]\nname = \"{name}\"\nsecret_hash = \"{hash}\"\n\n\
              try: curl -x 'http://RELAY:8080' --proxy-user '{name}:{secret}' URL",
             name = self.name,
-            hash = BlobId::of(secret.as_bytes()),
+            hash = SecretHash::of(secret.as_bytes()),
         ));
         Ok(())
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use url::Url;
 
-use crate::base::blob::BlobId;
+use crate::policy::secret::SecretHash;
 use crate::base::destination::HostPattern;
 use crate::config::settings::{Listen, ReachSettings};
 use crate::config::value::TreeBase;
@@ -38,7 +38,7 @@ pub struct User {
     /// The name that the user gives.
     pub name: Arc<str>,
     /// `secret_hash`: the BLAKE3 hash of the secret, as `forebay secret` prints it.
-    pub secret_hash: BlobId,
+    pub secret_hash: SecretHash,
 }
 
 /// `[socks]`

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use url::{Host, Url};
 
-use crate::base::blob::BlobId;
+use crate::policy::secret::SecretHash;
 use crate::base::destination::{Destination, HostPattern};
 use crate::config::check::SCOPES;
 use crate::config::elsewhere::{
@@ -58,7 +58,7 @@ fn rule_name(text: &str, names: &mut HashSet<String>) -> Result<Arc<str>, String
 fn user(mut section: Section<'_>, names: &mut HashSet<String>) -> Option<User> {
     let name = section.text("name", |text| rule_name(text, names));
     let secret_hash = section.text("secret_hash", |text| {
-        text.parse::<BlobId>().map_err(|_| "not 64 hexadecimal digits".to_owned())
+        text.parse::<SecretHash>().map_err(|_| "not 64 hexadecimal digits".to_owned())
     });
     section.require("name");
     section.require("secret_hash");

@@ -219,8 +219,8 @@ pub enum Prefetch {
 /// `[agents]`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AgentSettings {
-    /// What an agent outside all ranges gets. Default: scope `all` while there is no range (a first start
-    /// serves everybody), else refuse: who lists agents means those.
+    /// What an agent that nothing shows gets outside all ranges. Default: scope `all` while there is no range and the agent
+    /// tree knows nobody (a first start serves everybody), else refuse: who lists agents means those.
     pub unknown: Unknown,
     /// `[[agents.range]]`, each prefix once; of two that hold an address the longer counts. Default none.
     pub ranges: Vec<AgentRange>,
@@ -459,7 +459,7 @@ impl TreeSettings {
 
 impl Default for AgentSettings {
     fn default() -> Self {
-        Self { unknown: Unknown::Scope(Scope::All), ranges: Vec::new() }
+        Self { unknown: Unknown::Open, ranges: Vec::new() }
     }
 }
 

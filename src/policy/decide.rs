@@ -1,7 +1,8 @@
 //! The one place where a request is allowed or refused.
 //!
-//! A request's way: the driver says who calls and what is asked for; [`Policy::decide`] answers with a [`Permit`] or the
-//! reason for refusing; `relay::serve` takes the permit and gives bytes. Invariant: a permit cannot be made elsewhere.
+//! A request's way: the driver says what it shows, and [`Policy::caller`] who that is; [`Policy::decide`] answers what is asked
+//! for with a [`Permit`] or the reason for refusing; `relay::serve` takes the permit and gives bytes. Invariant: a permit cannot
+//! be made elsewhere.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -15,12 +16,18 @@ use crate::base::destination::Destination;
 use crate::base::reserved::Reserved;
 use crate::base::tally::RefusedBy;
 use crate::manifest::catalogue::Class;
+use crate::policy::caller::Caller;
 use crate::policy::reach::{Destinations, Passage, Reach, Way};
 use crate::policy::scope::Scope;
+use crate::policy::sources::Kind;
+use crate::policy::tree::id::AgentId;
+use crate::policy::tree::value::Enforce;
 
-/// What an agent whose address no range names may have.
+/// What an agent may have that nothing shows, and whose address no range names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unknown {
+    /// Everything while the agent tree knows nobody, then nothing (R5.5).
+    Open,
     /// Nothing.
     Refuse,
     /// What this scope sees.
@@ -55,12 +62,39 @@ impl Permit {
     }
 }
 
+/// Whether an agent has checked in, and what for is allowed (R8).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Permission {
+    /// It has: it may take packages now.
+    Open,
+    /// It has not, or its permission has ended.
+    Closed,
+}
+
 /// Why a request was refused.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum Refusal {
     /// No range names the address, and unknown agents are refused.
     #[error("no address range names this agent")]
     UnknownAgent,
+    /// The same where agents can show who they are.
+    #[error("nothing shows which agent this is, and no address range names it")]
+    Unnamed,
+    /// What is shown is no agent's token.
+    #[error("this is no agent's token")]
+    Secret,
+    /// The certificate is no agent's.
+    #[error("the certificate is no agent's")]
+    Certificate,
+    /// The agent was shut out.
+    #[error("the agent '{0}' was revoked")]
+    Revoked(AgentId),
+    /// The agent has not checked in, and its domain wants that (R8).
+    #[error("the agent has no permission to update now: it is to check in first")]
+    NotPermitted,
+    /// The agent is to take this elsewhere (R7.1).
+    #[error("the relay does not serve {0} to this agent")]
+    NotServed(Kind),
     /// The agent's scope does not hold what was asked for.
     #[error("outside the scope '{0}'")]
     OutsideScope(Scope),
@@ -88,14 +122,16 @@ impl Refusal {
     /// What by, as metrics and logs name it.
     pub fn by(&self) -> RefusedBy {
         match self {
-            Self::UnknownAgent => RefusedBy::Agents,
+            Self::UnknownAgent | Self::Unnamed => RefusedBy::Agents,
+            Self::NotPermitted => RefusedBy::Permission,
+            Self::NotServed(_) => RefusedBy::Source,
             Self::OutsideScope(_) => RefusedBy::Scope,
             Self::Destination(_) => RefusedBy::Destination,
             Self::Port(..) => RefusedBy::Port,
             Self::Tunnel(..) => RefusedBy::Tunnel,
             Self::Address(..) => RefusedBy::Address,
             Self::Loop => RefusedBy::Loop,
-            Self::Credentials => RefusedBy::Credentials,
+            Self::Credentials | Self::Secret | Self::Certificate | Self::Revoked(_) => RefusedBy::Credentials,
         }
     }
 }
@@ -120,26 +156,43 @@ impl Policy {
         Self { destinations, ..self }
     }
 
-    /// Decides one request of the agent at `address`.
-    pub fn decide(&self, address: IpAddr, ask: Ask) -> Result<Permit, Refusal> {
-        let scope = self.scope(address)?;
+    /// Decides one request.
+    pub fn decide(&self, caller: &Caller, ask: Ask, permission: Permission) -> Result<Permit, Refusal> {
+        let scope = caller.scope();
         let sees = match ask {
             Ask::Manifest => true,
             Ask::Component(class) => scope.sees(class),
             Ask::Mount(least) => scope >= least,
             Ask::Unlisted => scope == Scope::All,
         };
-        if sees { Ok(Permit { scope, ask }) } else { Err(Refusal::OutsideScope(scope)) }
+        if !sees {
+            return Err(Refusal::OutsideScope(scope));
+        }
+        let served = |kind| caller.is_served(kind);
+        match ask {
+            Ask::Manifest if !served(Kind::Components) && !served(Kind::Programs) => {
+                return Err(Refusal::NotServed(Kind::Components));
+            }
+            Ask::Component(class) if !served(Kind::of(class)) => {
+                return Err(Refusal::NotServed(Kind::of(class)));
+            }
+            _ => {}
+        }
+        let wanted = matches!(ask, Ask::Component(_) | Ask::Unlisted);
+        if wanted && caller.enforce() == Some(Enforce::Strict) && permission == Permission::Closed {
+            return Err(Refusal::NotPermitted);
+        }
+        Ok(Permit { scope, ask })
     }
 
-    /// Decides whether the agent at `address` may be taken to a place.
-    pub fn reach(&self, address: IpAddr, to: &Destination, way: Way) -> Result<Reach, Refusal> {
-        self.destinations.reach(self.scope(address)?, to, way)
+    /// Decides whether an agent may be taken to a place.
+    pub fn reach(&self, caller: &Caller, to: &Destination, way: Way) -> Result<Reach, Refusal> {
+        self.destinations.reach(caller.scope(), to, way)
     }
 
-    /// Decides whether the agent at `address` may have what a mount, seen by this scope and wider ones, stands for.
-    pub fn reach_mount(&self, address: IpAddr, to: Destination, least: Scope) -> Result<Passage, Refusal> {
-        self.decide(address, Ask::Mount(least)).map(|_| Passage::to_mount(to))
+    /// Decides whether an agent may have what a mount, seen by this scope and wider ones, stands for.
+    pub fn reach_mount(&self, caller: &Caller, to: Destination, least: Scope) -> Result<Passage, Refusal> {
+        self.decide(caller, Ask::Mount(least), Permission::Closed).map(|_| Passage::to_mount(to))
     }
 
     /// What judges the addresses of places that agents ask.
@@ -147,78 +200,16 @@ impl Policy {
         &self.destinations
     }
 
-    fn scope(&self, address: IpAddr) -> Result<Scope, Refusal> {
-        let named = self.scopes.get_lpm(&IpNet::from(normalised(address)));
-        match (named, self.unknown) {
-            (Some((_, scope)), _) => Ok(*scope),
-            (None, Unknown::Scope(scope)) => Ok(scope),
-            (None, Unknown::Refuse) => Err(Refusal::UnknownAgent),
-        }
+    /// The range of the settings that names an address, the longest, and its scope.
+    pub(super) fn range(&self, address: IpAddr) -> Option<(IpNet, Scope)> {
+        self.scopes.get_lpm(&IpNet::from(normalised(address))).map(|(range, scope)| (range, *scope))
+    }
+
+    /// What who is not known may have.
+    pub(super) fn unknown(&self) -> Unknown {
+        self.unknown
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn policy(unknown: Unknown) -> Policy {
-        let range = |prefix: &str, scope| (prefix.parse().unwrap(), scope);
-        let ranges = [
-            range("192.0.2.0/24", Scope::Patterns),
-            range("192.0.2.128/25", Scope::PatternsEnginesDrivers),
-            range("192.0.2.130/32", Scope::All),
-            range("2001:db8::/32", Scope::Patterns),
-            range("2001:db8:1::/48", Scope::All),
-        ];
-        Policy::new(ranges, unknown)
-    }
-
-    fn scope(policy: &Policy, address: &str) -> Result<Scope, Refusal> {
-        let permit = policy.decide(address.parse().unwrap(), Ask::Manifest)?;
-        Ok(permit.spend(Ask::Manifest).unwrap())
-    }
-
-    #[test]
-    fn a_permit_buys_what_it_was_given_for_and_nothing_else_r6_2() {
-        let agent = "192.0.2.130".parse().unwrap();
-        let asks =
-            [Ask::Manifest, Ask::Component(Class::Pattern), Ask::Component(Class::Program), Ask::Unlisted];
-        for given in asks {
-            for spent in asks {
-                let permit = policy(Unknown::Refuse).decide(agent, given).unwrap();
-                assert_eq!(permit.spend(spent).is_some(), given == spent, "{given:?} spent on {spent:?}");
-            }
-        }
-    }
-
-    #[test]
-    fn the_longest_prefix_counts_and_mapped_addresses_are_ipv4_r4_1() {
-        let policy = policy(Unknown::Refuse);
-        for (address, expected) in [
-            ("192.0.2.1", Ok(Scope::Patterns)),
-            ("192.0.2.129", Ok(Scope::PatternsEnginesDrivers)),
-            ("192.0.2.130", Ok(Scope::All)),
-            ("::ffff:192.0.2.1", Ok(Scope::Patterns)),
-            ("::ffff:192.0.2.130", Ok(Scope::All)),
-            ("2001:db8:2::1", Ok(Scope::Patterns)),
-            ("2001:db8:1::1", Ok(Scope::All)),
-            ("192.0.3.1", Err(Refusal::UnknownAgent)),
-            ("::192.0.2.130", Err(Refusal::UnknownAgent)),
-            ("2001:db9::1", Err(Refusal::UnknownAgent)),
-        ] {
-            assert_eq!(scope(&policy, address), expected, "{address}");
-        }
-    }
-
-    #[test]
-    fn what_nobody_names_counts_as_most_restricted_r6_2() {
-        let policy = policy(Unknown::Scope(Scope::PatternsEnginesDrivers));
-        for (address, allowed) in [("192.0.2.1", false), ("192.0.2.129", false), ("192.0.2.130", true)] {
-            let decided = policy.decide(address.parse().unwrap(), Ask::Unlisted);
-            assert_eq!(decided.is_ok(), allowed, "{address}");
-        }
-        assert_eq!(scope(&policy, "198.51.100.1"), Ok(Scope::PatternsEnginesDrivers));
-        let refused = policy.decide("198.51.100.1".parse().unwrap(), Ask::Component(Class::Program));
-        assert_eq!(refused.unwrap_err(), Refusal::OutsideScope(Scope::PatternsEnginesDrivers));
-    }
-}
+mod tests;

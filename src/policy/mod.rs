@@ -2,9 +2,11 @@
 //!
 //! Invariant: only [`decide`](decide::Policy::decide) makes a permit, and without a permit nothing is read or connected.
 
+pub mod caller;
 pub mod decide;
 pub mod reach;
 pub mod scope;
+pub mod secret;
 pub mod sources;
 pub mod tree;
 pub mod users;

@@ -8,6 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
 use ipnet::Ipv6Net;
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use url::{Host, Url};
 
@@ -39,8 +40,20 @@ impl Kind {
     }
 }
 
+/// In words for people.
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Components => "components",
+            Self::AgentSettings => "agent settings",
+            Self::Programs => "programs and hot fixes",
+        })
+    }
+}
+
 /// The addresses that agents have in one entry of the list.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub enum Range {
     /// IPv4 addresses from the first to the last.
     V4(Ipv4Addr, Ipv4Addr),
@@ -87,6 +100,20 @@ impl FromStr for Range {
     }
 }
 
+impl TryFrom<String> for Range {
+    type Error = RangeError;
+
+    fn try_from(text: String) -> Result<Self, RangeError> {
+        text.parse()
+    }
+}
+
+impl From<Range> for String {
+    fn from(range: Range) -> Self {
+        range.to_string()
+    }
+}
+
 impl fmt::Display for Range {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -97,21 +124,43 @@ impl fmt::Display for Range {
 }
 
 /// The address families that a source is reached with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Families {
     /// IPv4 alone.
+    #[serde(rename = "ipv4")]
     V4,
     /// IPv6 alone.
+    #[serde(rename = "ipv6")]
     V6,
     /// Either.
+    #[default]
     Both,
 }
 
 /// A place to update from.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "SourceText")]
 pub struct Source {
     url: Url,
+    #[serde(default)]
     families: Families,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SourceText {
+    url: Url,
+    #[serde(default)]
+    families: Families,
+}
+
+impl TryFrom<SourceText> for Source {
+    type Error = SourceError;
+
+    fn try_from(text: SourceText) -> Result<Self, SourceError> {
+        Self::new(text.url, text.families)
+    }
 }
 
 /// The URL leads to no source.
@@ -154,7 +203,8 @@ impl Source {
 }
 
 /// One line of the customised list.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Entry {
     /// Whom it is for.
     pub range: Range,
@@ -163,7 +213,7 @@ pub struct Entry {
 }
 
 /// The customised list, sorted for look-up; immutable.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Customised {
     /// As they were given.
     entries: Vec<Entry>,
@@ -211,6 +261,11 @@ impl Customised {
             });
         }
         Ok(Self { entries, v4, v6 })
+    }
+
+    /// Its entries, as they were given.
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
     }
 
     /// The entry that holds an address.

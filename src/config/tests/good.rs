@@ -58,7 +58,7 @@ fn a_branch_office_file_is_read() {
 #[test]
 fn a_start_without_a_file_is_a_file_with_one_line() {
     assert_eq!(Settings::for_upstream("/srv/au").unwrap(), parse(TREE).unwrap());
-    assert_eq!(Settings::for_upstream("/srv/au").unwrap().agents.unknown, Unknown::Scope(Scope::All));
+    assert_eq!(Settings::for_upstream("/srv/au").unwrap().agents.unknown, Unknown::Open);
     let url = Settings::for_upstream("https://u.example/au").unwrap();
     assert!(
         matches!(&url.trees[0].upstream, Upstream::Urls(urls) if urls[0].as_str() == "https://u.example/au/")

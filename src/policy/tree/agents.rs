@@ -109,7 +109,7 @@ mod tests {
     use crate::policy::tree::id::DomainId;
 
     fn agent(domain: u32) -> Agent {
-        Agent { domain: DomainId::numbered(domain), values: None }
+        Agent { domain: DomainId::numbered(domain), values: None, keys: None }
     }
 
     proptest! {

@@ -5,8 +5,9 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use crate::policy::tree::change::{Action, Below, Changed, Patch, Reach, Refused};
-use crate::policy::tree::difference::differences;
+use crate::policy::tree::change::{Action, Below, Changed, Patch, Reach};
+use crate::policy::tree::refused::Refused;
+use crate::policy::tree::difference::{Touched, differences};
 use crate::policy::tree::id::{AgentId, DomainId, DomainName};
 use crate::policy::tree::setting::Values;
 use crate::policy::tree::{AGENTS_MAX, Agent, DEPTH_MAX, DOMAINS_MAX, Domain, NAMED_MAX, Tree};
@@ -18,24 +19,23 @@ impl Tree {
         if named > NAMED_MAX {
             return Err(Refused::NamedMax(named));
         }
-        let mut draft = Draft { tree: self.clone(), domains: Vec::new(), agents: Vec::new() };
+        let mut draft = Draft { tree: self.clone(), touched: Touched::default() };
         for action in actions {
             draft.act(action)?;
         }
         let mut tree = draft.tree;
         // A domain that was made and removed leaves no trace, not even its number: a journal has none of it.
-        let made = draft.domains.iter().filter(|id| tree.domain(**id).is_some()).map(|id| id.number()).max();
+        let made = draft.touched.domains.iter().filter(|id| tree.domain(**id).is_some()).map(|id| id.number()).max();
         tree.last_domain = self.last_domain.max(made.unwrap_or(0));
-        let differences = differences(self, &tree, draft.domains, draft.agents);
+        let differences = differences(self, &tree, draft.touched);
         Ok(Changed { tree, differences })
     }
 }
 
-/// The next tree while it is made, and which domains and agents in it may differ.
-struct Draft {
-    tree: Tree,
-    domains: Vec<DomainId>,
-    agents: Vec<AgentId>,
+/// The next tree while it is made, and what in it may differ.
+pub(super) struct Draft {
+    pub(super) tree: Tree,
+    pub(super) touched: Touched,
 }
 
 impl Draft {
@@ -65,6 +65,15 @@ impl Draft {
                 self.put_agent(agent, None);
                 Ok(())
             }),
+            Action::GiveKey { agent, key } => self.give_key(agent, *key),
+            Action::Revoke { agents } => agents.iter().try_for_each(|agent| self.revoke(agent)),
+            Action::Readmit { agents } => agents.iter().try_for_each(|agent| self.readmit(agent)),
+            Action::AddEnrolment { id, enrolment } => self.add_enrolment(id, enrolment),
+            Action::RemoveEnrolment { id } => self.remove_enrolment(id),
+            Action::Enrol { by, agent, key, at } => self.enrol(by, agent, *key, *at),
+            Action::SetRange { from, domain } => self.set_range(*from, *domain),
+            Action::SetCustomised { entries } => self.set_customised(entries),
+            Action::PutFile { domain, name, content } => self.put_file(*domain, name, *content),
         }
     }
 
@@ -87,10 +96,11 @@ impl Draft {
         let agents = self.tree.differing.iter().filter(|(_, values)| stands(values));
         for (id, values) in agents.map(|(id, values)| (*id, Values::clone(values))).collect::<Vec<_>>() {
             let Some(agent) = self.tree.agent(&id) else { continue };
-            let domain = agent.domain;
+            let mut agent = agent.clone();
             let mut values = values;
             patch.settings().for_each(|setting| values.clear(setting));
-            self.put_agent(&id, Some(Agent { domain, values: own(values) }));
+            agent.values = own(values);
+            self.put_agent(&id, Some(agent));
         }
     }
 
@@ -172,12 +182,13 @@ impl Draft {
             }
         }
         for domain in within {
+            self.forget(domain);
             self.put_domain(domain, None);
         }
         Ok(())
     }
 
-    fn add_agent(&mut self, id: &AgentId, domain: DomainId, values: &Values) -> Result<(), Refused> {
+    pub(super) fn add_agent(&mut self, id: &AgentId, domain: DomainId, values: &Values) -> Result<(), Refused> {
         if self.tree.agent(id).is_some() {
             return Err(Refused::AgentExists(*id));
         }
@@ -185,15 +196,15 @@ impl Draft {
             return Err(Refused::AgentsMax(*id));
         }
         self.domain(domain)?;
-        self.put_agent(id, Some(Agent { domain, values: own(values.clone()) }));
+        self.put_agent(id, Some(Agent { domain, values: own(values.clone()), keys: None }));
         Ok(())
     }
 
     fn move_agents(&mut self, agents: &[AgentId], to: DomainId) -> Result<(), Refused> {
         self.domain(to)?;
         for id in agents {
-            let values = self.agent(id)?.values.clone();
-            self.put_agent(id, Some(Agent { domain: to, values }));
+            let agent = Agent { domain: to, ..self.agent(id)?.clone() };
+            self.put_agent(id, Some(agent));
         }
         Ok(())
     }
@@ -224,21 +235,21 @@ impl Draft {
         }
     }
 
-    fn domain(&self, id: DomainId) -> Result<&Domain, Refused> {
+    pub(super) fn domain(&self, id: DomainId) -> Result<&Domain, Refused> {
         self.tree.domain(id).ok_or(Refused::NoDomain(id))
     }
 
-    fn agent(&self, id: &AgentId) -> Result<&Agent, Refused> {
+    pub(super) fn agent(&self, id: &AgentId) -> Result<&Agent, Refused> {
         self.tree.agent(id).ok_or(Refused::NoAgent(*id))
     }
 
     fn put_domain(&mut self, id: DomainId, domain: Option<Domain>) {
-        self.domains.push(id);
+        self.touched.domains.push(id);
         self.tree.put_domain(id, domain);
     }
 
-    fn put_agent(&mut self, id: &AgentId, agent: Option<Agent>) {
-        self.agents.push(*id);
+    pub(super) fn put_agent(&mut self, id: &AgentId, agent: Option<Agent>) {
+        self.touched.agents.push(*id);
         self.tree.put_agent(id, agent);
     }
 }

@@ -1,7 +1,8 @@
 //! The tree case by case: R5.3 nested and moved, refusals and their words, bounds.
 
 use crate::policy::scope::Scope;
-use crate::policy::tree::change::{Action, Below, Patch, Reach, Refused};
+use crate::policy::tree::change::{Action, Below, Patch, Reach};
+use crate::policy::tree::refused::Refused;
 use crate::policy::tree::compiled::Compiled;
 use crate::policy::tree::explain::SetBy;
 use crate::policy::tree::id::{AgentId, DomainId, DomainName};

@@ -1,16 +1,21 @@
-//! What may be changed in the agent tree, and why a change is refused.
+//! What may be changed in the agent tree.
 //!
 //! A transaction is a list of actions, each done on what those before it left; either all are done or none is (R5.4). Never
-//! changes a tree itself: that is [`Tree::changed`]. Invariant: a refusal names the domain, agent or setting that is its reason.
+//! changes a tree itself: that is [`Tree::changed`]. Invariant: what an action tells of itself holds no secret.
 
 use std::fmt;
 
-use thiserror::Error;
+use ipnet::IpNet;
+use jiff::Timestamp;
 
+use crate::policy::sources::Entry;
+use crate::policy::tree::Tree;
 use crate::policy::tree::difference::Difference;
-use crate::policy::tree::id::{AgentId, DomainId, DomainName};
+use crate::policy::tree::enrolment::Enrolment;
+use crate::policy::tree::file::{Content, FileName};
+use crate::policy::tree::id::{AgentId, DomainId, DomainName, EnrolmentId};
+use crate::policy::tree::keys::Key;
 use crate::policy::tree::setting::{Setting, SettingSet, Values};
-use crate::policy::tree::{AGENTS_MAX, DEPTH_MAX, DOMAINS_MAX, NAMED_MAX, Tree};
 
 /// One action of a transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,6 +89,67 @@ pub enum Action {
         /// The agents.
         agents: Vec<AgentId>,
     },
+    /// Gives an agent something to be known by, in the place of what it had of the kind.
+    GiveKey {
+        /// The agent.
+        agent: AgentId,
+        /// What it is known by from now on.
+        key: Key,
+    },
+    /// Shuts agents out: nothing that they have shows who they are any more.
+    Revoke {
+        /// The agents.
+        agents: Vec<AgentId>,
+    },
+    /// Lets agents that were shut out enrol again, as if they had never had a key.
+    Readmit {
+        /// The agents.
+        agents: Vec<AgentId>,
+    },
+    /// Lets agents join a domain by themselves.
+    AddEnrolment {
+        /// Its id.
+        id: EnrolmentId,
+        /// What it lets in.
+        enrolment: Enrolment,
+    },
+    /// Lets nobody in any more by this enrolment.
+    RemoveEnrolment {
+        /// Which.
+        id: EnrolmentId,
+    },
+    /// Has an agent join by an enrolment: one that is new, or one that was put there for it and has no key.
+    Enrol {
+        /// The enrolment.
+        by: EnrolmentId,
+        /// The agent.
+        agent: AgentId,
+        /// What it is known by.
+        key: Key,
+        /// When, by the wall clock.
+        at: Timestamp,
+    },
+    /// Says to which domain belongs who calls from these addresses and is known by nothing else.
+    SetRange {
+        /// The addresses, without host bits.
+        from: IpNet,
+        /// The domain; `None` where no longer to any.
+        domain: Option<DomainId>,
+    },
+    /// Replaces the customised list (R7.1).
+    SetCustomised {
+        /// Its entries.
+        entries: Vec<Entry>,
+    },
+    /// Puts a settings file at a domain or the root, or takes it away (R5.6).
+    PutFile {
+        /// The domain; `None` at the root.
+        domain: Option<DomainId>,
+        /// The file's name.
+        name: FileName,
+        /// Its bytes; `None` takes it away.
+        content: Option<Content>,
+    },
 }
 
 /// Whom a change at the root reaches (R5.3).
@@ -139,75 +205,6 @@ pub struct Changed {
     pub differences: Vec<Difference>,
 }
 
-/// Why a transaction is refused; nothing of it is done.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub enum Refused {
-    /// It names a domain that is not there.
-    #[error("there is no domain {0}")]
-    NoDomain(DomainId),
-    /// It names an agent that is not there.
-    #[error("there is no agent '{0}'")]
-    NoAgent(AgentId),
-    /// It adds an agent that is there.
-    #[error("there is an agent '{0}' already")]
-    AgentExists(AgentId),
-    /// Another domain beside it has the name.
-    #[error("there is a domain '{name}' already, domain {taken_by}, beside domain {domain}")]
-    NameTaken {
-        /// The domain that would have the name.
-        domain: DomainId,
-        /// The name.
-        name: DomainName,
-        /// The domain that has it.
-        taken_by: DomainId,
-    },
-    /// A domain would hold itself.
-    #[error("domain {domain} '{name}' cannot move into domain {to}, which it is or holds")]
-    IntoItself {
-        /// The domain that would move.
-        domain: DomainId,
-        /// Its name.
-        name: DomainName,
-        /// Where to.
-        to: DomainId,
-    },
-    /// A domain would stand too deep.
-    #[error("with domain {0}, domains would stand more than {DEPTH_MAX} deep")]
-    TooDeep(DomainId),
-    /// A domain that is to be removed holds something.
-    #[error("domain {domain} '{name}' is not empty: it holds {domains} domains and {agents} agents")]
-    NotEmpty {
-        /// The domain.
-        domain: DomainId,
-        /// Its name.
-        name: DomainName,
-        /// How many domains are right below it.
-        domains: usize,
-        /// How many agents belong to it.
-        agents: usize,
-    },
-    /// A new domain has not the next number.
-    #[error("a new domain cannot be domain {given}: the next one is domain {next}")]
-    Number {
-        /// What the action says.
-        given: DomainId,
-        /// What the tree says.
-        next: DomainId,
-    },
-    /// A setting is set and cleared at once.
-    #[error("'{0}' cannot be set and cleared at once")]
-    SetAndCleared(Setting),
-    /// Too many domains.
-    #[error("with domain {0}, there would be more than {DOMAINS_MAX} domains")]
-    DomainsMax(DomainId),
-    /// Too many agents.
-    #[error("with agent '{0}', there would be more than {AGENTS_MAX} agents")]
-    AgentsMax(AgentId),
-    /// The transaction names too much.
-    #[error("{0} domains and agents are named, {NAMED_MAX} at most can be changed at once: do it in parts")]
-    NamedMax(usize),
-}
-
 impl Action {
     /// How many domains and agents it names.
     pub(super) fn named(&self) -> usize {
@@ -215,11 +212,21 @@ impl Action {
             Self::SetRoot { .. } => 0,
             Self::Set { domains, agents, .. } => domains.len() + agents.len(),
             Self::MoveDomains { domains, .. } => domains.len(),
-            Self::MoveAgents { agents, .. } | Self::RemoveAgents { agents } => agents.len(),
+            Self::MoveAgents { agents, .. }
+            | Self::RemoveAgents { agents }
+            | Self::Revoke { agents }
+            | Self::Readmit { agents } => agents.len(),
+            Self::SetCustomised { entries } => entries.len(),
             Self::AddDomain { .. }
             | Self::RenameDomain { .. }
             | Self::RemoveDomain { .. }
-            | Self::AddAgent { .. } => 1,
+            | Self::AddAgent { .. }
+            | Self::GiveKey { .. }
+            | Self::AddEnrolment { .. }
+            | Self::RemoveEnrolment { .. }
+            | Self::Enrol { .. }
+            | Self::SetRange { .. }
+            | Self::PutFile { .. } => 1,
         }
     }
 }
@@ -249,6 +256,24 @@ impl fmt::Display for Action {
             Self::AddAgent { agent, domain, .. } => write!(f, "add agent '{agent}' to domain {domain}"),
             Self::MoveAgents { agents, to } => write!(f, "move {} to domain {to}", Named(&[], agents)),
             Self::RemoveAgents { agents } => write!(f, "remove {}", Named(&[], agents)),
+            Self::GiveKey { agent, key: Key::Secret(_) } => write!(f, "give agent '{agent}' a secret"),
+            Self::GiveKey { agent, key: Key::Certificate(fingerprint) } => {
+                write!(f, "give agent '{agent}' the certificate {fingerprint}")
+            }
+            Self::Revoke { agents } => write!(f, "revoke {}", Named(&[], agents)),
+            Self::Readmit { agents } => write!(f, "readmit {}", Named(&[], agents)),
+            Self::AddEnrolment { id, enrolment: Enrolment { domain, left, until, .. } } => {
+                write!(f, "add enrolment '{id}' of {left} agents to domain {domain} until {until}")
+            }
+            Self::RemoveEnrolment { id } => write!(f, "remove enrolment '{id}'"),
+            Self::Enrol { by, agent, .. } => write!(f, "enrol agent '{agent}' by '{by}'"),
+            Self::SetRange { from, domain: Some(domain) } => write!(f, "range {from} is domain {domain}"),
+            Self::SetRange { from, domain: None } => write!(f, "range {from} is no domain's"),
+            Self::SetCustomised { entries } => write!(f, "customised list of {} entries", entries.len()),
+            Self::PutFile { domain, name, content } => {
+                let verb = if content.is_some() { "put" } else { "remove" };
+                write!(f, "{verb} settings file '{name}' {}", At(*domain))
+            }
         }
     }
 }
@@ -285,6 +310,17 @@ impl fmt::Display for Parent {
         match self.0 {
             Some(domain) => write!(f, "to domain {domain}"),
             None => f.write_str("to the root"),
+        }
+    }
+}
+
+struct At(Option<DomainId>);
+
+impl fmt::Display for At {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(domain) => write!(f, "at domain {domain}"),
+            None => f.write_str("at the root"),
         }
     }
 }

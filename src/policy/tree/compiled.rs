@@ -4,8 +4,13 @@
 //! asks. Invariant: asking takes no lock, allocates nothing, and gives what the nodes above say, the nearest first (R5.2).
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
+use ipnet::IpNet;
+use prefix_trie::joint::map::JointPrefixMap;
+
+use crate::base::address::normalised;
 use crate::policy::tree::Tree;
 use crate::policy::tree::difference::Difference;
 use crate::policy::tree::id::{AgentId, DomainId};
@@ -19,6 +24,7 @@ pub struct Compiled {
     root: Arc<Resolved>,
     /// Domains without values of their own share those of the domain that holds them.
     domains: Arc<HashMap<DomainId, Arc<Resolved>>>,
+    ranges: Arc<JointPrefixMap<IpNet, DomainId>>,
 }
 
 /// What holds for one agent, or in one domain: the effective settings.
@@ -45,15 +51,24 @@ impl Compiled {
                 open.push((Some(id), here));
             }
         }
-        Self { tree, root, domains: domains.into() }
+        let ranges = Arc::new(tree.ranges().collect());
+        Self { tree, root, domains: domains.into(), ranges }
     }
 
-    /// That of a tree which differs from this one's so. Where agents alone differ, what holds in domains is shared.
+    /// That of a tree which differs from this one's so. Where no domain differs, what holds in domains is shared.
     #[must_use]
     pub fn after<'a>(&self, tree: Tree, differences: impl IntoIterator<Item = &'a Difference>) -> Self {
-        let mut differences = differences.into_iter();
-        let agents_alone = differences.all(|difference| matches!(difference, Difference::Agent { .. }));
-        if agents_alone { Self { tree, ..self.clone() } } else { Self::new(tree) }
+        // What domains are, and what holds in them, stays where neither they nor ranges are named.
+        let stays = |difference: &Difference| {
+            matches!(
+                difference,
+                Difference::Agent { .. }
+                    | Difference::Enrolment { .. }
+                    | Difference::Customised { .. }
+                    | Difference::File { .. }
+            )
+        };
+        if differences.into_iter().all(stays) { Self { tree, ..self.clone() } } else { Self::new(tree) }
     }
 
     /// The tree itself.
@@ -71,6 +86,11 @@ impl Compiled {
     /// What holds in a domain; `None` where there is none.
     pub fn domain(&self, id: DomainId) -> Option<Effective<'_>> {
         Some(Effective { own: None, inherited: self.domains.get(&id)? })
+    }
+
+    /// The domain of who calls from an address and is known by nothing else, and the range that says so: the longest.
+    pub fn range(&self, address: IpAddr) -> Option<(IpNet, DomainId)> {
+        self.ranges.get_lpm(&IpNet::from(normalised(address))).map(|(range, domain)| (range, *domain))
     }
 
     /// What holds at the root.

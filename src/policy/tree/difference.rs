@@ -1,19 +1,24 @@
-//! What a transaction changed: each domain and agent as it was before and as it is after, and how a journal of that is played
+//! What a transaction changed: each thing of the tree as it was before and as it is after, and how a journal of that is played
 //! again.
 //!
 //! Invariant: a difference that does not begin with what is there is refused, so that a journal with a part missing never
 //! becomes a tree that nobody made.
 
+use std::fmt::Display;
 use std::sync::Arc;
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::policy::tree::id::{AgentId, DomainId};
+use crate::policy::sources::{Customised, Entry};
+use crate::policy::tree::enrolment::Enrolment;
+use crate::policy::tree::file::{FileName, SettingsFile};
+use crate::policy::tree::id::{AgentId, DomainId, EnrolmentId};
 use crate::policy::tree::setting::Values;
-use crate::policy::tree::{Agent, DEPTH_MAX, Domain, Node, Tree};
+use crate::policy::tree::{Agent, DEPTH_MAX, Domain, Tree};
 
-/// One node before and after; what is `None` is not there.
+/// One thing of the tree before and after; what is `None` is not there.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Difference {
@@ -53,28 +58,68 @@ pub enum Difference {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         after: Option<Agent>,
     },
+    /// An enrolment.
+    Enrolment {
+        /// Which.
+        id: EnrolmentId,
+        /// What it was.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        before: Option<Enrolment>,
+        /// What it is.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        after: Option<Enrolment>,
+    },
+    /// An address range.
+    Range {
+        /// Which.
+        from: IpNet,
+        /// Whose it was.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        before: Option<DomainId>,
+        /// Whose it is.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        after: Option<DomainId>,
+    },
+    /// The customised list.
+    Customised {
+        /// What it was.
+        before: Vec<Entry>,
+        /// What it is.
+        after: Vec<Entry>,
+    },
+    /// A settings file.
+    File {
+        /// The domain that it stands at; `None` at the root.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        domain: Option<DomainId>,
+        /// Its name.
+        name: FileName,
+        /// What it was.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        before: Option<SettingsFile>,
+        /// What it is.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        after: Option<SettingsFile>,
+    },
 }
 
 /// A difference that does not fit the tree.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("{} does not fit what came before it", said(.0))]
-pub struct Misfit(Node);
+#[error("a change of {0} does not fit what came before it")]
+pub struct Misfit(String);
 
-fn said(node: &Node) -> String {
-    match node {
-        Node::Root => "a change of the root".to_owned(),
-        Node::Domain(id) => format!("a change of domain {id}"),
-        Node::Agent(id) => format!("a change of agent '{id}'"),
-    }
+/// What may differ between two trees, besides the root and the customised list; a thing may be named more than once.
+#[derive(Debug, Default)]
+pub(super) struct Touched {
+    pub(super) domains: Vec<DomainId>,
+    pub(super) agents: Vec<AgentId>,
+    pub(super) enrolments: Vec<EnrolmentId>,
+    pub(super) ranges: Vec<IpNet>,
+    pub(super) files: Vec<(Option<DomainId>, FileName)>,
 }
 
-/// What differs between two trees, where only these domains and agents may.
-pub(super) fn differences(
-    before: &Tree,
-    after: &Tree,
-    mut domains: Vec<DomainId>,
-    mut agents: Vec<AgentId>,
-) -> Vec<Difference> {
+/// What differs between two trees, where only this may.
+pub(super) fn differences(before: &Tree, after: &Tree, touched: Touched) -> Vec<Difference> {
     let mut differences = Vec::new();
     let values = |values: &Values| Box::new(values.clone());
     if before.root != after.root {
@@ -83,24 +128,50 @@ pub(super) fn differences(
     if before.future != after.future {
         differences.push(Difference::Future { before: values(&before.future), after: values(&after.future) });
     }
-    domains.sort_unstable();
-    domains.dedup();
-    for id in domains {
+    for id in once(touched.domains) {
         let (before, after) = (before.domain(id), after.domain(id));
         if before != after {
             let domain = |domain: &Domain| Box::new(domain.clone());
             differences.push(Difference::Domain { id, before: before.map(domain), after: after.map(domain) });
         }
     }
-    agents.sort_unstable();
-    agents.dedup();
-    for id in agents {
+    for id in once(touched.agents) {
         let (before, after) = (before.agent(&id), after.agent(&id));
         if before != after {
             differences.push(Difference::Agent { before: before.cloned(), after: after.cloned(), id });
         }
     }
+    for id in once(touched.enrolments) {
+        let (before, after) = (before.enrolment(&id), after.enrolment(&id));
+        if before != after {
+            differences.push(Difference::Enrolment { before: before.cloned(), after: after.cloned(), id });
+        }
+    }
+    for from in once(touched.ranges) {
+        let (before, after) = (before.ranges.get(&from).copied(), after.ranges.get(&from).copied());
+        if before != after {
+            differences.push(Difference::Range { from, before, after });
+        }
+    }
+    for (domain, name) in once(touched.files) {
+        let file = |tree: &Tree| tree.files.get(&(domain, name.clone())).copied();
+        let (before, after) = (file(before), file(after));
+        if before != after {
+            differences.push(Difference::File { domain, name, before, after });
+        }
+    }
+    if before.customised != after.customised {
+        let entries = |tree: &Tree| tree.customised.entries().to_vec();
+        differences.push(Difference::Customised { before: entries(before), after: entries(after) });
+    }
     differences
+}
+
+/// In order, each once.
+fn once<T: Ord>(mut touched: Vec<T>) -> Vec<T> {
+    touched.sort_unstable();
+    touched.dedup();
+    touched
 }
 
 impl Tree {
@@ -118,7 +189,23 @@ impl Tree {
         });
         let root = Difference::Root { before: Box::default(), after: Box::new(self.root.clone()) };
         let future = Difference::Future { before: Box::default(), after: Box::new(self.future.clone()) };
-        [root, future].into_iter().chain(domains).chain(agents)
+        let enrolments = self.enrolments().map(|(id, enrolment)| Difference::Enrolment {
+            id: id.clone(),
+            before: None,
+            after: Some(enrolment.clone()),
+        });
+        let ranges =
+            self.ranges().map(|(from, domain)| Difference::Range { from, before: None, after: Some(domain) });
+        let files = self.files().map(|(domain, name, file)| Difference::File {
+            domain,
+            name: name.clone(),
+            before: None,
+            after: Some(*file),
+        });
+        let customised =
+            Difference::Customised { before: Vec::new(), after: self.customised.entries().to_vec() };
+        let nodes = [root, future].into_iter().chain(domains).chain(agents);
+        nodes.chain(enrolments).chain(ranges).chain(files).chain([customised])
     }
 
     /// An empty tree that numbers its domains after this one.
@@ -129,61 +216,115 @@ impl Tree {
     /// The tree after these differences, each node in them named once.
     pub fn replayed(&self, differences: impl IntoIterator<Item = Difference>) -> Result<Self, Misfit> {
         let mut next = self.clone();
-        let (mut domains, mut agents) = (Vec::new(), Vec::new());
+        let (mut domains, mut agents, mut rest) = (Vec::new(), Vec::new(), Vec::new());
         // What is gone goes first: a name may pass from one domain to another.
         for difference in differences {
             match difference {
-                Difference::Root { before, after } => replace(&mut next.root, &before, *after)?,
-                Difference::Future { before, after } => replace(&mut next.future, &before, *after)?,
+                Difference::Root { before, after } => replace(&mut next.root, &before, *after, "the root")?,
+                Difference::Future { before, after } => {
+                    replace(&mut next.future, &before, *after, "what future domains start with")?;
+                }
                 Difference::Domain { id, before, after } => {
                     if next.domain(id) != before.as_deref() {
-                        return Err(Misfit(Node::Domain(id)));
+                        return Err(misfit("domain", id));
                     }
                     next.put_domain(id, None);
                     domains.push((id, after));
                 }
                 Difference::Agent { id, before, after } => {
                     if next.agent(&id) != before.as_ref() {
-                        return Err(Misfit(Node::Agent(id)));
+                        return Err(misfit("agent", id));
                     }
                     agents.push((id, after));
                 }
+                other => rest.push(other),
             }
         }
         let touched: Vec<_> = domains.iter().map(|(id, after)| (*id, after.is_some())).collect();
         for (id, domain) in domains {
             let Some(domain) = domain else { continue };
             if next.domain(id).is_some() || next.domain_named(domain.parent, &domain.name).is_some() {
-                return Err(Misfit(Node::Domain(id)));
+                return Err(misfit("domain", id));
             }
             next.put_domain(id, Some(*domain));
         }
         for (id, agent) in agents {
             let agent = agent.map(|agent| Agent { values: agent.values.filter(stands), ..agent });
             if agent.as_ref().is_some_and(|agent| next.domain(agent.domain).is_none()) {
-                return Err(Misfit(Node::Agent(id)));
+                return Err(misfit("agent", id));
             }
             next.put_agent(&id, agent);
         }
+        for difference in rest {
+            next.replay_admission(difference)?;
+        }
         match touched.into_iter().find(|(id, there)| !next.is_in_order(*id, *there)) {
-            Some((id, _)) => Err(Misfit(Node::Domain(id))),
+            Some((id, _)) => Err(misfit("domain", id)),
             None => Ok(next),
         }
+    }
+
+    /// What is no node, once all nodes are there.
+    fn replay_admission(&mut self, difference: Difference) -> Result<(), Misfit> {
+        let is_there = |tree: &Self, domain: Option<DomainId>| {
+            domain.is_none_or(|domain| tree.domain(domain).is_some())
+        };
+        match difference {
+            Difference::Enrolment { id, before, after } => {
+                let domain = after.as_ref().map(|enrolment| enrolment.domain);
+                if self.enrolment(&id) != before.as_ref() || !is_there(self, domain) {
+                    return Err(misfit("enrolment", id));
+                }
+                self.put_enrolment(&id, after);
+            }
+            Difference::Range { from, before, after } => {
+                if self.ranges.get(&from).copied() != before || !is_there(self, after) {
+                    return Err(misfit("range", from));
+                }
+                self.put_range(from, after);
+            }
+            Difference::File { domain, name, before, after } => {
+                let at = (domain, name);
+                let domain = domain.filter(|_| after.is_some());
+                if self.files.get(&at).copied() != before || !is_there(self, domain) {
+                    return Err(misfit("settings file", at.1));
+                }
+                self.put_file(at, after);
+            }
+            Difference::Customised { before, after } => {
+                let list = Customised::new(after).ok().filter(|_| self.customised.entries() == before);
+                self.customised = list.ok_or_else(|| Misfit("the customised list".to_owned()))?.into();
+            }
+            // Nodes have come before.
+            Difference::Root { .. }
+            | Difference::Future { .. }
+            | Difference::Domain { .. }
+            | Difference::Agent { .. } => {}
+        }
+        Ok(())
     }
 
     /// Whether a domain hangs below the root, not too deep; or, where it is gone, whether it left nothing behind.
     fn is_in_order(&self, id: DomainId, there: bool) -> bool {
         if !there {
-            return self.agents_in(id) == 0 && self.domains_in(Some(id)).next().is_none();
+            return self.agents_in(id) == 0
+                && self.domains_in(Some(id)).next().is_none()
+                && self.files_at(Some(id)).next().is_none()
+                && self.enrolments().all(|(_, enrolment)| enrolment.domain != id)
+                && self.ranges().all(|(_, domain)| domain != id);
         }
         let line: Vec<_> = self.line(id).take(DEPTH_MAX + 1).collect();
         line.len() <= DEPTH_MAX && line.last().is_some_and(|(_, top)| top.parent.is_none())
     }
 }
 
-fn replace(values: &mut Values, before: &Values, after: Values) -> Result<(), Misfit> {
+fn misfit(what: &str, which: impl Display) -> Misfit {
+    Misfit(format!("{what} {which}"))
+}
+
+fn replace(values: &mut Values, before: &Values, after: Values, what: &str) -> Result<(), Misfit> {
     if values != before {
-        return Err(Misfit(Node::Root));
+        return Err(Misfit(what.to_owned()));
     }
     *values = after;
     Ok(())

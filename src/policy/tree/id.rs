@@ -1,4 +1,4 @@
-//! What names an agent, and what names a domain.
+//! What names an agent, an enrolment, a domain.
 //!
 //! Never says who is calling: credentials lead to an [`AgentId`] elsewhere. Invariant: an id or a name has one spelling.
 
@@ -28,6 +28,18 @@ pub struct AgentId {
     "'{0}' is no agent: 1 to {ID_BYTES_MAX} of a-z, 0-9, '.', '-', '_' and ':', beginning with a letter or digit"
 )]
 pub struct AgentIdError(String);
+
+/// The name of an enrolment, spelled as agents' ids are. Cheap to clone.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String")]
+pub struct EnrolmentId(Arc<str>);
+
+/// The text is no enrolment's id.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error(
+    "'{0}' is no enrolment: 1 to {ID_BYTES_MAX} of a-z, 0-9, '.', '-', '_' and ':', beginning with a letter or digit"
+)]
+pub struct EnrolmentIdError(String);
 
 /// The number of a domain, counted from 1; never used twice, so that a name may change.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -63,11 +75,7 @@ const QUOTED_CHARS_MAX: usize = 80;
 impl AgentId {
     /// Reads an id.
     pub fn parse(text: &str) -> Result<Self, AgentIdError> {
-        let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
-        let valid = (1..=ID_BYTES_MAX).contains(&text.len())
-            && plain(text.as_bytes()[0])
-            && text.bytes().all(|byte| plain(byte) || b".-_:".contains(&byte));
-        let Some(len) = u8::try_from(text.len()).ok().filter(|_| valid) else {
+        let Some(len) = u8::try_from(text.len()).ok().filter(|_| is_id(text)) else {
             return Err(AgentIdError(quoted(text)));
         };
         let mut bytes = [0; ID_BYTES_MAX];
@@ -123,6 +131,18 @@ impl DomainId {
     }
 }
 
+impl EnrolmentId {
+    /// Reads an id.
+    pub fn parse(text: &str) -> Result<Self, EnrolmentIdError> {
+        if is_id(text) { Ok(Self(text.into())) } else { Err(EnrolmentIdError(quoted(text))) }
+    }
+
+    /// The id's text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
 impl DomainName {
     /// Reads a name.
     pub fn parse(text: &str) -> Result<Self, DomainNameError> {
@@ -144,6 +164,14 @@ impl DomainName {
     }
 }
 
+/// Whether a text is spelled as ids are.
+fn is_id(text: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    (1..=ID_BYTES_MAX).contains(&text.len())
+        && plain(text.as_bytes()[0])
+        && text.bytes().all(|byte| plain(byte) || b".-_:".contains(&byte))
+}
+
 fn quoted(text: &str) -> String {
     text.chars().take(QUOTED_CHARS_MAX).flat_map(char::escape_debug).collect()
 }
@@ -152,6 +180,14 @@ impl TryFrom<String> for AgentId {
     type Error = AgentIdError;
 
     fn try_from(text: String) -> Result<Self, AgentIdError> {
+        Self::parse(&text)
+    }
+}
+
+impl TryFrom<String> for EnrolmentId {
+    type Error = EnrolmentIdError;
+
+    fn try_from(text: String) -> Result<Self, EnrolmentIdError> {
         Self::parse(&text)
     }
 }
@@ -181,6 +217,18 @@ impl fmt::Display for AgentId {
 impl fmt::Debug for AgentId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(self.as_str(), f)
+    }
+}
+
+impl fmt::Display for EnrolmentId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for EnrolmentId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
     }
 }
 

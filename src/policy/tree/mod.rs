@@ -5,6 +5,7 @@
 //! Invariants: a [`Tree`] is immutable and shares what it has in common with the tree before it, so a refused transaction
 //! leaves nothing behind; each domain and agent stands below the root, at most [`DEPTH_MAX`] domains deep.
 
+mod admit;
 mod agents;
 mod apply;
 #[cfg(test)]
@@ -12,10 +13,14 @@ mod cases;
 pub mod change;
 pub mod compiled;
 pub mod difference;
+pub mod enrolment;
 pub mod explain;
+pub mod file;
 pub mod id;
+pub mod keys;
 #[cfg(test)]
 mod model;
+pub mod refused;
 pub mod schedule;
 pub mod setting;
 pub mod value;
@@ -23,10 +28,16 @@ pub mod value;
 use std::sync::Arc;
 
 use imbl::OrdMap;
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use crate::policy::identity::Fingerprint;
+use crate::policy::sources::Customised;
 use crate::policy::tree::agents::Agents;
-use crate::policy::tree::id::{AgentId, DomainId, DomainName};
+use crate::policy::tree::enrolment::Enrolment;
+use crate::policy::tree::file::{FileName, SettingsFile};
+use crate::policy::tree::id::{AgentId, DomainId, DomainName, EnrolmentId};
+use crate::policy::tree::keys::Keys;
 use crate::policy::tree::setting::{SettingSet, Values};
 
 /// Domains within each other: what organisations draw has five or six levels, and each level is a step for whoever looks up
@@ -38,6 +49,9 @@ pub const DOMAINS_MAX: usize = 20_000;
 
 /// Agents in all: ten times the 100,000 that the figures are for; each takes some 200 bytes of memory.
 pub const AGENTS_MAX: usize = 1_000_000;
+
+/// Address ranges in all: some for each of the domains that the figures are for.
+pub const RANGES_MAX: usize = 20_000;
 
 /// Domains and agents that one transaction may name: a fleet of the size that the figures are for, twice. Its record, some
 /// 100 bytes for each, is held in memory while it is written; larger fleets are changed in parts.
@@ -60,7 +74,7 @@ pub struct Domain {
     pub started_with: SettingSet,
 }
 
-/// An agent: what holds it and what is set at it.
+/// An agent: what holds it, what is set at it and what it is known by.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Agent {
@@ -69,10 +83,13 @@ pub struct Agent {
     /// What is set at it; most agents have nothing of their own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub values: Option<Arc<Values>>,
+    /// What it is known by; `None` where nothing is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keys: Option<Arc<Keys>>,
 }
 
 /// What a setting may stand at.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Node {
     /// Above all.
     Root,
@@ -96,6 +113,16 @@ pub struct Tree {
     counts: OrdMap<DomainId, usize>,
     /// What is set at agents: a change to all agents looks at these alone.
     differing: OrdMap<AgentId, Arc<Values>>,
+    /// Which agent has a certificate.
+    certificates: OrdMap<Fingerprint, AgentId>,
+    /// What lets agents in.
+    enrolments: OrdMap<EnrolmentId, Arc<Enrolment>>,
+    /// The domains of agents that are known by their addresses alone.
+    ranges: OrdMap<IpNet, DomainId>,
+    /// Where agents update from before they ask the relay (R7.1).
+    customised: Arc<Customised>,
+    /// Settings files: at a domain, or at the root (R5.6).
+    files: OrdMap<(Option<DomainId>, FileName), SettingsFile>,
     /// The highest id that a domain ever had: none is used twice.
     last_domain: u32,
 }
@@ -119,6 +146,36 @@ impl Tree {
     /// An agent.
     pub fn agent(&self, id: &AgentId) -> Option<&Agent> {
         self.agents.get(id)
+    }
+
+    /// The agent that has a certificate.
+    pub fn agent_with(&self, certificate: Fingerprint) -> Option<&AgentId> {
+        self.certificates.get(&certificate)
+    }
+
+    /// An enrolment.
+    pub fn enrolment(&self, id: &EnrolmentId) -> Option<&Enrolment> {
+        self.enrolments.get(id).map(|enrolment| &**enrolment)
+    }
+
+    /// All enrolments, by id.
+    pub fn enrolments(&self) -> impl Iterator<Item = (&EnrolmentId, &Enrolment)> {
+        self.enrolments.iter().map(|(id, enrolment)| (id, &**enrolment))
+    }
+
+    /// All address ranges with their domains, by address.
+    pub fn ranges(&self) -> impl Iterator<Item = (IpNet, DomainId)> {
+        self.ranges.iter().map(|(from, domain)| (*from, *domain))
+    }
+
+    /// The customised list.
+    pub fn customised(&self) -> &Arc<Customised> {
+        &self.customised
+    }
+
+    /// Whether nobody ever put anything in it that an agent could be known by.
+    pub fn knows_nobody(&self) -> bool {
+        self.agent_count() == 0 && self.ranges.is_empty() && self.enrolments.is_empty()
     }
 
     /// All domains, in the order in which they were made.
@@ -213,7 +270,18 @@ impl Tree {
             Some(values) => drop(self.differing.insert(*id, values)),
             None => drop(self.differing.remove(id)),
         }
+        let certificate = |agent: Option<&Agent>| agent?.keys.as_ref()?.certificate;
+        let has = certificate(agent.as_ref());
         let before = self.agents.put(id, agent);
+        let had = certificate(before.as_ref());
+        if had != has {
+            if let Some(had) = had.filter(|had| self.certificates.get(had) == Some(id)) {
+                self.certificates.remove(&had);
+            }
+            if let Some(has) = has {
+                self.certificates.insert(has, *id);
+            }
+        }
         let from = before.map(|agent| agent.domain);
         if from != to {
             if let Some(from) = from {
@@ -222,6 +290,27 @@ impl Tree {
             if let Some(to) = to {
                 self.put_count(to, self.agents_in(to) + 1);
             }
+        }
+    }
+
+    fn put_enrolment(&mut self, id: &EnrolmentId, enrolment: Option<Enrolment>) {
+        match enrolment {
+            Some(enrolment) => drop(self.enrolments.insert(id.clone(), enrolment.into())),
+            None => drop(self.enrolments.remove(id)),
+        }
+    }
+
+    fn put_range(&mut self, from: IpNet, domain: Option<DomainId>) {
+        match domain {
+            Some(domain) => drop(self.ranges.insert(from, domain)),
+            None => drop(self.ranges.remove(&from)),
+        }
+    }
+
+    fn put_file(&mut self, at: (Option<DomainId>, FileName), file: Option<SettingsFile>) {
+        match file {
+            Some(file) => drop(self.files.insert(at, file)),
+            None => drop(self.files.remove(&at)),
         }
     }
 
@@ -242,5 +331,9 @@ impl PartialEq for Tree {
             && self.last_domain == other.last_domain
             && self.domains == other.domains
             && self.agents == other.agents
+            && self.enrolments == other.enrolments
+            && self.ranges == other.ranges
+            && self.customised == other.customised
+            && self.files == other.files
     }
 }

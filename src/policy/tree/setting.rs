@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::policy::scope::Scope;
 use crate::policy::tree::compiled::Effective;
 use crate::policy::tree::schedule::Schedule;
-use crate::policy::tree::value::{Rate, Roaming, Switch, ZoneName};
+use crate::policy::tree::value::{Enforce, Rate, Roaming, Switch, ZoneName};
 
 macro_rules! settings {
     ($( $(#[$doc:meta])+ $variant:ident $field:ident: $kind:ty = $default:expr; )+) => {
@@ -120,6 +120,9 @@ settings! {
     ProxySettings proxy_settings: Switch = Switch::Off;
     /// The privilege *Enable/disable schedule* (R8.3): it exists only where scheduled updates are on.
     ToggleSchedule toggle_schedule: Switch = Switch::Off;
+    /// Whether the agent gets packages only after it has checked in (R8). Default: report, since agents that do not check in
+    /// would get none.
+    Enforce enforce: Enforce = Enforce::Report;
     /// Requests that the agent may send in a second (R10.1). Default: as many as come.
     RequestsPerSec requests_per_sec: Rate = Rate::Unlimited;
     /// Bytes that the agent may be sent in a second (R10.1). Default: as many as the line carries.

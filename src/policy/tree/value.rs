@@ -1,4 +1,4 @@
-//! The values that settings have, apart from schedules: switches, rates, time zones, roaming.
+//! The values that settings have, apart from schedules: switches, rates, time zones, roaming, enforcement.
 //!
 //! Invariant: a value of these types is within its bounds, wherever it was read from.
 
@@ -91,6 +91,16 @@ impl From<Rate> for RateText {
             Rate::PerSec(number) => Self::Number(number.get()),
         }
     }
+}
+
+/// Whether agents get packages only while a check-in has opened a permission (R8).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Enforce {
+    /// They do.
+    Strict,
+    /// They get them in any case, and it is recorded.
+    Report,
 }
 
 /// Who says that an agent is roaming (R9.1).

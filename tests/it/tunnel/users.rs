@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use forebay::base::blob::BlobId;
+use forebay::policy::secret::SecretHash;
 use forebay::base::tally::RefusedBy;
 use forebay::config::elsewhere::User;
 
@@ -15,7 +15,7 @@ use crate::served::{Place, WITHIN};
 fn with_users(far: &Far) -> forebay::config::settings::Settings {
     let mut settings = leading_to(far.port());
     let user =
-        |name: &str, secret: &str| User { name: name.into(), secret_hash: BlobId::of(secret.as_bytes()) };
+        |name: &str, secret: &str| User { name: name.into(), secret_hash: SecretHash::of(secret.as_bytes()) };
     settings.proxy.users = vec![user("site-a", "open sesame"), user("site-b", "other")];
     settings
 }
