@@ -4,6 +4,7 @@
 
 pub mod caller;
 pub mod decide;
+pub mod identity;
 pub mod reach;
 pub mod scope;
 pub mod secret;
