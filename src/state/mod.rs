@@ -25,15 +25,15 @@ use std::thread::{self, JoinHandle};
 
 use arc_swap::ArcSwap;
 use thiserror::Error;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use crate::base::clock::Clock;
 use crate::disk::Disk;
 use crate::policy::tree::Tree;
 use crate::policy::tree::change::Action;
-use crate::policy::tree::refused::Refused;
 use crate::policy::tree::compiled::Compiled;
 use crate::policy::tree::difference::Difference;
+use crate::policy::tree::refused::Refused;
 use crate::state::load::LoadError;
 use crate::state::record::{Author, Serial};
 use crate::state::writer::{Job, Writer};
@@ -65,6 +65,7 @@ pub struct State {
     /// `None` only while it is dropped: the writer ends when nobody can send any more.
     jobs: Option<SyncSender<Job>>,
     writer: Option<JoinHandle<()>>,
+    changed: watch::Receiver<Serial>,
 }
 
 /// A change that was made: it is on the disk, and what is decided from now on is decided by it.
@@ -116,10 +117,11 @@ impl State {
         let loaded = load::load(disk, folder)?;
         let live = Arc::new(ArcSwap::from_pointee(Compiled::new(loaded.tree.clone())));
         let (jobs, waiting) = sync_channel(WAITING_MAX);
-        let writer = Writer::new(disk.clone(), folder.to_owned(), keep, clock, loaded, live.clone());
+        let (changed, changes) = watch::channel(loaded.serial);
+        let writer = Writer::new(disk.clone(), folder.to_owned(), keep, clock, loaded, live.clone(), changed);
         let thread = thread::Builder::new().name("state".into());
         let writer = thread.spawn(move || writer.run(&waiting)).map_err(LoadError::Thread)?;
-        Ok(Self { live, jobs: Some(jobs), writer: Some(writer) })
+        Ok(Self { live, jobs: Some(jobs), writer: Some(writer), changed: changes })
     }
 
     /// What requests are decided by now.
@@ -130,6 +132,11 @@ impl State {
     /// The same, for whoever decides requests: each takes one and keeps it to its end.
     pub fn live(&self) -> &Arc<ArcSwap<Compiled>> {
         &self.live
+    }
+
+    /// Tells the last change that is on the disk and decided by, each time that there is one.
+    pub fn changes(&self) -> watch::Receiver<Serial> {
+        self.changed.clone()
     }
 
     /// Makes a transaction of these actions.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 
 use arc_swap::ArcSwap;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tracing::{info, warn};
 
 use crate::base::clock::Clock;
@@ -18,8 +18,8 @@ use crate::disk::Disk;
 use crate::disk::journal::Journal;
 use crate::policy::tree::Tree;
 use crate::policy::tree::change::Action;
-use crate::policy::tree::refused::Refused;
 use crate::policy::tree::compiled::Compiled;
+use crate::policy::tree::refused::Refused;
 use crate::state::files::{self, Files};
 use crate::state::load::Loaded;
 use crate::state::record::{Author, Head, Line, Record, Serial, told};
@@ -56,6 +56,7 @@ pub(super) struct Writer {
     /// The length of the journal at which the next snapshot is tried.
     full_at: u64,
     live: Arc<ArcSwap<Compiled>>,
+    changed: watch::Sender<Serial>,
 }
 
 impl Writer {
@@ -66,10 +67,11 @@ impl Writer {
         clock: Arc<dyn Clock>,
         loaded: Loaded,
         live: Arc<ArcSwap<Compiled>>,
+        changed: watch::Sender<Serial>,
     ) -> Self {
         let Loaded { serial, journal, begins_after, .. } = loaded;
         let full_at = keep.journal_bytes_max;
-        Self { disk, folder, keep, clock, serial, journal, begins_after, full_at, live }
+        Self { disk, folder, keep, clock, serial, journal, begins_after, full_at, live, changed }
     }
 
     /// Makes changes until nobody can ask for any.
@@ -121,6 +123,7 @@ impl Writer {
             self.serial = serial;
             let differences = records.iter().flat_map(|record| &record.changed);
             self.live.store(before.after(tree, differences).into());
+            self.changed.send_replace(serial);
         }
         for (answer, made) in answers {
             let _ = answer.send(match made {

@@ -23,7 +23,7 @@ impl Draft {
         if let Key::Certificate(fingerprint) = key
             && let Some(taken_by) = self.tree.agent_with(fingerprint).filter(|other| *other != id)
         {
-            return Err(Refused::CertificateTaken { agent: *id, taken_by: *taken_by });
+            return Err(Refused::CertificateTaken(*taken_by));
         }
         let agent = self.agent(id)?;
         let keys = agent.keys.as_deref().cloned().unwrap_or_default().with(key);
@@ -52,7 +52,7 @@ impl Draft {
         if self.tree.enrolment(id).is_some() {
             return Err(Refused::EnrolmentExists(id.clone()));
         }
-        self.check_max("enrolments", self.tree.enrolments.len(), ENROLMENTS_MAX)?;
+        check_max("enrolments", self.tree.enrolments.len(), ENROLMENTS_MAX)?;
         self.put_enrolment(id, Some(enrolment.clone()));
         Ok(())
     }
@@ -111,7 +111,7 @@ impl Draft {
             return Err(Refused::RangeMapped(from));
         }
         if !self.tree.ranges.contains_key(&from) {
-            self.check_max("address ranges", self.tree.ranges.len(), RANGES_MAX)?;
+            check_max("address ranges", self.tree.ranges.len(), RANGES_MAX)?;
         }
         self.put_range(from, Some(domain));
         Ok(())
@@ -144,7 +144,7 @@ impl Draft {
                 Some(SettingsFile { version: before.version.saturating_add(1), content })
             }
             (Some(content), None) => {
-                self.check_max("settings files", self.tree.files.len(), FILES_MAX)?;
+                check_max("settings files", self.tree.files.len(), FILES_MAX)?;
                 Some(SettingsFile { version: 1, content })
             }
         };
@@ -182,10 +182,6 @@ impl Draft {
         self.tree.put_file(at.clone(), file);
         self.touched.files.push(at);
     }
-
-    fn check_max(&self, what: &'static str, count: usize, max: usize) -> Result<(), Refused> {
-        if count < max { Ok(()) } else { Err(Refused::Max { what, max }) }
-    }
 }
 
 impl Agent {
@@ -194,3 +190,10 @@ impl Agent {
         self.keys.as_ref().is_some_and(|keys| keys.standing == Standing::Revoked)
     }
 }
+
+fn check_max(what: &'static str, count: usize, max: usize) -> Result<(), Refused> {
+    if count < max { Ok(()) } else { Err(Refused::Max { what, max }) }
+}
+
+#[cfg(test)]
+mod tests;

@@ -6,9 +6,9 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::policy::tree::change::{Action, Below, Changed, Patch, Reach};
-use crate::policy::tree::refused::Refused;
 use crate::policy::tree::difference::{Touched, differences};
 use crate::policy::tree::id::{AgentId, DomainId, DomainName};
+use crate::policy::tree::refused::Refused;
 use crate::policy::tree::setting::Values;
 use crate::policy::tree::{AGENTS_MAX, Agent, DEPTH_MAX, DOMAINS_MAX, Domain, NAMED_MAX, Tree};
 
@@ -25,7 +25,8 @@ impl Tree {
         }
         let mut tree = draft.tree;
         // A domain that was made and removed leaves no trace, not even its number: a journal has none of it.
-        let made = draft.touched.domains.iter().filter(|id| tree.domain(**id).is_some()).map(|id| id.number()).max();
+        let made =
+            draft.touched.domains.iter().filter(|id| tree.domain(**id).is_some()).map(|id| id.number()).max();
         tree.last_domain = self.last_domain.max(made.unwrap_or(0));
         let differences = differences(self, &tree, draft.touched);
         Ok(Changed { tree, differences })
@@ -188,7 +189,12 @@ impl Draft {
         Ok(())
     }
 
-    pub(super) fn add_agent(&mut self, id: &AgentId, domain: DomainId, values: &Values) -> Result<(), Refused> {
+    pub(super) fn add_agent(
+        &mut self,
+        id: &AgentId,
+        domain: DomainId,
+        values: &Values,
+    ) -> Result<(), Refused> {
         if self.tree.agent(id).is_some() {
             return Err(Refused::AgentExists(*id));
         }

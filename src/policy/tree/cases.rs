@@ -2,10 +2,10 @@
 
 use crate::policy::scope::Scope;
 use crate::policy::tree::change::{Action, Below, Patch, Reach};
-use crate::policy::tree::refused::Refused;
 use crate::policy::tree::compiled::Compiled;
 use crate::policy::tree::explain::SetBy;
 use crate::policy::tree::id::{AgentId, DomainId, DomainName};
+use crate::policy::tree::refused::Refused;
 use crate::policy::tree::setting::{Setting, Values};
 use crate::policy::tree::value::Switch;
 use crate::policy::tree::{DEPTH_MAX, NAMED_MAX, Node, Tree};

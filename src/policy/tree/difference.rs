@@ -233,7 +233,7 @@ impl Tree {
                 }
                 Difference::Agent { id, before, after } => {
                     if next.agent(&id) != before.as_ref() {
-                        return Err(misfit("agent", id));
+                        return Err(misfit("agent", format_args!("'{id}'")));
                     }
                     agents.push((id, after));
                 }
@@ -251,7 +251,7 @@ impl Tree {
         for (id, agent) in agents {
             let agent = agent.map(|agent| Agent { values: agent.values.filter(stands), ..agent });
             if agent.as_ref().is_some_and(|agent| next.domain(agent.domain).is_none()) {
-                return Err(misfit("agent", id));
+                return Err(misfit("agent", format_args!("'{id}'")));
             }
             next.put_agent(&id, agent);
         }
@@ -266,14 +266,13 @@ impl Tree {
 
     /// What is no node, once all nodes are there.
     fn replay_admission(&mut self, difference: Difference) -> Result<(), Misfit> {
-        let is_there = |tree: &Self, domain: Option<DomainId>| {
-            domain.is_none_or(|domain| tree.domain(domain).is_some())
-        };
+        let is_there =
+            |tree: &Self, domain: Option<DomainId>| domain.is_none_or(|domain| tree.domain(domain).is_some());
         match difference {
             Difference::Enrolment { id, before, after } => {
                 let domain = after.as_ref().map(|enrolment| enrolment.domain);
                 if self.enrolment(&id) != before.as_ref() || !is_there(self, domain) {
-                    return Err(misfit("enrolment", id));
+                    return Err(misfit("enrolment", format_args!("'{id}'")));
                 }
                 self.put_enrolment(&id, after);
             }
@@ -287,7 +286,7 @@ impl Tree {
                 let at = (domain, name);
                 let domain = domain.filter(|_| after.is_some());
                 if self.files.get(&at).copied() != before || !is_there(self, domain) {
-                    return Err(misfit("settings file", at.1));
+                    return Err(misfit("settings file", format_args!("'{}'", at.1)));
                 }
                 self.put_file(at, after);
             }

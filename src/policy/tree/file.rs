@@ -28,7 +28,9 @@ pub struct FileName(Arc<str>);
 
 /// The text is no file's name.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("a settings file's name is 1 to {NAME_BYTES_MAX} of a-z, A-Z, 0-9, '.', '-' and '_', and does not begin with '.'")]
+#[error(
+    "a settings file's name is 1 to {NAME_BYTES_MAX} of a-z, A-Z, 0-9, '.', '-' and '_', and does not begin with '.'"
+)]
 pub struct FileNameError;
 
 /// One file of settings.
@@ -55,9 +57,8 @@ impl FileName {
     /// Reads a name.
     pub fn parse(text: &str) -> Result<Self, FileNameError> {
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
-        let valid = (1..=NAME_BYTES_MAX).contains(&text.len())
-            && !text.starts_with('.')
-            && text.bytes().all(plain);
+        let valid =
+            (1..=NAME_BYTES_MAX).contains(&text.len()) && !text.starts_with('.') && text.bytes().all(plain);
         if valid { Ok(Self(text.into())) } else { Err(FileNameError) }
     }
 

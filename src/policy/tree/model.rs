@@ -142,6 +142,7 @@ impl Model {
                     self.agents.remove(agent.as_str()).ok_or(No)?;
                 }
             }
+            other => panic!("{other:?} has a model of its own"),
         }
         self.check()
     }

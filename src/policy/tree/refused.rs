@@ -95,13 +95,8 @@ pub enum Refused {
     #[error("agent '{0}' cannot enrol: it has a key already, was revoked, or stands in another domain")]
     Enrolled(AgentId),
     /// Another agent has the certificate.
-    #[error("agent '{taken_by}' has the certificate already that is meant for agent '{agent}'")]
-    CertificateTaken {
-        /// The agent that would have it.
-        agent: AgentId,
-        /// The agent that has it.
-        taken_by: AgentId,
-    },
+    #[error("agent '{0}' has this certificate already")]
+    CertificateTaken(AgentId),
     /// The prefix has bits behind its length.
     #[error("the range {range} has more bits than its length: {} is meant", range.trunc())]
     RangeBits {
