@@ -26,8 +26,10 @@ use forebay::app::handle::RelayHandle;
 use forebay::base::path::TreePath;
 use forebay::config::settings::{AccessLog, Listen, Settings};
 use forebay::manifest::catalogue::Class;
-use forebay::policy::decide::{Ask, Policy, Unknown};
+use forebay::policy::caller::Shown;
+use forebay::policy::decide::{Ask, Permission, Policy, Unknown};
 use forebay::policy::scope::Scope;
+use forebay::policy::tree::compiled::Compiled;
 use forebay::relay::tree::Tree;
 use http_body_util::Full;
 use hyper::service::service_fn;
@@ -271,7 +273,11 @@ fn parts(criterion: &mut Criterion) {
         let family = if agent.is_ipv4() { "IPv4" } else { "IPv6" };
         group.bench_function(format!("decision: {family}, 1,024 ranges"), |bencher| {
             let ask = Ask::Component(Class::Pattern);
-            bencher.iter(|| policy.decide(black_box(agent), ask).unwrap().spend(ask));
+            let tree = Compiled::default();
+            bencher.iter(|| {
+                let caller = policy.caller(&tree, &Shown::from(black_box(agent))).unwrap();
+                policy.decide(&caller, ask, Permission::Open).unwrap().spend(ask)
+            });
         });
     }
     group.finish();

@@ -37,6 +37,7 @@ use crate::net::listen::{ListenError, Listener, Transport};
 use crate::net::pulse::pulse;
 use crate::net::tls::Tls;
 use crate::net::worker::Stop;
+use crate::relay::agents::Agents;
 use crate::relay::cache::shared::Cache;
 use crate::relay::mend;
 use crate::relay::refresh::{self, MANIFEST};
@@ -44,11 +45,16 @@ use crate::relay::resources::Resources;
 use crate::relay::scrub;
 use crate::relay::sweep;
 use crate::relay::tree::Tree;
+use crate::state::load::LoadError;
+use crate::state::{Keep, State};
 use crate::store::{Store, StoreError};
 use crate::upstream::client::{ClientError, Clients};
 
 /// Where a running relay says in its data folder how it can be reached.
 pub const RUNNING: &str = "running.json";
+
+/// Where the agent tree is in the data folder.
+pub const AGENTS: &str = "agents";
 
 /// The relay, to be started.
 #[derive(Debug)]
@@ -77,6 +83,9 @@ pub enum StartError {
     /// The data folder.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The agent tree.
+    #[error(transparent)]
+    State(#[from] LoadError),
     /// A listener.
     #[error(transparent)]
     Listen(#[from] ListenError),
@@ -138,7 +147,10 @@ impl Relay {
         let clients = clients(&settings, resources.clock.clone())?;
         let trees = open_trees(&settings, &clients, &resources)?;
         let cache = Arc::new(Cache::new(resources.clone(), rand::random(), settings.fill.silence));
-        let live = Arc::new(ArcSwap::from_pointee(compile(&settings, &trees, &clients, &cache)));
+        let clock = resources.clock.clone();
+        let state = State::open(disk, &settings.data.join(AGENTS), Keep::default(), clock)?;
+        let agents = Arc::new(Agents::new(state));
+        let live = Arc::new(ArcSwap::from_pointee(compile(&settings, &trees, &clients, &cache, &agents)));
         let running = Running {
             pid: std::process::id(),
             listen: addresses(&listeners),

@@ -131,10 +131,13 @@ impl RelayHandle {
         parts.resources.store.room().set_quota(settings.quota_bytes);
         parts.resources.sweep_wanted.notify_one();
         parts.resources.scrubber.set(settings.scrub);
-        let cache = parts.live.load().cache.clone();
+        let (cache, agents) = {
+            let live = parts.live.load();
+            (live.cache.clone(), live.agents.clone())
+        };
         cache.table().set_bounds(settings.cache);
         cache.set_silence(settings.fill.silence);
-        parts.live.store(Arc::new(compile(&settings, &trees, &clients, &cache)));
+        parts.live.store(Arc::new(compile(&settings, &trees, &clients, &cache, &agents)));
         parts.drain = settings.limits.drain;
         parts.asking = (settings.fill, settings.upstream);
         parts.clients = clients;

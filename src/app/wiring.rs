@@ -32,6 +32,7 @@ use crate::net::tls::Tls;
 use crate::net::worker::{self, Accepted, Door, Started, Stop};
 use crate::policy::decide::Policy;
 use crate::policy::users::Users;
+use crate::relay::agents::Agents;
 use crate::relay::cache::answer::Now;
 use crate::relay::cache::shared::Cache;
 use crate::relay::cache::table::Table;
@@ -100,6 +101,7 @@ pub(super) fn compile(
     trees: &[Arc<Tree>],
     clients: &Clients,
     cache: &Arc<Cache>,
+    agents: &Arc<Agents>,
 ) -> Live {
     let mounts =
         settings.mounts.iter().filter_map(|mount| Some((Destination::of(&mount.upstream)?, mount.reach)));
@@ -118,6 +120,7 @@ pub(super) fn compile(
         own,
         reach: Arc::new(reach),
         cache: cache.clone(),
+        agents: agents.clone(),
         policy: policy.with_destinations(clients.destinations().clone()),
         users: Users::new(settings.proxy.users.iter().map(|user| (user.name.clone(), user.secret_hash))),
         tunnels: Bounds { idle: settings.proxy.tunnel_idle, total: settings.proxy.tunnel_total },

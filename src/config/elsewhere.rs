@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use url::Url;
 
-use crate::policy::secret::SecretHash;
 use crate::base::destination::HostPattern;
 use crate::config::settings::{Listen, ReachSettings};
 use crate::config::value::TreeBase;
 use crate::policy::reach::Rule;
 use crate::policy::scope::Scope;
+use crate::policy::secret::SecretHash;
 
 /// `[proxy]`: agents that use the relay as their proxy, by HTTP requests, CONNECT or SOCKS.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use url::{Host, Url};
 
-use crate::policy::secret::SecretHash;
 use crate::base::destination::{Destination, HostPattern};
 use crate::config::check::SCOPES;
 use crate::config::elsewhere::{
@@ -17,6 +16,7 @@ use crate::config::upstream::reach;
 use crate::config::value::{TreeBase, file_path, prefix, upstream_url};
 use crate::policy::reach::{Rule, Tunnels};
 use crate::policy::scope::Scope;
+use crate::policy::secret::SecretHash;
 
 /// Reads `[proxy]`.
 pub(super) fn proxy(mut section: Section<'_>) -> ProxySettings {

@@ -1,32 +1,121 @@
-//! Who uses the relay as a proxy: the one place where HTTP's credentials are looked at (RFC 9110 section 11.7).
+//! Who sends a request, of what it says: the one place where HTTP's credentials are looked at (RFC 9110 section 11).
 //!
-//! What the relay has itself is nobody's proxying, whichever way it was named. Never logs or keeps a secret.
+//! To the relay itself an agent shows a token in `Authorization`, as a bearer's or as the password of `Basic`, or in the path
+//! `/t/TOKEN/`; to the relay as its proxy in `Proxy-Authorization`, where users of the proxy are named, too. What the relay has
+//! itself is nobody's proxying, whichever way it was named. Never logs or keeps a secret. Invariant: of credentials that can be
+//! read in two ways none counts, and the request is refused.
 
-use headers::authorization::Basic;
-use headers::{Header as _, ProxyAuthorization};
-use hyper::header::PROXY_AUTHORIZATION;
+use headers::authorization::{Basic, Bearer};
+use headers::{Authorization, Header as _};
+use hyper::header::{AUTHORIZATION, HeaderName, PROXY_AUTHORIZATION};
 use hyper::http::request::Parts;
+use hyper::{Method, Version};
 
 use crate::http::respond::Failure;
-use crate::http::route::{Leave, Route};
+use crate::http::route::{Elsewhere, Leave, Route, Routed};
 use crate::http::speak::Agent;
+use crate::policy::caller::{Caller, Said, Shown};
+use crate::policy::secret::Token;
 use crate::relay::live::Live;
 
-/// Gives a request's route back where its agent may use it: elsewhere by the proxy, or into a tunnel, go users alone, where there
-/// are users. Within a tunnel, who opened it is the user.
-pub fn admitted(route: Route, agent: &Agent, request: &Parts, live: &Live) -> Result<Route, Failure> {
-    let proxied = matches!(route, Route::Tunnel(_) | Route::Elsewhere(_, Leave::Proxy));
-    if proxied && agent.toward.is_none() && !live.users.is_empty() {
-        let given = credentials(request);
-        let given = given.as_ref().map(|basic| (basic.username(), basic.password().as_bytes()));
-        live.users.admit(given)?;
-    }
-    Ok(route)
+/// Whom a request believes to speak to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Door {
+    /// The relay, or another server that it stands in for.
+    Own,
+    /// The relay, as a proxy.
+    Proxy,
 }
 
-/// What a request says of its user; `None` where that is nothing, or can be read in two ways.
-fn credentials(request: &Parts) -> Option<Basic> {
-    let mut values = request.headers.get_all(PROXY_AUTHORIZATION).iter();
-    let ProxyAuthorization(basic) = ProxyAuthorization::<Basic>::decode(&mut values).ok()?;
-    values.next().is_none().then_some(basic)
+impl Door {
+    /// By which one a request comes. Every request of HTTP/2 names its scheme; where that is all, the relay itself is meant.
+    pub fn of(request: &Parts) -> Self {
+        let url = request.uri.scheme().is_some() && request.version != Version::HTTP_2;
+        if request.method == Method::CONNECT || url { Self::Proxy } else { Self::Own }
+    }
+
+    fn header(self) -> HeaderName {
+        match self {
+            Self::Own => AUTHORIZATION,
+            Self::Proxy => PROXY_AUTHORIZATION,
+        }
+    }
+}
+
+/// Who sends a request. Elsewhere by the proxy, or into a tunnel, go agents that show who they are and the proxy's users alone,
+/// where there are users. Within a tunnel, who opened it is who sends.
+pub fn caller(
+    agent: &Agent,
+    request: &Parts,
+    Routed { route, token: of_path }: &Routed,
+    live: &Live,
+) -> Result<Caller, Failure> {
+    let door = Door::of(request);
+    let given = Given::of(request, door);
+    let (certificate, address) = (agent.certificate.as_deref(), agent.address.ip());
+    let said = match (&agent.toward, &given) {
+        (Some(toward), _) => Said::Before(toward.who),
+        (None, Given::Nothing) => of_path.as_deref().map_or(Said::Nothing, token),
+        (None, given) => match (given.said(), route, door) {
+            // What a mount's server is to know, or the proxy of its users, shows nothing of an agent.
+            (Said::Other, Route::Elsewhere(Elsewhere { leave: Leave::Mount(_), .. }), _) => Said::Nothing,
+            (Said::Other, _, Door::Proxy) if !live.users.is_empty() => Said::Nothing,
+            (said, ..) => said,
+        },
+    };
+    let shown = Shown { certificate, said, address };
+    let caller = live.policy.caller(&live.agents.tree(), &shown);
+    let caller = caller.map_err(|refusal| Failure::Stranger(refusal, door))?;
+    let proxied = matches!(route, Route::Tunnel(_) | Route::Elsewhere(Elsewhere { leave: Leave::Proxy, .. }));
+    if proxied && agent.toward.is_none() && caller.agent().is_none() {
+        let user = match &given {
+            Given::Basic(basic) => Some((basic.username(), basic.password().as_bytes())),
+            _ => None,
+        };
+        live.users.admit(user)?;
+    }
+    Ok(caller)
+}
+
+/// Whether a request to the relay itself shows an agent's token, which is nobody else's to see.
+pub fn shows_token(request: &Parts) -> bool {
+    matches!(Given::of(request, Door::Own).said(), Said::Token(_))
+}
+
+/// What a text says that is to be a token.
+fn token(text: &str) -> Said<'_> {
+    Token::parse(text).map_or(Said::Other, Said::Token)
+}
+
+/// What a request gives to be known by.
+enum Given {
+    Nothing,
+    Bearer(Bearer),
+    Basic(Basic),
+    Unreadable,
+}
+
+impl Given {
+    fn of(request: &Parts, door: Door) -> Self {
+        let mut values = request.headers.get_all(door.header()).iter();
+        let Some(value) = values.next() else { return Self::Nothing };
+        if values.next().is_some() {
+            return Self::Unreadable;
+        }
+        let basic = Authorization::<Basic>::decode(&mut [value].into_iter());
+        let bearer = || Authorization::<Bearer>::decode(&mut [value].into_iter());
+        let read = basic
+            .map(|basic| Self::Basic(basic.0))
+            .or_else(|_| bearer().map(|bearer| Self::Bearer(bearer.0)));
+        read.unwrap_or(Self::Unreadable)
+    }
+
+    fn said(&self) -> Said<'_> {
+        match self {
+            Self::Nothing => Said::Nothing,
+            Self::Bearer(bearer) => token(bearer.token()),
+            Self::Basic(basic) => token(basic.password()),
+            Self::Unreadable => Said::Other,
+        }
+    }
 }

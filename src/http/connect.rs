@@ -7,17 +7,16 @@ use std::cell::RefCell;
 
 use hyper::header::{CONNECTION, HeaderValue};
 use hyper::http::request::Parts;
-use hyper::{Response, Version};
+use hyper::{Response, StatusCode, Version};
 
 use crate::http::body::Body;
-use crate::http::proxy_user::admitted;
+use crate::http::caller::caller;
 use crate::http::respond::{Failure, failure};
-use crate::http::route::{Asked, Route, route};
+use crate::http::route::{Route, route};
 use crate::http::speak::Agent;
-use crate::http::tunnel::{Far, Tunnel, open};
+use crate::http::tunnel::{Far, Opened, Tunnel, open};
 use crate::http::tunnel_record::{By, TunnelRecord};
 use crate::net::idle::Busy;
-use crate::policy::decide::Refusal;
 use crate::relay::live::Live;
 
 /// The tunnel that a connection becomes, once its last request is answered.
@@ -34,17 +33,17 @@ pub async fn answer(
     let named = request.uri.authority().map_or("", |authority| authority.as_str());
     let mut record = TunnelRecord::begin(&agent.worker, agent.address, By::Connect, named);
     match opened(agent, request, live, busy, onward).await {
-        Ok((far, onward)) => {
+        Ok((far, opened, onward)) => {
             let response = Response::new(Body::default());
             record.opened(response.status().as_u16());
-            onward.replace(Some(Tunnel { far, record }));
+            onward.replace(Some(Tunnel { far, opened, record }));
             response
         }
         Err(failed) => {
             let mut response = failure(&failed);
             record.failed(&failed, response.status().as_u16());
-            if !matches!(failed, Failure::Refused(Refusal::Credentials)) && request.version != Version::HTTP_2
-            {
+            let may_try_again = response.status() == StatusCode::PROXY_AUTHENTICATION_REQUIRED;
+            if !may_try_again && request.version != Version::HTTP_2 {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
             response
@@ -58,15 +57,14 @@ async fn opened<'o>(
     live: &Live,
     busy: &Busy,
     onward: Option<&'o Onward>,
-) -> Result<(Far, &'o Onward), Failure> {
-    let asked = Asked { local: agent.local, toward: agent.toward.as_ref() };
-    let Route::Tunnel(to) = admitted(route(request, live, asked)?, agent, request, live)? else {
-        return Err(Failure::Target);
-    };
+) -> Result<(Far, Opened, &'o Onward), Failure> {
+    let routed = route(request, live, agent.asked())?;
+    let caller = caller(agent, request, &routed, live)?;
+    let Route::Tunnel(to) = routed.route else { return Err(Failure::Target) };
     let onward = onward.ok_or(Failure::TunnelVersion)?;
     // An agent that leaves gives up its place.
     busy.waits(true);
-    let far = open(live, agent, &to).await;
+    let far = open(live, agent, &caller, &to).await;
     busy.waits(false);
-    Ok((far?, onward))
+    Ok((far?, Opened { who: caller.who(), to }, onward))
 }

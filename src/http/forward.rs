@@ -13,8 +13,8 @@ use std::sync::Arc;
 
 use hyper::body::{Body as _, Incoming};
 use hyper::header::{
-    ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_LOCATION, EXPECT, HOST, HeaderMap, HeaderValue, LOCATION, TE,
-    TRANSFER_ENCODING,
+    ALLOW, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_LOCATION, EXPECT, HOST, HeaderMap, HeaderValue,
+    LOCATION, TE, TRANSFER_ENCODING,
 };
 use hyper::http::request::Parts;
 use hyper::{Method, Response, Uri, Version};
@@ -25,23 +25,25 @@ use crate::base::destination::Destination;
 use crate::base::path::PATH_ESCAPED;
 use crate::base::tally::Outcome;
 use crate::http::body::Body;
+use crate::http::caller::shows_token;
 use crate::http::forward::status::Way as Answered;
 use crate::http::respond::{FORWARDED, Failure};
-use crate::http::route::Leave;
-use crate::http::speak::Agent;
+use crate::http::route::{Elsewhere, Leave};
 use crate::net::idle::Busy;
+use crate::policy::caller::Caller;
 use crate::policy::reach::{Passage, Reach, Way};
 use crate::relay::cache::directives::Directives;
 use crate::relay::cache::hops::{lowered, stripped, takes_trailers};
 use crate::relay::cache::shared::key;
 use crate::relay::live::Live;
+use crate::relay::shelf::Shelf;
 
 /// An answer, and how it is counted.
 type Served = Result<(Response<Body>, Outcome), Failure>;
 
 /// A request for another server, on its way.
 struct Forward<'f> {
-    agent: &'f Agent,
+    shelf: &'f Shelf,
     request: &'f Parts,
     live: &'f Live,
     url: &'f Url,
@@ -56,20 +58,20 @@ struct Forward<'f> {
 
 /// Serves a request for what another server has.
 pub async fn serve(
-    agent: &Agent,
+    shelf: &Shelf,
+    caller: &Caller,
     request: &Parts,
     body: Incoming,
-    url: &Url,
-    leave: Leave,
+    Elsewhere { url, leave }: &Elsewhere,
     live: &Live,
     busy: &Busy,
 ) -> Served {
-    let passage = passage(agent, request, url, leave, live)?;
+    let passage = passage(caller, url, *leave, live)?;
     check_framing(request, &body)?;
     if request.method == Method::TRACE {
         return Err(Failure::Trace);
     }
-    let mut headers = headers(request);
+    let mut headers = headers(request, *leave);
     if request.method == Method::OPTIONS && lowered(&mut headers).is_none() {
         return Ok(options());
     }
@@ -77,7 +79,7 @@ pub async fn serve(
     let key = key(url);
     let uri = key.parse().map_err(|_| Failure::Target)?;
     let wants = Directives::of_request(&request.headers);
-    let forward = Forward { agent, request, live, url, passage, key, uri, headers, wants };
+    let forward = Forward { shelf, request, live, url, passage, key, uri, headers, wants };
     busy.waits(true);
     let served = match request.method {
         Method::GET => forward.get().await,
@@ -118,19 +120,12 @@ fn stay(headers: &mut HeaderMap, url: &Url, live: &Live) {
     }
 }
 
-/// Whether the agent may have what is there, by whatever way it came. Who must name a user first is asked here, too.
-fn passage(
-    agent: &Agent,
-    _request: &Parts,
-    url: &Url,
-    leave: Leave,
-    live: &Live,
-) -> Result<Passage, Failure> {
+/// Whether the agent may have what is there, by whatever way it came.
+fn passage(caller: &Caller, url: &Url, leave: Leave, live: &Live) -> Result<Passage, Failure> {
     let to = Destination::of(url).ok_or(Failure::Target)?;
-    let address = agent.address.ip();
     match leave {
-        Leave::Mount(least) => Ok(live.policy.reach_mount(address, to, least)?),
-        Leave::Proxy => match live.policy.reach(address, &to, Way::Request)? {
+        Leave::Mount(least) => Ok(live.policy.reach_mount(caller, to, least)?),
+        Leave::Proxy => match live.policy.reach(caller, &to, Way::Request)? {
             Reach::There(passage) => Ok(passage),
             // What the relay answers for itself has a route of its own.
             Reach::Here(_) => Err(Failure::OtherServer),
@@ -159,8 +154,13 @@ fn check_framing(request: &Parts, body: &Incoming) -> Result<(), Failure> {
 }
 
 /// The headers for the next server. Its host is the URL's, whatever the request calls it (RFC 9112 section 3.2.2).
-fn headers(request: &Parts) -> HeaderMap {
+fn headers(request: &Parts, leave: Leave) -> HeaderMap {
     let mut headers = stripped(&request.headers);
+    if let Leave::Mount(_) = leave
+        && shows_token(request)
+    {
+        headers.remove(AUTHORIZATION);
+    }
     headers.remove(HOST);
     if request.version == Version::HTTP_10 {
         headers.remove(EXPECT);

@@ -1,6 +1,5 @@
 //! The mirror: manifests, packages, increments and signatures of the trees (R1, R3.1, R6).
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use hyper::header::{self, HeaderValue};
@@ -15,7 +14,8 @@ use crate::http::conditional::{Verdict, evaluate, range_holds};
 use crate::http::ranges::{self, Multipart, Wanted, content_range};
 use crate::http::respond::Failure;
 use crate::net::idle::Busy;
-use crate::policy::decide::{Ask, Permit, Refusal};
+use crate::policy::caller::Caller;
+use crate::policy::decide::{Ask, Permission};
 use crate::relay::live::Live;
 use crate::relay::pins::Pins;
 use crate::relay::serve::{self, Representation, ServeError};
@@ -39,15 +39,15 @@ const MOVES_MAX: usize = 3;
 pub async fn manifest(
     request: &Parts,
     tree: &Arc<Tree>,
-    agent: SocketAddr,
+    caller: &Caller,
     live: &Live,
     shelf: &Shelf,
 ) -> Result<(Response<Body>, Outcome), Failure> {
-    let permit = decide(live, agent, Ask::Manifest)?;
+    let permit = live.policy.decide(caller, Ask::Manifest, Permission::Closed)?;
     let snapshot = tree.snapshot().ok_or(Failure::NotReady)?;
     let current = snapshot.current();
     if request.method == Method::GET {
-        tree.pins.set(agent.ip(), current.generation.number(), now_secs(tree));
+        tree.pins.set(caller.pinned(), current.generation.number(), now_secs(tree));
     }
     let representation = serve::manifest(permit, current)?;
     let (mut response, outcome) = answer(request, tree, representation, MANIFEST_TYPE, live, shelf).await?;
@@ -62,36 +62,37 @@ pub async fn file(
     request: &Parts,
     tree: &Arc<Tree>,
     path: &TreePath,
-    agent: SocketAddr,
+    caller: &Caller,
     live: &Live,
     shelf: &Shelf,
     busy: &Busy,
 ) -> Result<(Response<Body>, Outcome), Failure> {
     for _ in 1..MOVES_MAX {
-        match file_as_it_is(request, tree, path, agent, live, shelf, busy).await {
+        match file_as_it_is(request, tree, path, caller, live, shelf, busy).await {
             Err(Failure::Serve(ServeError::Moved)) => {}
             served => return served,
         }
     }
-    file_as_it_is(request, tree, path, agent, live, shelf, busy).await
+    file_as_it_is(request, tree, path, caller, live, shelf, busy).await
 }
 
 async fn file_as_it_is(
     request: &Parts,
     tree: &Arc<Tree>,
     path: &TreePath,
-    agent: SocketAddr,
+    caller: &Caller,
     live: &Live,
     shelf: &Shelf,
     busy: &Busy,
 ) -> Result<(Response<Body>, Outcome), Failure> {
     let snapshot = tree.snapshot();
-    let pinned = tree.pins.find(agent.ip(), now_secs(tree));
+    let now_secs = now_secs(tree);
+    let pinned = tree.pins.find(caller.pinned(), now_secs);
     let on = |number| pinned.is_some_and(|pinned| Pins::same(pinned, number));
     let listed =
         snapshot.as_ref().and_then(|snapshot| snapshot.find(path, |generation| on(generation.number())));
     let ask = listed.map_or(Ask::Unlisted, |listed| Ask::Component(listed.class));
-    let permit = decide(live, agent, ask)?;
+    let permit = live.policy.decide(caller, ask, live.agents.permission(caller, now_secs))?;
     if snapshot.is_none() {
         return Err(Failure::NotReady);
     }
@@ -103,10 +104,6 @@ async fn file_as_it_is(
     let kept = if of_a_generation { FOR_THIS_MOMENT } else { FOR_THIS_AGENT };
     response.headers_mut().insert(header::CACHE_CONTROL, kept);
     Ok((response, outcome))
-}
-
-fn decide(live: &Live, agent: SocketAddr, ask: Ask) -> Result<Permit, Refusal> {
-    live.policy.decide(agent.ip(), ask)
 }
 
 fn now_secs(tree: &Tree) -> u64 {

@@ -3,7 +3,8 @@
 //! A connection's way: [`arrival`] finds out whom it is for -> [`connection`] what is spoken -> [`speak`] speaks it, and
 //! [`connect`] makes a [`tunnel`] of it where that is asked for.
 //!
-//! A request's way: [`speak`] reads it -> [`route`] says what it is for (one match) -> [`mirror`] asks the policy,
+//! A request's way: [`speak`] reads it -> [`route`] says what it is for (one match), [`caller`] who
+//! sends it -> [`mirror`] asks the policy,
 //! finds the entry and gets its representation, or [`forward`] takes it to another server or to what the general cache keeps ->
 //! [`conditional`] and [`ranges`] say which part of it -> [`body`] gives
 //! the bytes. What goes wrong becomes a status in [`respond`] (one match); [`record`] counts and logs each request once,
@@ -11,6 +12,7 @@
 
 pub mod arrival;
 pub mod body;
+pub mod caller;
 pub mod conditional;
 pub mod connect;
 pub mod connection;
@@ -18,7 +20,6 @@ pub mod forward;
 pub mod frames;
 pub mod mirror;
 pub mod passing;
-pub mod proxy_user;
 pub mod ranges;
 pub mod record;
 pub mod respond;

@@ -1,17 +1,22 @@
 //! What is counted and logged of a request: once, when its body ends or its agent leaves.
 
+use std::borrow::Cow;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::{Method, StatusCode};
+use percent_encoding::percent_decode_str;
 use tracing::{debug, info, warn};
 use url::Url;
 
 use crate::base::clock::Clock;
 use crate::base::tally::{Outcome, Tally};
 use crate::config::settings::AccessLog;
+use crate::http::route::Prefixed;
+use crate::policy::caller::Caller;
+use crate::policy::tree::id::AgentId;
 
 /// One request's line of the access log.
 #[derive(Debug)]
@@ -21,6 +26,7 @@ pub struct Record {
     access: AccessLog,
     started: Duration,
     agent: SocketAddr,
+    id: Option<AgentId>,
     method: Method,
     path: String,
     range: Option<String>,
@@ -51,8 +57,9 @@ impl Record {
             clock,
             access,
             agent,
+            id: None,
             method: request.method.clone(),
-            path: request.uri.path().chars().take(PATH_CHARS_MAX).collect(),
+            path: shown(request.uri.path()).chars().take(PATH_CHARS_MAX).collect(),
             range: range.map(|range| {
                 String::from_utf8_lossy(range.as_bytes()).chars().take(RANGE_CHARS_MAX).collect()
             }),
@@ -63,6 +70,11 @@ impl Record {
             sent_bytes: 0,
             broken: false,
         }
+    }
+
+    /// Notes which agent of the tree sends the request.
+    pub fn known_as(&mut self, caller: &Caller) {
+        self.id = caller.agent().copied();
     }
 
     /// Notes that the request is for another server, and for what there.
@@ -108,6 +120,15 @@ impl Record {
     }
 }
 
+/// A path as it may be shown: without the token that it may begin with, in whatever way it is written.
+fn shown(path: &str) -> Cow<'_, str> {
+    let plain = percent_decode_str(path).decode_utf8_lossy();
+    match Prefixed::of(&plain) {
+        Some(Prefixed { path, .. }) => format!("/t/.{path}").into(),
+        None => path.into(),
+    }
+}
+
 /// The longest path and range that a log line holds, in characters.
 const PATH_CHARS_MAX: usize = 1024;
 const RANGE_CHARS_MAX: usize = 200;
@@ -130,6 +151,7 @@ impl Drop for Record {
         info!(
             target: "access",
             %agent,
+            id = self.id.as_ref().map(AgentId::as_str),
             %method,
             path = self.path,
             range = self.range.as_deref(),

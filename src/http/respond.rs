@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use hyper::header::{
     ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_RANGE, CONTENT_TYPE, HeaderValue, PROXY_AUTHENTICATE,
-    RETRY_AFTER,
+    RETRY_AFTER, WWW_AUTHENTICATE,
 };
 use hyper::{Response, StatusCode};
 use thiserror::Error;
@@ -12,6 +12,7 @@ use thiserror::Error;
 use crate::base::path::PathError;
 use crate::base::tally::Outcome;
 use crate::http::body::Body;
+use crate::http::caller::Door;
 use crate::policy::decide::Refusal;
 use crate::relay::fill::FillError;
 use crate::relay::reach::ReachError;
@@ -79,6 +80,9 @@ pub enum Failure {
     /// The policy refuses.
     #[error("refused: {0}")]
     Refused(#[from] Refusal),
+    /// Who is calling is not known, or not let in.
+    #[error("refused: {0}")]
+    Stranger(Refusal, Door),
     /// `If-Match` or `If-Unmodified-Since` does not hold.
     #[error("the precondition does not hold")]
     Precondition,
@@ -113,8 +117,12 @@ impl Failure {
             Self::Refused(Refusal::Loop) => StatusCode::LOOP_DETECTED,
             Self::Method | Self::Trace | Self::TunnelVersion => StatusCode::METHOD_NOT_ALLOWED,
             Self::NotFound | Self::Serve(ServeError::Absent) => StatusCode::NOT_FOUND,
-            Self::Refused(Refusal::Credentials) => StatusCode::PROXY_AUTHENTICATION_REQUIRED,
-            Self::Refused(_) | Self::Serve(ServeError::Permit) => StatusCode::FORBIDDEN,
+            Self::Refused(Refusal::Credentials)
+            | Self::Stranger(Refusal::Secret | Refusal::Unnamed, Door::Proxy) => {
+                StatusCode::PROXY_AUTHENTICATION_REQUIRED
+            }
+            Self::Stranger(Refusal::Secret | Refusal::Unnamed, Door::Own) => StatusCode::UNAUTHORIZED,
+            Self::Refused(_) | Self::Stranger(..) | Self::Serve(ServeError::Permit) => StatusCode::FORBIDDEN,
             Self::NotKept
             | Self::Unconfirmed(_)
             | Self::Unreached(Unreached::Silent, _)
@@ -135,11 +143,19 @@ impl Failure {
         }
     }
 
+    /// What the policy said, where it refuses.
+    pub fn refusal(&self) -> Option<&Refusal> {
+        match self {
+            Self::Refused(refusal) | Self::Stranger(refusal, _) => Some(refusal),
+            _ => None,
+        }
+    }
+
     /// How the request is counted.
     pub fn outcome(&self) -> Outcome {
         match self.status() {
             StatusCode::NOT_FOUND => Outcome::NotFound,
-            _ if matches!(self, Self::Refused(_)) => Outcome::Refused,
+            _ if self.refusal().is_some() => Outcome::Refused,
             StatusCode::FORBIDDEN => Outcome::Refused,
             status if status.is_server_error() => Outcome::Failed,
             _ => Outcome::BadRequest,
@@ -171,14 +187,19 @@ pub fn failure(failure: &Failure) -> Response<Body> {
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    let challenge = match status {
+        StatusCode::UNAUTHORIZED => Some(WWW_AUTHENTICATE),
+        StatusCode::PROXY_AUTHENTICATION_REQUIRED => Some(PROXY_AUTHENTICATE),
+        _ => None,
+    };
+    if let Some(name) = challenge {
+        headers.insert(name, HeaderValue::from_static("Basic realm=\"forebay\""));
+    }
     match failure {
         Failure::Range(size) => {
             let value =
                 HeaderValue::from_str(&format!("bytes */{size}")).expect("digits are a header's value");
             headers.insert(CONTENT_RANGE, value);
-        }
-        Failure::Refused(Refusal::Credentials) => {
-            headers.insert(PROXY_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"forebay\""));
         }
         Failure::Method | Failure::TunnelVersion => {
             headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD"));

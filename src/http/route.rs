@@ -35,10 +35,28 @@ pub enum Route {
     Manifest(Arc<Tree>),
     /// A file of a tree.
     File(Arc<Tree>, TreePath),
-    /// What another server has, by this URL.
-    Elsewhere(Url, Leave),
+    /// What another server has.
+    Elsewhere(Elsewhere),
     /// A connection to another server.
     Tunnel(Destination),
+}
+
+/// What a request is for, and what its path says of who sends it.
+#[derive(Debug)]
+pub struct Routed {
+    /// What it is for.
+    pub route: Route,
+    /// The token of its path, or what stands in the place of one.
+    pub token: Option<Box<str>>,
+}
+
+/// What another server has, and what lets an agent ask there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Elsewhere {
+    /// What is asked for.
+    pub url: Url,
+    /// What lets the agent ask.
+    pub leave: Leave,
 }
 
 /// What lets an agent ask another server.
@@ -60,7 +78,7 @@ pub struct Asked<'a> {
 }
 
 /// Finds a request's route. A query is ignored for what the relay has itself, as file servers do.
-pub fn route(request: &Parts, live: &Live, asked: Asked<'_>) -> Result<Route, Failure> {
+pub fn route(request: &Parts, live: &Live, asked: Asked<'_>) -> Result<Routed, Failure> {
     check_framing(request)?;
     check_host(request)?;
     // Whoever asked first is not known any more: the relay would answer itself, with its own scope.
@@ -68,22 +86,50 @@ pub fn route(request: &Parts, live: &Live, asked: Asked<'_>) -> Result<Route, Fa
         return Err(Refusal::Loop.into());
     }
     if request.method == Method::CONNECT {
-        return tunnel(request, asked);
+        return tunnel(request, asked).map(Routed::from);
     }
     let Some(url) = named_url(request, live, asked)? else {
         check_target(request)?;
-        return here(
-            &request.method,
-            &path(&request.uri, live.limits.path_bytes_max)?,
-            request.uri.query(),
-            live,
-        );
+        let path = path(&request.uri, live.limits.path_bytes_max)?;
+        let (token, path) = match Prefixed::of(&path) {
+            Some(Prefixed { token, path }) => (Some(token.into()), path),
+            None => (None, &*path),
+        };
+        let route = here(&request.method, path, request.uri.query(), live)?;
+        return Ok(Routed { route, token });
     };
     let host = Destination::of(&url).ok_or(Failure::Target)?;
     let path = decoded(url.path(), live.limits.path_bytes_max);
     match path.ok().and_then(|path| live.here(url.scheme(), &host, &path)) {
-        Some(path) => here(&request.method, &path, url.query(), live),
-        None => Ok(Route::Elsewhere(url, Leave::Proxy)),
+        Some(path) => here(&request.method, &path, url.query(), live).map(Routed::from),
+        None => Ok(Route::Elsewhere(Elsewhere { url, leave: Leave::Proxy }).into()),
+    }
+}
+
+impl From<Route> for Routed {
+    fn from(route: Route) -> Self {
+        Self { route, token: None }
+    }
+}
+
+/// The path of an agent that can be given nothing but a URL, `/t/TOKEN/PATH`, taken apart.
+#[derive(Clone, Copy, Debug)]
+pub struct Prefixed<'a> {
+    /// Its token, or what stands in the place of one.
+    pub token: &'a str,
+    /// The path that it means, with its leading slash.
+    pub path: &'a str,
+}
+
+/// Before the token of a path.
+const PREFIX: &str = "/t/";
+
+impl<'a> Prefixed<'a> {
+    /// Takes a path without escapes apart; `None` where it begins otherwise.
+    pub fn of(path: &'a str) -> Option<Self> {
+        let rest = path.strip_prefix(PREFIX)?;
+        let at = rest.find('/').unwrap_or(rest.len());
+        Some(Self { token: &rest[..at], path: &rest[at..] })
     }
 }
 
@@ -98,7 +144,7 @@ fn here(method: &Method, path: &str, query: Option<&str>, live: &Live) -> Result
             return Err(Failure::NotFound);
         }
         url.set_query(query);
-        return Ok(Route::Elsewhere(url, Leave::Mount(mount.scope)));
+        return Ok(Route::Elsewhere(Elsewhere { url, leave: Leave::Mount(mount.scope) }));
     }
     if !matches!(*method, Method::GET | Method::HEAD) {
         return Err(Failure::Method);

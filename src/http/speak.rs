@@ -22,23 +22,23 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error};
 
-use crate::base::destination::Destination;
 use crate::base::tally::Outcome;
 use crate::http::body::{Body, EndedBy};
+use crate::http::caller::caller;
 use crate::http::connect::{self, Onward};
 use crate::http::connection::Worker;
 use crate::http::forward;
 use crate::http::frames::Frames;
 use crate::http::mirror;
-use crate::http::proxy_user::admitted;
 use crate::http::record::Record;
 use crate::http::respond::{Failure, failure};
 use crate::http::route::{Asked, Leave, Route, route};
 use crate::http::streams::{Quiet, Streams};
-use crate::http::tunnel::{Tunnel, run};
+use crate::http::tunnel::{Toward, Tunnel, run};
 use crate::net::ahead::Ahead;
 use crate::net::half_open::HalfOpen;
 use crate::net::idle::{Busy, Place};
+use crate::policy::identity::Certificate;
 use crate::relay::serve::ServeError;
 
 /// Who speaks on a connection, and who serves it.
@@ -52,8 +52,17 @@ pub struct Agent {
     pub place: Rc<Place>,
     /// The relay's own address, as the connection has it.
     pub local: SocketAddr,
+    /// The certificate that the connection showed.
+    pub certificate: Option<Rc<Certificate>>,
     /// The server that the agent believes to speak to, where the relay stands in for it.
-    pub toward: Option<Destination>,
+    pub toward: Option<Toward>,
+}
+
+impl Agent {
+    /// Where its requests are sent.
+    pub fn asked(&self) -> Asked<'_> {
+        Asked { local: self.local, toward: self.toward.as_ref().map(|toward| &toward.server) }
+    }
 }
 
 /// Speaks HTTP/1, and then whatever is spoken in the tunnel that the connection may have become.
@@ -244,29 +253,34 @@ async fn answer(
     let has_body = request.version == Version::HTTP_2 && !body.is_end_stream();
     let mut record =
         Record::begin(worker.tally.clone(), worker.clock.clone(), live.log.access, agent.address, &request);
-    let asked = Asked { local: agent.local, toward: agent.toward.as_ref() };
     // A body is dropped unread where none belongs: a file's request has none.
-    let routed = route(&request, &live, asked).and_then(|route| admitted(route, agent, &request, &live));
+    let routed = route(&request, &live, agent.asked()).and_then(|routed| {
+        let caller = caller(agent, &request, &routed, &live)?;
+        Ok((routed.route, caller))
+    });
+    if let Ok((_, caller)) = &routed {
+        record.known_as(caller);
+    }
     let served = match routed {
-        Ok(Route::Manifest(_) | Route::File(..)) if has_body => Err(Failure::RequestBody),
-        Ok(Route::Manifest(tree)) => {
-            mirror::manifest(&request, &tree, agent.address, &live, &worker.shelf).await
+        Ok((Route::Manifest(_) | Route::File(..), _)) if has_body => Err(Failure::RequestBody),
+        Ok((Route::Manifest(tree), caller)) => {
+            mirror::manifest(&request, &tree, &caller, &live, &worker.shelf).await
         }
-        Ok(Route::File(tree, path)) => {
-            mirror::file(&request, &tree, &path, agent.address, &live, &worker.shelf, &busy).await
+        Ok((Route::File(tree, path), caller)) => {
+            mirror::file(&request, &tree, &path, &caller, &live, &worker.shelf, &busy).await
         }
-        Ok(Route::Elsewhere(url, leave)) => {
-            if leave == Leave::Proxy {
-                record.toward(&url);
+        Ok((Route::Elsewhere(elsewhere), caller)) => {
+            if elsewhere.leave == Leave::Proxy {
+                record.toward(&elsewhere.url);
             }
-            forward::serve(agent, &request, body, &url, leave, &live, &busy).await
+            forward::serve(&worker.shelf, &caller, &request, body, &elsewhere, &live, &busy).await
         }
         // Another method has no tunnel.
-        Ok(Route::Tunnel(_)) => Err(Failure::Target),
+        Ok((Route::Tunnel(_), _)) => Err(Failure::Target),
         Err(failure) => Err(failure),
     };
     let (mut response, outcome) = served.unwrap_or_else(|failed| {
-        if let Failure::Refused(refusal) = &failed {
+        if let Some(refusal) = failed.refusal() {
             worker.tally.refused_by(refusal.by());
         }
         record.failed(&failed);

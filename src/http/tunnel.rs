@@ -17,6 +17,7 @@ use crate::http::respond::Failure;
 use crate::http::speak::{Agent, requests};
 use crate::http::tunnel_record::TunnelRecord;
 use crate::net::copy::{End, copy};
+use crate::policy::caller::{Caller, Who};
 use crate::policy::decide::Refusal;
 use crate::policy::reach::{Reach, Way};
 use crate::relay::live::Live;
@@ -37,13 +38,33 @@ pub enum Far {
 pub struct Tunnel {
     /// Its far end.
     pub far: Far,
+    /// Who opened it, and where to.
+    pub opened: Opened,
     /// Its line of the log.
     pub record: TunnelRecord,
 }
 
+/// By whom a tunnel was opened, and where to: it goes on only while that is allowed.
+#[derive(Clone, Debug)]
+pub struct Opened {
+    /// Who.
+    pub who: Who,
+    /// Where to.
+    pub to: Destination,
+}
+
+/// The server that an agent believes to speak to within a tunnel, and who opened that.
+#[derive(Clone, Debug)]
+pub struct Toward {
+    /// The server.
+    pub server: Destination,
+    /// Who opened the tunnel.
+    pub who: Who,
+}
+
 /// Decides where an agent's tunnel leads, and connects to it.
-pub async fn open(live: &Live, agent: &Agent, to: &Destination) -> Result<Far, Failure> {
-    let passage = match live.policy.reach(agent.address.ip(), to, Way::Tunnel)? {
+pub async fn open(live: &Live, agent: &Agent, caller: &Caller, to: &Destination) -> Result<Far, Failure> {
+    let passage = match live.policy.reach(caller, to, Way::Tunnel)? {
         Reach::Here(server) => return Ok(Far::Here(server)),
         Reach::There(passage) => passage,
     };
@@ -80,13 +101,15 @@ pub async fn run<S>(agent: &Agent, mut stream: S, mut tunnel: Tunnel, drain: Can
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
-    let Agent { worker, address, place, local, .. } = agent;
+    let Agent { worker, address, place, local, certificate, .. } = agent;
     match tunnel.far {
         Far::Here(server) => {
             place.begins();
             let (worker, place) = (worker.clone(), place.clone());
-            let toward = Some(server);
-            let agent = Rc::new(Agent { worker, address: *address, place, local: *local, toward });
+            let toward = Some(Toward { server, who: tunnel.opened.who });
+            let certificate = certificate.clone();
+            let agent =
+                Rc::new(Agent { worker, address: *address, place, local: *local, certificate, toward });
             // The route refuses tunnels within a tunnel.
             requests(&agent, stream, drain).await;
             tunnel.record.ended(&"the relay answered for the server");
@@ -95,12 +118,44 @@ where
             let _now = worker.tally.tunnels_now.hold();
             let passed = tunnel.record.passed();
             let bounds = worker.live.load().tunnels;
-            let end = copy(&mut stream, &mut server, &passed, place, bounds, &drain).await;
-            if !matches!(end, End::Closed) {
+            let refusal = {
+                let copied = copy(&mut stream, &mut server, &passed, place, bounds, &drain);
+                tokio::select! {
+                    biased;
+                    end = copied => Ok(end),
+                    refusal = refused(agent, &tunnel.opened) => Err(refusal),
+                }
+            };
+            if !matches!(refusal, Ok(End::Closed)) {
                 // The server sees no end in order either.
                 let _ = SockRef::from(server.socket()).set_linger(Some(Duration::ZERO));
             }
-            tunnel.record.ended(&end);
+            match refusal {
+                Ok(end) => tunnel.record.ended(&end),
+                Err(refusal) => {
+                    worker.tally.refused_by(refusal.by());
+                    tunnel.record.ended(&refusal);
+                }
+            }
+        }
+    }
+}
+
+/// Waits until a change of the agent tree has it that who opened a tunnel may not have it any more: then gives the reason.
+async fn refused(agent: &Agent, opened: &Opened) -> Refusal {
+    let worker = &agent.worker;
+    let mut changes = worker.live.load().agents.changes();
+    changes.mark_changed();
+    loop {
+        if changes.changed().await.is_err() {
+            // The relay stops: whoever drains it ends the tunnel.
+            std::future::pending::<()>().await;
+        }
+        let live = worker.live.load();
+        let caller = live.policy.again(&live.agents.tree(), opened.who, agent.address.ip());
+        let reach = caller.and_then(|caller| live.policy.reach(&caller, &opened.to, Way::Tunnel));
+        if let Err(refusal) = reach {
+            return refusal;
         }
     }
 }

@@ -61,7 +61,7 @@ impl TunnelRecord {
 
     /// Notes that there is no tunnel, and how the agent is told.
     pub fn failed(&mut self, failure: &Failure, answer: u16) {
-        if let Failure::Refused(refusal) = failure {
+        if let Some(refusal) = failure.refusal() {
             self.tally.refused_by(refusal.by());
         }
         self.ended_early(failure.outcome(), failure, answer);

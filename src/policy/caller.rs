@@ -5,6 +5,7 @@
 //! known by anything, nothing that is shown is looked at. Never reads a request. Invariants: who is calling is decided anew for each
 //! request, without a lock and without allocating; how long it takes says nothing about a secret or about which agents there are.
 
+use std::hash::Hash;
 use std::net::IpAddr;
 
 use crate::policy::decide::{Policy, Refusal, Unknown};
@@ -26,6 +27,13 @@ pub struct Shown<'a> {
     pub said: Said<'a>,
     /// Where it comes from.
     pub address: IpAddr,
+}
+
+/// A request that shows nothing but where it comes from.
+impl From<IpAddr> for Shown<'_> {
+    fn from(address: IpAddr) -> Self {
+        Self { certificate: None, said: Said::Nothing, address }
+    }
 }
 
 /// What a request says of who sends it.
@@ -87,6 +95,11 @@ impl Caller {
     /// Where it calls from.
     pub fn address(&self) -> IpAddr {
         self.address
+    }
+
+    /// What its generation is remembered by (R1.4): its identity, else its address.
+    pub fn pinned(&self) -> impl Hash {
+        self.agent().copied().ok_or(self.address)
     }
 
     /// What it may update.
@@ -163,9 +176,8 @@ impl Policy {
         let scope = match (of_settings, self.unknown()) {
             (Some((_, scope)), _) | (None, Unknown::Scope(scope)) => scope,
             (None, Unknown::Open) if tree.tree().knows_nobody() => Scope::All,
-            (None, Unknown::Open) => return Err(Refusal::Unnamed),
             (None, Unknown::Refuse) if tree.tree().knows_nobody() => return Err(Refusal::UnknownAgent),
-            (None, Unknown::Refuse) => return Err(Refusal::Unnamed),
+            (None, Unknown::Open | Unknown::Refuse) => return Err(Refusal::Unnamed),
         };
         Ok(Caller::of_settings(address, scope))
     }

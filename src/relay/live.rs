@@ -14,6 +14,7 @@ use crate::config::settings::{Http2Settings, LimitSettings, LogSettings};
 use crate::net::copy::Bounds;
 use crate::policy::decide::Policy;
 use crate::policy::users::Users;
+use crate::relay::agents::Agents;
 use crate::relay::cache::shared::Cache;
 use crate::relay::reach::Reach;
 use crate::relay::tree::Tree;
@@ -33,6 +34,8 @@ pub struct Live {
     pub reach: Arc<Reach>,
     /// What is kept of their answers.
     pub cache: Arc<Cache>,
+    /// The agents of the tree.
+    pub agents: Arc<Agents>,
     /// Who may have what.
     pub policy: Policy,
     /// Who may use the relay as a proxy.

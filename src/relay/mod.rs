@@ -10,6 +10,7 @@
 //! Never speaks HTTP to agents, never decides who may have what. Invariant: a snapshot is immutable, and what it names is
 //! stored or can be fetched from the current upstream.
 
+pub mod agents;
 pub mod assemble;
 mod attempts;
 mod batch;

@@ -16,11 +16,12 @@ use crate::http::arrival::{Arrival, Ended, Raw, Steps, part};
 use crate::http::connection::Worker;
 use crate::http::respond::Failure;
 use crate::http::speak::Agent;
-use crate::http::tunnel::{Far, Tunnel, open, run};
+use crate::http::tunnel::{Far, Opened, Tunnel, open, run};
 use crate::http::tunnel_record::{By, TunnelRecord};
 use crate::net::worker::Accepted;
+use crate::policy::caller::{Caller, Said, Shown, Who};
 use crate::policy::decide::Refusal;
-use crate::policy::users::Users;
+use crate::policy::secret::Token;
 use crate::relay::live::Live;
 use crate::socks::message::{
     self, Ask, Command, Credentials, Host, Message, Method, Methods, NoMessage, Reply, credentials_told,
@@ -40,42 +41,45 @@ pub async fn serve(worker: Rc<Worker>, accepted: Accepted, drain: CancellationTo
 /// Reads what a client asks for and answers it; gives the tunnel where there is one.
 async fn asked(stream: &mut Raw, agent: &Agent, steps: &Steps) -> Option<Tunnel> {
     let live = agent.worker.live.load_full();
-    let greeted = steps.take("a SOCKS greeting", greet(stream, &live.users)).await;
-    let greeted = match heard(greeted, agent)? {
-        Greeted::As(Method::Credentials) => {
+    let greeted = steps.take("a SOCKS greeting", greet(stream, &live)).await;
+    let who = match heard(greeted, agent)? {
+        Method::None => None,
+        Method::Credentials => {
             agent.place.begins();
-            heard(steps.take("SOCKS credentials", identify(stream, &live.users)).await, agent)?
+            let identified = steps.take("SOCKS credentials", identify(stream, agent, &live)).await;
+            match heard(identified, agent)? {
+                Ok(who) => who,
+                Err(refusal) => {
+                    let why = Failure::from(refusal).into();
+                    refuse(stream, agent, steps, &why, &credentials_told(false)).await;
+                    return None;
+                }
+            }
         }
-        greeted => greeted,
-    };
-    match greeted {
-        Greeted::As(Method::None | Method::Credentials) => {}
-        Greeted::As(Method::Unacceptable) => {
-            let known = live.users.is_empty();
-            let why = if known { NoTunnel::Methods } else { Failure::from(Refusal::Credentials).into() };
+        Method::Unacceptable => {
+            let everybody = live.users.is_empty();
+            let why = if everybody { NoTunnel::Methods } else { Failure::from(Refusal::Credentials).into() };
             refuse(stream, agent, steps, &why, &Method::Unacceptable.told()).await;
             return None;
         }
-        Greeted::Refused(refusal) => {
-            let why = Failure::from(refusal).into();
-            refuse(stream, agent, steps, &why, &credentials_told(false)).await;
-            return None;
-        }
-    }
+    };
     agent.place.begins();
     let (named, wanted) = heard(steps.take("a SOCKS request", wanted(stream)).await, agent)?;
     let mut record = TunnelRecord::begin(&agent.worker, agent.address, By::Socks, &named);
     let opened = match wanted {
-        Ok(to) => reached(stream, agent, &live, &to).await?,
+        Ok(to) => match caller(agent, who, &live) {
+            Ok(caller) => reached(stream, agent, &live, &caller, to).await?,
+            Err(refusal) => Err(Failure::from(refusal).into()),
+        },
         Err(why) => Err(why),
     };
     let reply = opened.as_ref().map_or_else(NoTunnel::reply, |_| Reply::Succeeded);
     match opened {
-        Ok(far) => {
+        Ok((far, opened)) => {
             let told = reply.told(far.bound(agent.local));
             record.opened(u16::from(reply as u8));
             steps.take("a SOCKS reply", tell(stream, &told)).await.ok()?;
-            Some(Tunnel { far, record })
+            Some(Tunnel { far, opened, record })
         }
         Err(why) => {
             why.note(&mut record, reply as u8);
@@ -85,12 +89,6 @@ async fn asked(stream: &mut Raw, agent: &Agent, steps: &Steps) -> Option<Tunnel>
             None
         }
     }
-}
-
-/// How a client was greeted.
-enum Greeted {
-    As(Method),
-    Refused(Refusal),
 }
 
 /// What a step brought; `None` where the connection ends with it, which is counted where the client spoke something else.
@@ -106,46 +104,65 @@ fn heard<T>(step: Result<Result<T, NoMessage>, Ended>, agent: &Agent) -> Option<
 }
 
 /// Reads the methods of a client, and tells it which one is taken.
-async fn greet(stream: &mut Raw, users: &Users) -> io::Result<Result<Greeted, NoMessage>> {
+async fn greet(stream: &mut Raw, live: &Live) -> io::Result<Result<Method, NoMessage>> {
     let methods = match read(stream, message::methods).await? {
         Ok(methods) => methods,
         Err(no_message) => return Ok(Err(no_message)),
     };
-    let method = chosen(methods, users.is_empty());
+    let nobody_known = live.agents.tree().tree().knows_nobody();
+    let method = chosen(methods, live.users.is_empty(), nobody_known);
     if method != Method::Unacceptable {
         tell(stream, &method.told()).await?;
     }
-    Ok(Ok(Greeted::As(method)))
+    Ok(Ok(method))
 }
 
-/// Without users a client may say who it is, and is not believed.
-fn chosen(methods: Methods, everybody: bool) -> Method {
+/// Who has credentials is to show them where they tell one from another. Without users, and while nobody is known, a client may
+/// say who it is, and is not believed.
+fn chosen(methods: Methods, everybody: bool, nobody_known: bool) -> Method {
     match methods {
-        Methods { none: true, .. } if everybody => Method::None,
+        Methods { none: true, credentials } if everybody && (nobody_known || !credentials) => Method::None,
         Methods { credentials: true, .. } => Method::Credentials,
         _ => Method::Unacceptable,
     }
 }
 
-/// Reads the credentials of a client, and tells it when they are right.
-async fn identify(stream: &mut Raw, users: &Users) -> io::Result<Result<Greeted, NoMessage>> {
+/// Reads the credentials of a client, and tells it when they are right: a token is an agent's, whatever name stands beside it;
+/// anything else is a user's of the proxy. Gives the agent.
+async fn identify(
+    stream: &mut Raw,
+    agent: &Agent,
+    live: &Live,
+) -> io::Result<Result<Result<Option<Who>, Refusal>, NoMessage>> {
     let admitted = read(stream, |bytes| {
         let given = message::credentials(bytes)?;
-        Ok(given.map(|Message { len, says }| Message { len, says: admit(users, says) }))
+        Ok(given.map(|Message { len, says }| Message { len, says: admit(agent, live, says) }))
     });
-    Ok(match admitted.await? {
-        Ok(Ok(())) => {
-            tell(stream, &credentials_told(true)).await?;
-            Ok(Greeted::As(Method::Credentials))
-        }
-        Ok(Err(refusal)) => Ok(Greeted::Refused(refusal)),
-        Err(no_message) => Err(no_message),
-    })
+    let admitted = admitted.await?;
+    if let Ok(Ok(_)) = admitted {
+        tell(stream, &credentials_told(true)).await?;
+    }
+    Ok(admitted)
 }
 
-fn admit(users: &Users, Credentials { name, secret }: Credentials<'_>) -> Result<(), Refusal> {
+fn admit(agent: &Agent, live: &Live, given: Credentials<'_>) -> Result<Option<Who>, Refusal> {
     // What is no text is nobody's name.
-    users.admit(std::str::from_utf8(name).ok().map(|name| (name, secret)))
+    let text = |bytes| std::str::from_utf8(bytes).ok();
+    let said = text(given.secret).and_then(Token::parse).map_or(Said::Other, Said::Token);
+    if let Said::Other = said
+        && !live.users.is_empty()
+    {
+        return live.users.admit(text(given.name).map(|name| (name, given.secret))).map(|()| None);
+    }
+    let shown = Shown { certificate: None, said, address: agent.address.ip() };
+    live.policy.caller(&live.agents.tree(), &shown).map(|caller| Some(caller.who()))
+}
+
+/// Who asks for a tunnel, of whom it may be known who it is.
+fn caller(agent: &Agent, who: Option<Who>, live: &Live) -> Result<Caller, Refusal> {
+    let said = who.map_or(Said::Nothing, Said::Before);
+    let shown = Shown { certificate: None, said, address: agent.address.ip() };
+    live.policy.caller(&live.agents.tree(), &shown)
 }
 
 /// Reads a request: how it names its destination, and that, or why it gets no tunnel.
@@ -187,13 +204,17 @@ async fn reached(
     stream: &mut Raw,
     agent: &Agent,
     live: &Live,
-    to: &Destination,
-) -> Option<Result<Far, NoTunnel>> {
+    caller: &Caller,
+    to: Destination,
+) -> Option<Result<(Far, Opened), NoTunnel>> {
     let busy = agent.place.begin();
     busy.waits(true);
     tokio::select! {
         biased;
-        opened = open(live, agent, to) => Some(opened.map_err(NoTunnel::from)),
+        opened = open(live, agent, caller, &to) => {
+            let opened = opened.map(|far| (far, Opened { who: caller.who(), to: to.clone() }));
+            Some(opened.map_err(NoTunnel::from))
+        }
         () = left(stream) => None,
     }
 }

@@ -37,18 +37,24 @@ fn check_config_accepts_every_configuration_of_the_readme_r11_3() {
 #[test]
 fn the_branch_offices_ranges_mean_what_the_text_says_r6_1() {
     use forebay::manifest::catalogue::Class;
-    use forebay::policy::decide::{Ask, Policy, Refusal};
+    use forebay::policy::decide::{Ask, Permission, Policy, Refusal};
+    use forebay::policy::tree::compiled::Compiled;
 
     let settings = forebay::config::parse(blocks("toml").next().unwrap()).unwrap();
     let ranges = settings.agents.ranges.iter().map(|range| (range.from, range.scope));
     let policy = Policy::new(ranges, settings.agents.unknown);
-    let may = |address: &str, class| policy.decide(address.parse().unwrap(), Ask::Component(class)).is_ok();
+    let caller = |address: &str| {
+        let address: std::net::IpAddr = address.parse().unwrap();
+        policy.caller(&Compiled::default(), &address.into())
+    };
+    let may = |address: &str, class| {
+        policy.decide(&caller(address).unwrap(), Ask::Component(class), Permission::Closed).is_ok()
+    };
     assert!(may("10.20.3.4", Class::Driver) && !may("10.20.3.4", Class::Program), "desktops");
     assert!(may("2001:db8:20::1", Class::Engine) && !may("2001:db8:20::1", Class::Hotfix), "desktops");
     assert!(may("10.20.1.4", Class::Program), "servers");
     assert!(may("10.20.7.4", Class::Pattern) && !may("10.20.7.4", Class::Engine), "tills");
-    let outside = policy.decide("10.21.0.1".parse().unwrap(), Ask::Manifest);
-    assert_eq!(outside.unwrap_err(), Refusal::UnknownAgent);
+    assert_eq!(caller("10.21.0.1").unwrap_err(), Refusal::UnknownAgent);
 }
 
 /// What stands in the README's code blocks of a language.

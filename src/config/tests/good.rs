@@ -6,7 +6,6 @@ use crate::config::settings::{Listen, Prefetch, Settings, Upstream};
 use crate::config::tests::TREE;
 use crate::config::{parse, restart_needed};
 use crate::policy::decide::Unknown;
-use crate::policy::scope::Scope;
 
 #[test]
 fn a_branch_office_file_is_read() {

@@ -110,7 +110,7 @@ impl Forward<'_> {
         let content = match bytes {
             Bytes::Arriving(arriving) => Content::Arriving(*arriving),
             Bytes::Stored(blob) => {
-                let opened = open(&cache.resources().store, &self.agent.worker.shelf, blob).await;
+                let opened = open(&cache.resources().store, self.shelf, blob).await;
                 match opened.map_err(ServeError::Store)? {
                     Some(content) => content,
                     None => return Ok(None),

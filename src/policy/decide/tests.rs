@@ -1,7 +1,6 @@
 //! Address ranges of the settings, and what a permit buys.
 
 use super::*;
-use crate::policy::caller::{Said, Shown};
 use crate::policy::tree::compiled::Compiled;
 
 fn policy(unknown: Unknown) -> Policy {
@@ -18,8 +17,8 @@ fn policy(unknown: Unknown) -> Policy {
 
 /// Who calls from an address while the agent tree knows nobody.
 fn caller(policy: &Policy, address: &str) -> Result<Caller, Refusal> {
-    let shown = Shown { certificate: None, said: Said::Nothing, address: address.parse().unwrap() };
-    policy.caller(&Compiled::default(), &shown)
+    let address: IpAddr = address.parse().unwrap();
+    policy.caller(&Compiled::default(), &address.into())
 }
 
 fn scope(policy: &Policy, address: &str) -> Result<Scope, Refusal> {
@@ -30,8 +29,7 @@ fn scope(policy: &Policy, address: &str) -> Result<Scope, Refusal> {
 fn a_permit_buys_what_it_was_given_for_and_nothing_else_r6_2() {
     let policy = policy(Unknown::Refuse);
     let agent = caller(&policy, "192.0.2.130").unwrap();
-    let asks =
-        [Ask::Manifest, Ask::Component(Class::Pattern), Ask::Component(Class::Program), Ask::Unlisted];
+    let asks = [Ask::Manifest, Ask::Component(Class::Pattern), Ask::Component(Class::Program), Ask::Unlisted];
     for given in asks {
         for spent in asks {
             let permit = policy.decide(&agent, given, Permission::Closed).unwrap();

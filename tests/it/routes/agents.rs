@@ -9,9 +9,11 @@ use bytes::Bytes;
 use forebay::base::clock::SystemClock;
 use forebay::base::destination::{Destination, HostPattern};
 use forebay::config::elsewhere::RouteSettings;
+use forebay::policy::caller::Caller;
 use forebay::policy::decide::{Policy, Unknown};
 use forebay::policy::reach::{Destinations, Passage, Reach, Rule, Tunnels, Way};
 use forebay::policy::scope::Scope;
+use forebay::policy::tree::compiled::Compiled;
 use forebay::upstream::client::{Clients, Forwarder};
 use forebay::upstream::ways::Way as Route;
 use http_body_util::combinators::UnsyncBoxBody;
@@ -21,7 +23,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use super::proxy::{Manner, Proxy, Speech};
 use super::{all_by, nameless, nobody};
 
-const AGENT: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+fn agent(policy: &Policy) -> Caller {
+    let address = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+    policy.caller(&Compiled::default(), &address.into()).unwrap()
+}
 
 /// Agents may ask anything by name, and addresses of this machine nowhere.
 fn clients(routes: &[RouteSettings]) -> (Clients, Policy) {
@@ -34,7 +39,7 @@ fn clients(routes: &[RouteSettings]) -> (Clients, Policy) {
 }
 
 fn passage(policy: &Policy, to: &str) -> Passage {
-    match policy.reach(AGENT, &Destination::parse(to).unwrap(), Way::Tunnel).unwrap() {
+    match policy.reach(&agent(policy), &Destination::parse(to).unwrap(), Way::Tunnel).unwrap() {
         Reach::There(passage) => passage,
         here @ Reach::Here(_) => panic!("{here:?}"),
     }
@@ -114,7 +119,7 @@ fn reserved_addresses_and_names_of_this_machine_are_refused_before_a_parent_hear
         let error = block_on(asks.send(request, &Route::default())).unwrap_err().to_string();
         assert!(error.contains("no rule lists it"), "{uri}: {error}");
         let to = Destination::parse(&format!("{host}:8080")).unwrap();
-        match policy.reach(AGENT, &to, Way::Tunnel) {
+        match policy.reach(&agent(&policy), &to, Way::Tunnel) {
             // A name is judged when it is connected to.
             Ok(Reach::There(passage)) => {
                 let error = block_on(clients.tunnel(passage)).unwrap_err().to_string();

@@ -2,9 +2,9 @@
 
 use std::process::Command;
 
-use forebay::policy::secret::SecretHash;
 use forebay::base::tally::RefusedBy;
 use forebay::config::elsewhere::User;
+use forebay::policy::secret::SecretHash;
 
 use super::{By, Far, ask, is_closed, leading_to, socks_ask, socks_reply};
 use crate::process::{forebay, run, tool};
