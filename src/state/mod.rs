@@ -5,6 +5,7 @@
 //! data/agents/S.snapshot       the tree after change S
 //! data/agents/S.damaged        lines that were cut from a journal's end, with their damage, for people to look at
 //! data/agents/S.snapshot.damaged   a snapshot that turned out to be damaged, the same
+//! data/agents/files/HASH       the bytes of settings files
 //! ```
 //!
 //! The journals are the authority and the audit log; a snapshot saves playing them again. A change's way: [`State::change`] ->
@@ -12,6 +13,7 @@
 //! Never decides what a change means: that is [`policy::tree`](crate::policy::tree). Invariant: what was acknowledged is on the
 //! disk, and what is decided by is never ahead of it.
 
+pub mod contents;
 mod files;
 pub mod load;
 pub mod record;
@@ -34,6 +36,7 @@ use crate::policy::tree::change::Action;
 use crate::policy::tree::compiled::Compiled;
 use crate::policy::tree::difference::Difference;
 use crate::policy::tree::refused::Refused;
+use crate::state::contents::Contents;
 use crate::state::load::LoadError;
 use crate::state::record::{Author, Serial};
 use crate::state::writer::{Job, Writer};
@@ -66,6 +69,7 @@ pub struct State {
     jobs: Option<SyncSender<Job>>,
     writer: Option<JoinHandle<()>>,
     changed: watch::Receiver<Serial>,
+    contents: Contents,
 }
 
 /// A change that was made: it is on the disk, and what is decided from now on is decided by it.
@@ -115,13 +119,15 @@ impl State {
     /// lock. Blocks on the disk.
     pub fn open(disk: &Disk, folder: &Path, keep: Keep, clock: Arc<dyn Clock>) -> Result<Self, LoadError> {
         let loaded = load::load(disk, folder)?;
+        let contents =
+            Contents::open(disk, folder, &loaded.tree).map_err(LoadError::io("read files of", folder))?;
         let live = Arc::new(ArcSwap::from_pointee(Compiled::new(loaded.tree.clone())));
         let (jobs, waiting) = sync_channel(WAITING_MAX);
         let (changed, changes) = watch::channel(loaded.serial);
         let writer = Writer::new(disk.clone(), folder.to_owned(), keep, clock, loaded, live.clone(), changed);
         let thread = thread::Builder::new().name("state".into());
         let writer = thread.spawn(move || writer.run(&waiting)).map_err(LoadError::Thread)?;
-        Ok(Self { live, jobs: Some(jobs), writer: Some(writer), changed: changes })
+        Ok(Self { live, jobs: Some(jobs), writer: Some(writer), changed: changes, contents })
     }
 
     /// What requests are decided by now.
@@ -137,6 +143,11 @@ impl State {
     /// Tells the last change that is on the disk and decided by, each time that there is one.
     pub fn changes(&self) -> watch::Receiver<Serial> {
         self.changed.clone()
+    }
+
+    /// The bytes of settings files.
+    pub fn contents(&self) -> &Contents {
+        &self.contents
     }
 
     /// Makes a transaction of these actions.
