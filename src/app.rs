@@ -138,7 +138,7 @@ impl Relay {
         let tls_listeners = bind(&Listen::Configured(settings.tls.listen.clone()), workers)?;
         let tls = match &settings.tls.certificates[..] {
             [] => None,
-            files => Some(Arc::new(Tls::new(files)?)),
+            _ => Some(Arc::new(Tls::new(&settings.tls)?)),
         };
         let control = Control::start()?;
         let runtime = control.runtime().handle().clone();
@@ -228,6 +228,7 @@ fn placed(mut settings: Settings) -> Settings {
         place(&mut certificate.chain);
         place(&mut certificate.key);
     }
+    settings.tls.client_authorities.iter_mut().for_each(place);
     for hop in settings.routes.iter_mut().flat_map(|route| &mut route.via) {
         if let Hop::Parent(Parent { credentials: Some(file), .. }) = hop {
             place(file);

@@ -109,7 +109,7 @@ impl RelayHandle {
         let settings = placed(settings);
         let clients = clients(&settings, parts.resources.clock.clone())?;
         let fresh = parts.tls.as_ref().filter(|_| !settings.tls.certificates.is_empty());
-        let fresh = fresh.map(|tls| tls.read(&settings.tls.certificates)).transpose()?;
+        let fresh = fresh.map(|tls| tls.read(&settings.tls)).transpose()?;
         let kept = restart_needed(&parts.started, &settings);
         let trees: Vec<_> = parts.live.load().trees.iter().map(|(_, tree)| tree.clone()).collect();
         for tree in &trees {

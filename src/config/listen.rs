@@ -39,6 +39,8 @@ fn clash(one: SocketAddr, other: SocketAddr) -> bool {
 /// Reads the TLS listeners: addresses and certificates come together or not at all.
 pub(super) fn tls(mut section: Section<'_>, taken: &mut Vec<SocketAddr>) -> TlsSettings {
     let listen = listen(&mut section, Listen::Configured(Vec::new()), taken).addresses().to_vec();
+    let client_authorities =
+        section.texts("client_ca_files", CLIENT_CA_FILES_MAX, file_path).unwrap_or_default();
     let sections = section.sections("certificate", CERTIFICATES_MAX);
     let tables = sections.as_ref().map(Vec::len);
     let certificates = sections.into_iter().flatten().filter_map(certificate).collect();
@@ -46,10 +48,10 @@ pub(super) fn tls(mut section: Section<'_>, taken: &mut Vec<SocketAddr>) -> TlsS
         let allowed = "at least one table [[tls.certificate]], with a chain and a key".into();
         section.missing("certificate", allowed);
     }
-    if tables.is_some_and(|count| count > 0) {
+    if tables.is_some_and(|count| count > 0) || section.has("client_ca_files") {
         section.require("listen");
     }
-    TlsSettings { listen, certificates }
+    TlsSettings { listen, certificates, client_authorities }
 }
 
 fn certificate(mut section: Section<'_>) -> Option<CertificateFiles> {
@@ -65,3 +67,6 @@ const LISTEN_MAX: usize = 64;
 
 /// Certificates of one relay: each is looked at for changes every second.
 const CERTIFICATES_MAX: usize = 64;
+
+/// Files of clients' authorities: each is looked at as often, and each may hold many.
+const CLIENT_CA_FILES_MAX: usize = 16;

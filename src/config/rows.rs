@@ -50,6 +50,12 @@ pub const TABLE: &[Row] = &[
         reason: "where agents connect with TLS; needs a certificate",
     },
     Row {
+        key: "tls.client_ca_files",
+        default: Preset::Otherwise("none"),
+        allowed: Allowed::Text("the path of a PEM file, or a list of 1 to 16"),
+        reason: "authorities that vouch for the names in agents' certificates; with none, a certificate is known by its fingerprint alone",
+    },
+    Row {
         key: "tls.certificate.chain",
         default: Preset::Required,
         allowed: Allowed::Text("the path of a PEM file"),

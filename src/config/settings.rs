@@ -86,6 +86,9 @@ pub struct TlsSettings {
     pub listen: Vec<SocketAddr>,
     /// `[[tls.certificate]]`; the first is shown to who asks for no name, or for one that none has.
     pub certificates: Vec<CertificateFiles>,
+    /// `client_ca_files`: PEM files of authorities that vouch for the names in agents' certificates; relative ones count from where the
+    /// relay was started. Default none: an agent is known by its certificate's names only where somebody is trusted to give them.
+    pub client_authorities: Vec<PathBuf>,
 }
 
 /// `[[tls.certificate]]`: files in PEM; relative ones count from where the relay was started.

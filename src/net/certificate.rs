@@ -1,24 +1,19 @@
-//! One certificate with its key, read from PEM files and checked: for which names it is, and that the key is its own.
+//! One certificate of the relay's with its key, read from PEM files and checked: for which names it is, and that the key is its own.
 //!
 //! Never says anything of a key's bytes.
 
-use std::fs::File;
-use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use rustls::crypto::CryptoProvider;
 use rustls::sign::CertifiedKey;
+use rustls_pki_types::PrivateKeyDer;
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use thiserror::Error;
 use webpki::EndEntityCert;
 
 use crate::config::settings::CertificateFiles;
-
-/// The largest file of a chain or a key, in bytes: chains have a few KiB, and a larger file is a mistake.
-const FILE_BYTES_MAX: u64 = 1 << 20;
+use crate::net::pem::{certificates, read};
 
 /// Why a certificate cannot be used.
 #[derive(Debug, Error)]
@@ -47,12 +42,8 @@ impl Certificate {
     ) -> Result<Self, CertificateError> {
         let of_chain = |reason: String| CertificateError { path: files.chain.clone(), reason };
         let of_key = |reason: String| CertificateError { path: files.key.clone(), reason };
-        let text = read(&files.chain).map_err(|error| of_chain(error.to_string()))?;
-        let chain: Vec<_> = CertificateDer::pem_slice_iter(&text)
-            .collect::<Result<_, _>>()
-            .map_err(|error| of_chain(format!("not PEM: {error}")))?;
-        let first = chain.first().ok_or_else(|| of_chain("it holds no certificate in PEM".into()))?;
-        let parsed = EndEntityCert::try_from(first)
+        let chain = certificates(&files.chain).map_err(of_chain)?;
+        let parsed = EndEntityCert::try_from(&chain[0])
             .map_err(|error| of_chain(format!("its first certificate cannot be used: {error}")))?;
         let names = parsed.valid_dns_names().map(str::to_ascii_lowercase).collect();
         let text = read(&files.key).map_err(|error| of_key(error.to_string()))?;
@@ -85,28 +76,4 @@ impl Certificate {
 pub(super) enum Wildcards {
     Count,
     Apart,
-}
-
-/// What tells that a pair of files was changed, without reading them; `None` for one that is not there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Stamp([Option<(SystemTime, u64, u64)>; 2]);
-
-impl Stamp {
-    pub(super) fn of(files: &CertificateFiles) -> Self {
-        let stamp = |path: &Path| {
-            use std::os::unix::fs::MetadataExt as _;
-            let metadata = path.metadata().ok()?;
-            Some((metadata.modified().ok()?, metadata.len(), metadata.ino()))
-        };
-        Self([stamp(&files.chain), stamp(&files.key)])
-    }
-}
-
-fn read(path: &Path) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > FILE_BYTES_MAX {
-        return Err(io::Error::other("larger than any certificate or key"));
-    }
-    Ok(bytes)
 }

@@ -5,12 +5,16 @@
 pub mod addresses;
 pub mod ahead;
 pub mod certificate;
+mod client_authorities;
+mod client_certificate;
+mod client_verifier;
 pub mod copy;
 pub mod half_open;
 pub mod idle;
 pub mod inherited;
 pub mod listen;
 pub mod noted;
+mod pem;
 pub mod places;
 pub mod proxy_header;
 pub mod pulse;

@@ -27,10 +27,15 @@ pub struct FingerprintError;
 pub struct Certificate {
     /// What the certificate is known by, whoever issued it.
     pub fingerprint: Fingerprint,
-    /// Its URIs and DNS names (RFC 5280 section 4.2.1.6) as they are written in it, where an authority of the settings vouches for
-    /// them; else none. At most 16, each of 1 to 256 bytes of printable ASCII.
+    /// Its URIs, and its DNS names in lower case (RFC 5280 section 4.2.1.6), where an authority of the settings vouches for them;
+    /// else none. At most 16, each of 1 to 256 bytes of printable ASCII. A URI has a scheme, so that none is taken for a DNS name;
+    /// those that begin with [`ISSUED`] are left out, and so are wildcards, which name nobody.
     pub names: Vec<Box<str>>,
 }
+
+/// What the URI in a certificate of a relay's own authority begins with; an agent's id follows. Such a certificate is known by its
+/// fingerprint alone, whoever vouches for that authority: a name could not be revoked.
+pub const ISSUED: &str = "urn:forebay:agent:";
 
 impl Fingerprint {
     /// The fingerprint of a certificate in DER.

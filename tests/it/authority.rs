@@ -54,6 +54,11 @@ impl Authority {
         (files, certificate.der().to_vec())
     }
 
+    /// Signs what is said, for this key.
+    pub(crate) fn issue(&self, params: &CertificateParams, key: &KeyPair) -> rcgen::Certificate {
+        params.signed_by(key, &self.issuer).unwrap()
+    }
+
     /// A client's side that trusts this authority alone.
     pub(crate) fn client(&self, versions: &[&'static SupportedProtocolVersion]) -> ClientConfig {
         let mut roots = RootCertStore::empty();

@@ -156,6 +156,12 @@ fn addresses_that_are_none_or_clash_are_refused() {
     );
     let certificate = "chain = \"c\"\nkey = \"k\"";
     says(&format!("{TREE}[[tls.certificate]]\n{certificate}\n"), 3, "tls.listen: missing");
+    top_says("tls.client_ca_files = \"c\"", "tls.listen: missing");
+    for (value, reason) in [("\"\"", "it is empty"), ("[]", "a list of 0"), ("1", "of type integer")] {
+        let keys =
+            format!("client_ca_files = {value}\nlisten = \"[::]:8443\"\n[[tls.certificate]]\n{certificate}");
+        section_says("[tls]", &keys, reason);
+    }
     section_says(
         "[tls]",
         &format!("listen = \"[::]:8080\"\n[[tls.certificate]]\n{certificate}"),

@@ -27,6 +27,7 @@ fn example(row: &Row) -> String {
             "agents.range.scope" => "\"patterns-engines-drivers\"",
             "trusted_proxies" => "[\"10.0.0.5\", \"2001:db8::/64\"]",
             "tls.listen" => "[\"[::]:8443\", \"0.0.0.0:8443\"]",
+            "tls.client_ca_files" => "[\"/etc/forebay/agents.pem\"]",
             "tls.certificate.chain" => "\"/etc/forebay/relay.pem\"",
             "tls.certificate.key" => "\"/etc/forebay/relay.key\"",
             "limits.connections_per_address_max" => "500",
@@ -111,6 +112,9 @@ fn the_table_tells_each_key_its_default_and_its_words() {
             "route.via" => &["tree.upstream", "route.to"],
             key if key.starts_with("route") => &["tree.upstream", "route.via"],
             "tls.listen" => &["tree.upstream", "tls.certificate.chain", "tls.certificate.key"],
+            "tls.client_ca_files" => {
+                &["tree.upstream", "tls.listen", "tls.certificate.chain", "tls.certificate.key"]
+            }
             "tls.certificate.chain" => &["tree.upstream", "tls.listen", "tls.certificate.key"],
             "tls.certificate.key" => &["tree.upstream", "tls.listen", "tls.certificate.chain"],
             _ => &["tree.upstream"],

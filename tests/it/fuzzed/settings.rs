@@ -71,6 +71,8 @@ fn check_places(settings: &Settings) {
     let (agents, admin) = (settings.listen.addresses(), settings.admin.addresses());
     assert!(!agents.is_empty() && !admin.is_empty());
     assert_eq!(settings.tls.listen.is_empty(), settings.tls.certificates.is_empty());
+    assert!(settings.tls.client_authorities.is_empty() || !settings.tls.listen.is_empty());
+    assert!(settings.tls.client_authorities.len() <= 16);
     assert!([agents.len(), admin.len(), settings.tls.listen.len()].iter().all(|count| *count <= 64));
     let all: Vec<&SocketAddr> = agents.iter().chain(admin).chain(&settings.tls.listen).collect();
     for (index, one) in all.iter().enumerate() {
