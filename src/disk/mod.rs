@@ -95,7 +95,12 @@ impl Disk {
 
     /// Makes a new file for reading and writing; it must not be there.
     pub fn create_new(&self, path: &Path) -> io::Result<File> {
-        self.look(&Step::Create(path), || File::options().read(true).write(true).create_new(true).open(path))
+        self.create(path, SHARED)
+    }
+
+    fn create(&self, path: &Path, mode: u32) -> io::Result<File> {
+        let options = || File::options().read(true).write(true).create_new(true).mode(mode).open(path);
+        self.look(&Step::Create(path), options)
     }
 
     /// Opens a file for reading and writing; `None` where there is none.
@@ -186,11 +191,20 @@ impl Disk {
 
     /// Writes a small file so that either the old or the new bytes are there after a crash.
     pub fn write_whole(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        self.put(path, bytes, SHARED)
+    }
+
+    /// The same for a file that its owner alone may read.
+    pub fn write_whole_private(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        self.put(path, bytes, PRIVATE)
+    }
+
+    fn put(&self, path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
         let mut name = path.as_os_str().to_owned();
         name.push(".new");
         let staged = Path::new(&name);
         self.remove_if_there(staged)?;
-        let file = self.create_new(staged)?;
+        let file = self.create(staged, mode)?;
         self.write_all_at(&file, bytes, 0)?;
         self.sync(&file)?;
         self.rename_synced(staged, path)
@@ -293,6 +307,10 @@ impl Step<'_> {
         }
     }
 }
+
+/// Who may read and write a new file: all whom the process's mask lets, or its owner alone.
+const SHARED: u32 = 0o666;
+const PRIVATE: u32 = 0o600;
 
 fn or_none<T>(found: io::Result<T>) -> io::Result<Option<T>> {
     match found {
