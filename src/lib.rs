@@ -30,7 +30,7 @@
 //! | parts | `net/` | sockets, data workers, streams that may not stall |
 //! | | `store/` | staging, blobs, generations, index (sled), quarantine; the layout on disk: `store/mod.rs` |
 //! | | `upstream/` | where a tree comes from: URLs in order, or a directory; routes, names, and the race for a connection |
-//! | | `state/` | the agent tree on the disk: the journal of its changes, which is the audit log too; the layout: `state/mod.rs` |
+//! | | `state/` | the agent tree on the disk: the journal of its changes, which is the audit log too; the layout: `state/mod.rs`; the relay's own authority: `state/authority.rs` |
 //! | ground | `disk/` | the way to the data folder, on which tests see and break each step; journals of checksummed lines |
 //! | knowledge | `config/` | file -> checked settings; a default and its reason: `config/settings.rs` |
 //! | | `policy/` | who may have what; why a request was refused: `policy/decide.rs`; the agent tree: `policy/tree/`; where agents update from: `policy/sources.rs` |
@@ -77,6 +77,8 @@
 //! | action, transaction | one change of the agent tree; several of them, done whole or not at all |
 //! | difference | a node of the agent tree before and after a transaction |
 //! | state | the agent tree of a data folder, with the journal of its changes |
+//! | fingerprint | the SHA-256 of a client's certificate, by which it is known whoever issued it |
+//! | authority | whose signature vouches for the names in certificates; the relay's *own* signs those of agents that ask for one |
 //! | group | changes that are written and synced together |
 //! | source | a place that an agent may update from |
 //! | scope | what an agent may update |

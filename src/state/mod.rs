@@ -1,4 +1,4 @@
-//! The agent tree on the disk, and the one way to change it while agents are served by it.
+//! The agent tree on the disk, and the one way to change it while agents are served by it; beside it what signs agents' certificates.
 //!
 //! ```text
 //! data/agents/S.journal        the changes after change S, a line each: who, when, what, before, after
@@ -6,6 +6,7 @@
 //! data/agents/S.damaged        lines that were cut from a journal's end, with their damage, for people to look at
 //! data/agents/S.snapshot.damaged   a snapshot that turned out to be damaged, the same
 //! data/agents/files/HASH       the bytes of settings files
+//! data/authority/              what signs agents' certificates: see [`authority`]
 //! ```
 //!
 //! The journals are the authority and the audit log; a snapshot saves playing them again. A change's way: [`State::change`] ->
@@ -13,10 +14,12 @@
 //! Never decides what a change means: that is [`policy::tree`](crate::policy::tree). Invariant: what was acknowledged is on the
 //! disk, and what is decided by is never ahead of it.
 
+pub mod authority;
 pub mod contents;
 mod files;
 pub mod load;
 pub mod record;
+pub mod signing_request;
 pub mod writer;
 
 use std::io;

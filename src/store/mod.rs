@@ -9,6 +9,7 @@
 //! data/trees/TREE/N.next/      a generation that is being fetched and not visible yet
 //! data/trees/TREE/N.new/       the same, while its manifest and the first records of its journal are written
 //! data/agents/                 the agent tree: see `state`, which this part never touches
+//! data/authority/              what signs agents' certificates: see `state` too
 //! data/index/                  sled: a view of blobs/, rebuilt when it is missing, damaged or was not closed; and what the general
 //!                              cache keeps, which is fetched again where it is lost
 //! data/quarantine/             blobs that turned out to be damaged, under their names; the newest few, for people to look at

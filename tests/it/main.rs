@@ -5,7 +5,8 @@
 //! - `cache`: the forward proxy and mounts, a file each: `sentences` (RFC 9111, one by one), `shared` (one question for all who want
 //!   the same), `stored` (restarts, equal bytes, bounds, bytes that break off), `carried` (what passes on each side), `hostile` (smuggling,
 //!   loops), `scope` (a tree's upstream by its URL), `stock` (curl and wget); `server` is a server that says what it is told (R3.2, R4).
-//! - `client_certificates`: who shows one over TLS: by fingerprint, by names that an authority vouches for; resumed, replaced, hostile.
+//! - `client_certificates`: who shows one over TLS. `seen`: fingerprints, names that an authority vouches for, resumed sessions, changed
+//!   files; `hostile`: stolen, damaged, oversize; `stock`: curl and openssl; `issued`: by the relay's own authority.
 //! - `command`: the program as who types it meets it, a file each: `help`; `certs`; `errors` (bad input, by name); `listen` (what is
 //!   printed, default addresses, IPv6 disabled; R4.1); `ask` (status, refresh); `signals` (drain, cut, kill); `reload` (R11.3);
 //!   `log` (text, JSON, no forged lines; R11.2); `long` (progress, fixture); `notices` (to a service manager),
