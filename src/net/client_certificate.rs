@@ -7,7 +7,7 @@ use webpki::EndEntityCert;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer as _;
 
-use crate::policy::identity::ISSUED;
+use crate::policy::identity::{ISSUED, Validity};
 
 /// Certificates that a client may show: its own, and those between it and its authority. Chains have two or three.
 const CHAIN_MAX: usize = 8;
@@ -32,6 +32,16 @@ pub(super) fn is_bounded(first: &CertificateDer<'_>, others: &[CertificateDer<'_
 pub(super) fn is_a_clients(certificate: &CertificateDer<'_>) -> bool {
     let Ok((_, certificate)) = X509Certificate::from_der(certificate) else { return false };
     matches!(certificate.extended_key_usage(), Ok(Some(usage)) if usage.value.client_auth)
+}
+
+/// Whether a certificate is valid at a moment, in seconds since 1970; one that cannot be read never is.
+pub(super) fn validity(certificate: &CertificateDer<'_>, now: i64) -> Validity {
+    let read = X509Certificate::from_der(certificate);
+    let valid = read.is_ok_and(|(_, certificate)| {
+        let validity = certificate.validity();
+        (validity.not_before.timestamp()..=validity.not_after.timestamp()).contains(&now)
+    });
+    if valid { Validity::Valid } else { Validity::Past }
 }
 
 /// The first names in it that may name an agent; none where it cannot be read.

@@ -24,7 +24,7 @@ use tracing::{debug, error, info};
 use crate::config::settings::TlsSettings;
 use crate::net::certificate::{Certificate, CertificateError, Wildcards};
 use crate::net::client_authorities::{Authorities, AuthorityFile};
-use crate::net::client_certificate::names;
+use crate::net::client_certificate::{names, validity};
 use crate::net::client_verifier::ClientVerifier;
 use crate::net::pem::Stamp;
 use crate::policy::identity::{self, Fingerprint};
@@ -100,6 +100,7 @@ impl Tls {
         let chain = connection.peer_certificates().filter(|_| !connection.is_handshaking())?;
         let first = chain.first()?;
         let fingerprint = Fingerprint::of(first);
+        let validity = validity(first, now.as_second());
         let authorities = self.authorities.load();
         // A clock before 1970 is wrong, and no certificate was valid then.
         let now = Duration::from_secs(now.as_second().try_into().unwrap_or(0));
@@ -113,7 +114,7 @@ impl Tls {
                 Vec::new()
             }
         };
-        Some(identity::Certificate { fingerprint, names })
+        Some(identity::Certificate { fingerprint, names, validity })
     }
 
     /// Reads the certificates and authorities again, from these settings. Of files that are in use already and are bad now, what was

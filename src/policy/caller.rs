@@ -9,7 +9,7 @@ use std::hash::Hash;
 use std::net::IpAddr;
 
 use crate::policy::decide::{Policy, Refusal, Unknown};
-use crate::policy::identity::Certificate;
+use crate::policy::identity::{Certificate, Validity};
 use crate::policy::scope::Scope;
 use crate::policy::secret::{SecretHash, Token};
 use crate::policy::sources::Kind;
@@ -186,6 +186,9 @@ impl Policy {
 /// The agent that a certificate shows: the one that it was given to, or the one that it names, where an authority of the settings
 /// vouches for the name.
 fn by_certificate(tree: &Tree, certificate: &Certificate) -> Result<AgentId, Refusal> {
+    if certificate.validity == Validity::Past {
+        return Err(Refusal::Certificate);
+    }
     if let Some(id) = tree.agent_with(certificate.fingerprint) {
         return Ok(*id);
     }

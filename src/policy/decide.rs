@@ -84,7 +84,7 @@ pub enum Refusal {
     #[error("this is no agent's token")]
     Secret,
     /// The certificate is no agent's.
-    #[error("the certificate is no agent's")]
+    #[error("the certificate is no agent's, or not valid now")]
     Certificate,
     /// The agent was shut out.
     #[error("the agent '{0}' was revoked")]

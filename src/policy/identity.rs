@@ -31,6 +31,17 @@ pub struct Certificate {
     /// else none. At most 16, each of 1 to 256 bytes of printable ASCII. A URI has a scheme, so that none is taken for a DNS name;
     /// those that begin with [`ISSUED`] are left out, and so are wildcards, which name nobody.
     pub names: Vec<Box<str>>,
+    /// Whether it is valid at this time.
+    pub validity: Validity,
+}
+
+/// Whether a certificate is valid (RFC 5280 section 4.1.2.5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Validity {
+    /// It is.
+    Valid,
+    /// It is not yet, or not any more.
+    Past,
 }
 
 /// What the URI in a certificate of a relay's own authority begins with; an agent's id follows. Such a certificate is known by its

@@ -29,7 +29,7 @@ fn scoped(scope: Scope) -> Values {
 
 fn certificate(number: u8, names: &[&str]) -> Certificate {
     let names = names.iter().map(|name| Box::from(*name)).collect();
-    Certificate { fingerprint: Fingerprint::of(&[number]), names }
+    Certificate { fingerprint: Fingerprint::of(&[number]), names, validity: Validity::Valid }
 }
 
 /// Domain 1 (patterns) has 10.0.0.0/8, and `token.example`, which has a secret, and `held`, which has certificate 1; domain 2 (engines)
@@ -126,6 +126,11 @@ fn what_is_shown_and_wrong_is_refused_and_never_passed_over_r5_5() {
     for (certificate, expected) in [
         (certificate(9, &[]), Refusal::Certificate),
         (certificate(9, &["nobody.example"]), Refusal::Certificate),
+        (Certificate { validity: Validity::Past, ..certificate(1, &[]) }, Refusal::Certificate),
+        (
+            Certificate { validity: Validity::Past, ..certificate(9, &["named.example"]) },
+            Refusal::Certificate,
+        ),
         (certificate(9, &["gone.example"]), Refusal::Revoked(agent("gone.example"))),
     ] {
         assert_eq!(known(Some(&certificate), right, "10.0.0.1"), Err(expected), "{certificate:?}");

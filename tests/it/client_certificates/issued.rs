@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use forebay::disk::Disk;
-use forebay::policy::identity::Certificate;
+use forebay::policy::identity::{Certificate, Validity};
 use forebay::policy::tree::id::AgentId;
 use forebay::state::authority::{Authority, SignError};
 use forebay::state::signing_request::RequestError;
@@ -58,7 +58,8 @@ fn an_agent_shows_what_it_was_given_and_is_known_by_its_fingerprint_alone() {
         command.args(["s_client", "-connect", &site.address().to_string(), "-servername", "relay.test"]);
         command.arg("-brief").arg("-cert").arg(&certificate).arg("-key").arg(folder.path().join("agent.key"));
         let (met, _) = site.meet(move |_| run(&mut command, WITHIN).succeeded());
-        let expected = Certificate { fingerprint: issued.fingerprint, names: Vec::new() };
+        let expected =
+            Certificate { fingerprint: issued.fingerprint, names: Vec::new(), validity: Validity::Valid };
         assert_eq!(site.seen(&met.unwrap(), Timestamp::now()), Some(expected), "{options:?}");
     }
 }

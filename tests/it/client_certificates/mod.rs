@@ -18,7 +18,7 @@ use std::thread;
 
 use forebay::config::settings::{CertificateFiles, TlsSettings};
 use forebay::net::tls::Tls;
-use forebay::policy::identity::{Certificate, Fingerprint};
+use forebay::policy::identity::{Certificate, Fingerprint, Validity};
 use jiff::Timestamp;
 use rcgen::string::Ia5String;
 use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, KeyPair, SanType};
@@ -167,7 +167,13 @@ impl Agent {
     /// What is seen of it where these names count.
     fn as_seen(&self, names: &[&str]) -> Certificate {
         let names = names.iter().map(|&name| name.into()).collect();
-        Certificate { fingerprint: Fingerprint::of(&self.chain[0]), names }
+        let fingerprint = Fingerprint::of(&self.chain[0]);
+        Certificate { fingerprint, names, validity: Validity::Valid }
+    }
+
+    /// What is seen of it when it is not valid.
+    fn as_past(&self) -> Certificate {
+        Certificate { validity: Validity::Past, ..self.as_seen(&[]) }
     }
 }
 

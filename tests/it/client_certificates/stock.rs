@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::Command;
 
-use forebay::policy::identity::{Certificate, Fingerprint};
+use forebay::policy::identity::{Certificate, Fingerprint, Validity};
 use jiff::Timestamp;
 use rcgen::KeyPair;
 
@@ -51,7 +51,7 @@ fn stock_clients_show_their_certificates() {
         command.arg("-CAfile").arg(site.relays.file());
         let (met, ended) = site.meet(move |_| run(&mut command, WITHIN).succeeded());
         assert!((ended.stdout + &ended.stderr).contains("Verification: OK"));
-        let expected = Certificate { fingerprint, names: Vec::new() };
+        let expected = Certificate { fingerprint, names: Vec::new(), validity: Validity::Valid };
         assert_eq!(site.seen(&met.unwrap(), Timestamp::now()), Some(expected));
     }
 }
