@@ -19,6 +19,7 @@ use arc_swap::ArcSwap;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::admin;
@@ -55,6 +56,9 @@ pub const RUNNING: &str = "running.json";
 
 /// Where the agent tree is in the data folder.
 pub const AGENTS: &str = "agents";
+
+/// Where what signs agents' certificates is in the data folder.
+pub const AUTHORITY: &str = "authority";
 
 /// The relay, to be started.
 #[derive(Debug)]
@@ -149,7 +153,11 @@ impl Relay {
         let cache = Arc::new(Cache::new(resources.clone(), rand::random(), settings.fill.silence));
         let clock = resources.clock.clone();
         let state = State::open(disk, &settings.data.join(AGENTS), Keep::default(), clock)?;
-        let agents = Arc::new(Agents::new(state));
+        let authority = settings.data.join(AUTHORITY);
+        let agents = Arc::new(Agents::new(state, disk.clone(), authority, runtime.clone()));
+        if let Some(tls) = &tls {
+            tls.set_fingerprints(agents.tree().tree().certificate_count());
+        }
         let live = Arc::new(ArcSwap::from_pointee(compile(&settings, &trees, &clients, &cache, &agents)));
         let running = Running {
             pid: std::process::id(),
@@ -178,6 +186,9 @@ impl Relay {
         let bookmark = resources.store.bookmark();
         resources.tasks.spawn_on(scrub::run(resources.clone(), trees, bookmark, mends), &runtime);
         if let Some(tls) = &tls {
+            resources
+                .tasks
+                .spawn_on(know_certificates(tls.clone(), agents.clone(), resources.stop.clone()), &runtime);
             let (watch, stopping) = (tls.clone().watch(), resources.stop.clone());
             resources.tasks.spawn_on(async move { stopping.run_until_cancelled(watch).await }, &runtime);
         }
@@ -204,6 +215,18 @@ impl Relay {
             running_file,
         };
         Ok(RelayHandle { parts: Some(parts), running })
+    }
+}
+
+/// Has clients asked for their certificates while some agent is known by one.
+async fn know_certificates(tls: Arc<Tls>, agents: Arc<Agents>, stop: CancellationToken) {
+    let mut changes = agents.changes();
+    loop {
+        tls.set_fingerprints(agents.tree().tree().certificate_count());
+        match stop.run_until_cancelled(changes.changed()).await {
+            Some(Ok(())) => {}
+            Some(Err(_)) | None => return,
+        }
     }
 }
 

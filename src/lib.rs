@@ -23,17 +23,17 @@
 //! | commands | `main.rs`, `cli/` | what can be typed, a file for each command |
 //! | wiring | `app.rs`, `app/` | the only place that wires parts and owns tasks: [`app::Relay::start`] |
 //! | drivers | `socks/` | SOCKS5, as agents speak it; it stands above `http/`, with which it shares the steps of a connection and its tunnels |
-//! | | `http/` | what agents speak; where a URL is handled: `http/route.rs`; the status of an error: `http/respond.rs` |
+//! | | `http/` | what agents speak; where a URL is handled: `http/route.rs`; the agents' API: `http/agents/`; the status of an error: `http/respond.rs` |
 //! | | `admin/` | health, metrics, status, refresh, scrub, for administrators and their programs |
 //! | | `fixture/` | writes trees for tests; shares no code with the parser |
-//! | use cases | `relay/` | serve (hit or fill), fill, refresh (a new generation), scrub and mend; reach other servers, and the general cache of what they answer: `relay/cache/` |
+//! | use cases | `relay/` | serve (hit or fill), fill, refresh (a new generation), scrub and mend; reach other servers, and the general cache of what they answer: `relay/cache/`; agents as they are met: `relay/agents/` |
 //! | parts | `net/` | sockets, data workers, streams that may not stall |
 //! | | `store/` | staging, blobs, generations, index (sled), quarantine; the layout on disk: `store/mod.rs` |
 //! | | `upstream/` | where a tree comes from: URLs in order, or a directory; routes, names, and the race for a connection |
 //! | | `state/` | the agent tree on the disk: the journal of its changes, which is the audit log too; the layout: `state/mod.rs`; the relay's own authority: `state/authority.rs` |
 //! | ground | `disk/` | the way to the data folder, on which tests see and break each step; journals of checksummed lines |
 //! | knowledge | `config/` | file -> checked settings; a default and its reason: `config/settings.rs` |
-//! | | `policy/` | who may have what; why a request was refused: `policy/decide.rs`; the agent tree: `policy/tree/`; where agents update from: `policy/sources.rs` |
+//! | | `policy/` | who may have what; why a request was refused: `policy/decide.rs`; who sends it: `policy/caller.rs`; the agent tree: `policy/tree/`; where agents update from: `policy/sources.rs` |
 //! | | `manifest/` | `server.ini`: lines, what they list, the class of a component, what a scope sees |
 //! | | `base/` | paths, identifiers, ranges, bounds, the clock, the tally |
 //!
@@ -80,6 +80,11 @@
 //! | fingerprint | the SHA-256 of a client's certificate, by which it is known whoever issued it |
 //! | authority | whose signature vouches for the names in certificates; the relay's *own* signs those of agents that ask for one |
 //! | group | changes that are written and synced together |
+//! | caller | who sends a request, and what holds for it at that moment |
+//! | token, key | what is shown to be known by, an id and a secret; what the agent tree knows an agent by |
+//! | enrolment | lets so many agents join a domain by themselves, until a moment |
+//! | check-in, permission | an agent says why it wants to update; until when it may take packages |
+//! | settings file | what administrators hand to agents at the root or a domain, apart from components |
 //! | source | a place that an agent may update from |
 //! | scope | what an agent may update |
 //! | view | the manifest that a scope sees |

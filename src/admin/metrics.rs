@@ -13,7 +13,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
 use crate::admin::State;
-use crate::base::tally::{Outcome, Refused, RefusedBy};
+use crate::base::tally::{Outcome, Refused, RefusedBy, Went};
 use crate::relay::tree::Tree;
 
 const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -70,6 +70,8 @@ impl Collector for Scrape {
             ("scrubbed_blobs", "Stored files checked by the scrubber", &tally.scrubbed_blobs),
             ("scrubbed_bytes", "Bytes checked by the scrubber", &tally.scrubbed_bytes),
             ("bad_blobs", "Stored files that the scrubber found damaged", &tally.bad_blobs),
+            ("unpermitted", "Packages that agents took without a permission", &tally.unpermitted),
+            ("settings_files", "Settings files that agents asked for", &tally.settings_files),
             ("log_lines_lost", "Log lines lost because their reader was too slow", &tally.log_lines_lost),
         ];
         for (name, help, counter) in counters {
@@ -78,7 +80,11 @@ impl Collector for Scrape {
         }
         let room = self.0.resources.store.room();
         let (answers, answer_bytes) = self.0.resources.answers.size();
+        let live = self.0.live.load();
+        let known = live.agents.tree().tree().agent_count() as u64;
         let gauges = [
+            ("agents", "Agents in the agent tree", known),
+            ("agents_heard", "Agents that checked in since the start", live.agents.seen().len() as u64),
             ("cache_answers", "Answers of other servers that are kept", answers),
             ("cache_bytes", "Bytes of their bodies, equal ones counted once", answer_bytes),
             ("data_bytes", "What the data folder takes on its disk", room.taken()),
@@ -94,6 +100,7 @@ impl Collector for Scrape {
         self.requests(&mut encoder)?;
         self.refused(&mut encoder)?;
         self.refused_by(&mut encoder)?;
+        self.reports(&mut encoder)?;
         self.tasks(&mut encoder)?;
         self.trees(&mut encoder)
     }
@@ -126,6 +133,16 @@ impl Scrape {
         for by in RefusedBy::ALL {
             let counter = ConstCounter::new(self.0.tally().requests_refused(by));
             counter.encode(family.encode_family(&[("by", by.name())])?)?;
+        }
+        Ok(())
+    }
+
+    fn reports(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let help = "Updates that agents reported, by how they went";
+        let mut family = encoder.encode_descriptor("agent_reports", help, None, MetricType::Counter)?;
+        for went in Went::ALL {
+            let counter = ConstCounter::new(self.0.tally().reports(went));
+            counter.encode(family.encode_family(&[("result", went.name())])?)?;
         }
         Ok(())
     }

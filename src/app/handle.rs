@@ -24,6 +24,7 @@ use crate::config::settings::{FillSettings, Settings, TreeSettings, UpstreamSett
 use crate::net::pulse::Asker;
 use crate::net::tls::Tls;
 use crate::net::worker::Stop;
+use crate::relay::agents::Agents;
 use crate::relay::live::Live;
 use crate::relay::resources::Resources;
 use crate::relay::tree::Tree;
@@ -86,6 +87,11 @@ impl RelayHandle {
     /// Its data folder.
     pub fn data(&self) -> PathBuf {
         self.parts.as_ref().map(|parts| parts.resources.store.root().to_owned()).unwrap_or_default()
+    }
+
+    /// The agents of the agent tree, which is changed through them.
+    pub fn agents(&self) -> Option<Arc<Agents>> {
+        self.parts.as_ref().map(|parts| parts.live.load().agents.clone())
     }
 
     /// The relay's counts.

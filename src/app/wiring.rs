@@ -121,6 +121,8 @@ pub(super) fn compile(
         reach: Arc::new(reach),
         cache: cache.clone(),
         agents: agents.clone(),
+        permission: settings.agents.permission,
+        clear_text_enrolment: settings.agents.clear_text_enrolment,
         policy: policy.with_destinations(clients.destinations().clone()),
         users: Users::new(settings.proxy.users.iter().map(|user| (user.name.clone(), user.secret_hash))),
         tunnels: Bounds { idle: settings.proxy.tunnel_idle, total: settings.proxy.tunnel_total },

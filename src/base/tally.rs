@@ -4,6 +4,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use serde::{Deserialize, Serialize};
+
 /// A number that only grows.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
@@ -184,9 +186,36 @@ impl RefusedBy {
     }
 }
 
+/// How an update of an agent went, as the agent tells it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Went {
+    /// It has something new.
+    Updated,
+    /// There was nothing new.
+    UpToDate,
+    /// It failed.
+    Failed,
+}
+
+impl Went {
+    /// All of them, in the order of their declaration.
+    pub const ALL: [Self; 3] = [Self::Updated, Self::UpToDate, Self::Failed];
+
+    /// Its name in metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Updated => "updated",
+            Self::UpToDate => "up_to_date",
+            Self::Failed => "failed",
+        }
+    }
+}
+
 /// The relay's counts.
 #[derive(Debug, Default)]
 pub struct Tally {
+    reports: [Counter; Went::ALL.len()],
     requests: [Counter; Outcome::ALL.len()],
     refused: [Counter; Refused::ALL.len()],
     refused_by: [Counter; RefusedBy::ALL.len()],
@@ -236,6 +265,10 @@ pub struct Tally {
     pub scrubbed_bytes: Counter,
     /// Those of them that were bad.
     pub bad_blobs: Counter,
+    /// Packages that agents took without a permission, where that is recorded alone (R8).
+    pub unpermitted: Counter,
+    /// Settings files, and lists of them, that agents asked for (R5.6).
+    pub settings_files: Counter,
     /// Log lines lost because the log's reader was too slow.
     pub log_lines_lost: Counter,
 }
@@ -259,6 +292,16 @@ impl Tally {
     /// Counts one request that the policy refused.
     pub fn refused_by(&self, rule: RefusedBy) {
         self.refused_by[rule as usize].one();
+    }
+
+    /// Counts a report of an agent.
+    pub fn reported(&self, went: Went) {
+        self.reports[went as usize].one();
+    }
+
+    /// Reports of updates that went so.
+    pub fn reports(&self, went: Went) -> u64 {
+        self.reports[went as usize].value()
     }
 
     /// Requests that were refused by this.

@@ -13,8 +13,8 @@ use crate::config::listen::{listen, tls};
 use crate::config::proxying::{cache, mounts, proxy, routes};
 use crate::config::reader::Section;
 use crate::config::settings::{
-    AccessLog, AgentRange, AgentSettings, FillSettings, Http2Settings, LimitSettings, LogFormat, LogLevel,
-    LogSettings, Prefetch, ScrubSettings, Settings, TreeSettings, Upstream,
+    AccessLog, AgentRange, AgentSettings, ClearText, FillSettings, Http2Settings, LimitSettings, LogFormat,
+    LogLevel, LogSettings, Prefetch, ScrubSettings, Settings, TreeSettings, Upstream,
 };
 use crate::config::table::row;
 use crate::config::upstream::{origin, reach, tree_upstream, upstream};
@@ -181,7 +181,12 @@ fn agents(mut section: Section<'_>) -> AgentSettings {
     let ranges: Vec<_> =
         sections.into_iter().flatten().filter_map(|range| agent_range(range, &mut seen)).collect();
     let default = if ranges.is_empty() { AgentSettings::default().unknown } else { Unknown::Refuse };
-    AgentSettings { unknown: unknown.unwrap_or(default), ranges }
+    AgentSettings {
+        unknown: unknown.unwrap_or(default),
+        ranges,
+        permission: section.seconds("permission_secs").unwrap_or(AgentSettings::default().permission),
+        clear_text_enrolment: section.word("clear_text_enrolment", CLEAR_TEXTS).unwrap_or(ClearText::Refuse),
+    }
 }
 
 fn agent_range(mut section: Section<'_>, seen: &mut HashSet<IpNet>) -> Option<AgentRange> {
@@ -291,6 +296,8 @@ pub(super) const SCOPES: &[(&str, Scope)] = &[
     ("patterns-engines-drivers", Scope::PatternsEnginesDrivers),
     ("all", Scope::All),
 ];
+
+const CLEAR_TEXTS: &[(&str, ClearText)] = &[("refuse", ClearText::Refuse), ("allow", ClearText::Allow)];
 
 const UNKNOWNS: &[(&str, Unknown)] = &[
     ("refuse", Unknown::Refuse),

@@ -180,9 +180,21 @@ pub const TABLE: &[Row] = &[
     },
     Row {
         key: "agents.unknown",
-        default: Preset::Otherwise("`\"all\"` while there is no range, else `\"refuse\"`"),
+        default: Preset::Otherwise("`\"all\"` while nobody is known by anything, else `\"refuse\"`"),
         allowed: Allowed::Words(&["refuse", "patterns", "patterns-engines-drivers", "all"]),
         reason: "a first start serves everybody; who lists agents means those",
+    },
+    Row {
+        key: "agents.permission_secs",
+        default: Preset::Toml("14400"),
+        allowed: Allowed::Number(60, 7 * 86_400),
+        reason: "an agent that checked in may take packages for so long; a thin line takes hours for a program",
+    },
+    Row {
+        key: "agents.clear_text_enrolment",
+        default: Preset::Toml("\"refuse\""),
+        allowed: Allowed::Words(&["refuse", "allow"]),
+        reason: "whether secrets are told without TLS to agents on other machines; on the way anybody could read them",
     },
     Row {
         key: "agents.range.from",

@@ -227,6 +227,20 @@ pub struct AgentSettings {
     pub unknown: Unknown,
     /// `[[agents.range]]`, each prefix once; of two that hold an address the longer counts. Default none.
     pub ranges: Vec<AgentRange>,
+    /// `permission_secs`: for how long an agent that checked in may take packages (R8). Default 4 hours: a thin line takes that
+    /// long for a program.
+    pub permission: Duration,
+    /// Whether agents on other machines are told their secrets without TLS. Default refuse: on the way anybody could read them.
+    pub clear_text_enrolment: ClearText,
+}
+
+/// Whether something secret is told in clear text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClearText {
+    /// It is not.
+    Refuse,
+    /// It is.
+    Allow,
 }
 
 /// `[[agents.range]]`
@@ -462,7 +476,12 @@ impl TreeSettings {
 
 impl Default for AgentSettings {
     fn default() -> Self {
-        Self { unknown: Unknown::Open, ranges: Vec::new() }
+        Self {
+            unknown: Unknown::Open,
+            ranges: Vec::new(),
+            permission: Duration::from_hours(4),
+            clear_text_enrolment: ClearText::Refuse,
+        }
     }
 }
 

@@ -31,6 +31,9 @@ impl TreeBase {
         if text.len() > TREE_BASE_BYTES_MAX {
             return Err(format!("longer than {TREE_BASE_BYTES_MAX} bytes"));
         }
+        if let Some(own) = OWN_PATHS.iter().find(|own| text.starts_with(**own)) {
+            return Err(format!("what begins with '{own}' is the relay's own"));
+        }
         for segment in inner.split('/') {
             if segment.is_empty() {
                 return Err("a name in it is empty".into());
@@ -69,6 +72,9 @@ impl fmt::Display for TreeBase {
         f.write_str(&self.0)
     }
 }
+
+/// What no tree or mount stands at: the agents' API, and paths that begin with a token.
+const OWN_PATHS: [&str; 2] = ["/api/", "/t/"];
 
 /// The origin under which agents reach the relay: `https://updates.example:8443`, without a slash at its end.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -97,7 +97,15 @@ impl Arrival {
             }
         }
         place.begins();
-        let agent = Agent { worker, address, place, local, certificate: None, toward: None };
+        let agent = Agent {
+            worker,
+            address,
+            place,
+            local,
+            transport: accepted.transport,
+            certificate: None,
+            toward: None,
+        };
         let counts = Counts { _open: open, _of_its_address: counted };
         Some(Self { stream, agent, steps, counts })
     }

@@ -95,7 +95,12 @@ impl Default for Body {
 impl Body {
     /// A short text.
     pub fn text(text: String) -> Self {
-        Self { left: Some(text.len() as u64), pieces: [Piece::Text(text.into())].into(), ..Self::default() }
+        Self::bytes(text.into())
+    }
+
+    /// Bytes that are there.
+    pub fn bytes(bytes: Bytes) -> Self {
+        Self { left: Some(bytes.len() as u64), pieces: [Piece::Text(bytes)].into(), ..Self::default() }
     }
 
     /// One run of a content.

@@ -46,7 +46,7 @@ pub struct Worker {
 pub async fn serve(worker: Rc<Worker>, accepted: Accepted, drain: CancellationToken) {
     let transport = accepted.transport;
     let Some(arrival) = Arrival::of(worker, accepted, &drain).await else { return };
-    let Arrival { mut stream, agent, steps, counts } = arrival;
+    let Arrival { mut stream, mut agent, steps, counts } = arrival;
     match (transport, &agent.worker.tls) {
         (Transport::Tls, Some(tls)) => {
             let shaken = shake_hands(&agent.worker.tally, stream, tls.acceptor());
@@ -57,6 +57,8 @@ pub async fn serve(worker: Rc<Worker>, accepted: Accepted, drain: CancellationTo
             };
             agent.worker.tally.tls_completed.one();
             agent.place.begins();
+            let certificate = tls.certificate_of(stream.get_ref().1, agent.worker.clock.wall());
+            agent.certificate = certificate.map(Rc::new);
             if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
                 speak_http2(agent, stream, drain).await;
             } else {

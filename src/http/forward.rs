@@ -135,7 +135,7 @@ fn passage(caller: &Caller, url: &Url, leave: Leave, live: &Live) -> Result<Pass
 
 /// One length, or one encoding, or nothing (RFC 9112 section 6.3): whatever else could be two requests to the next server.
 /// HTTP/1.0 knows no encodings.
-fn check_framing(request: &Parts, body: &Incoming) -> Result<(), Failure> {
+pub fn check_framing(request: &Parts, body: &Incoming) -> Result<(), Failure> {
     let headers = &request.headers;
     let lengths = headers.get_all(CONTENT_LENGTH).iter().count();
     let mut encodings = headers.get_all(TRANSFER_ENCODING).iter();

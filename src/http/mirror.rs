@@ -92,7 +92,11 @@ async fn file_as_it_is(
     let listed =
         snapshot.as_ref().and_then(|snapshot| snapshot.find(path, |generation| on(generation.number())));
     let ask = listed.map_or(Ask::Unlisted, |listed| Ask::Component(listed.class));
-    let permit = live.policy.decide(caller, ask, live.agents.permission(caller, now_secs))?;
+    let permission = live.agents.permission(caller, now_secs);
+    let permit = live.policy.decide(caller, ask, permission)?;
+    if permission == Permission::Closed {
+        tree.resources.tally.unpermitted.one();
+    }
     if snapshot.is_none() {
         return Err(Failure::NotReady);
     }

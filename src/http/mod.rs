@@ -10,6 +10,7 @@
 //! the bytes. What goes wrong becomes a status in [`respond`] (one match); [`record`] counts and logs each request once,
 //! when its body ends. Invariant: a body that cannot be given whole ends in an error on the wire.
 
+pub mod agents;
 pub mod arrival;
 pub mod body;
 pub mod caller;

@@ -11,12 +11,17 @@ use thiserror::Error;
 
 use crate::base::path::PathError;
 use crate::base::tally::Outcome;
+use crate::http::agents::BODY_BYTES_MAX;
 use crate::http::body::Body;
 use crate::http::caller::Door;
 use crate::policy::decide::Refusal;
+use crate::policy::tree::refused::Refused;
+use crate::relay::agents::enrol::EnrolError;
 use crate::relay::fill::FillError;
 use crate::relay::reach::ReachError;
 use crate::relay::serve::ServeError;
+use crate::state::ChangeError;
+use crate::state::authority::SignError;
 use crate::upstream::UpstreamError;
 use crate::upstream::unreached::Unreached;
 
@@ -77,6 +82,35 @@ pub enum Failure {
     /// Nothing there.
     #[error("not found")]
     NotFound,
+    /// A method that is none of a call's; those are.
+    #[error("only {0} is allowed here")]
+    CallMethod(&'static str),
+    /// A body that is too long for the API.
+    #[error("a body has at most {BODY_BYTES_MAX} bytes here")]
+    BodyLength,
+    /// A body that broke off.
+    #[error("the body broke off")]
+    BodyEnd,
+    /// A body that is not what the call takes.
+    #[error("the body is not what is taken here: {0}")]
+    Body(String),
+    /// What is shown is no enrolment's token.
+    #[error("this is no enrolment's token")]
+    EnrolmentToken,
+    /// A secret is not told in clear text.
+    #[error(
+        "secrets are not told in clear text: enrol with TLS, or have the relay allow it (agents.clear_text_enrolment)"
+    )]
+    ClearText,
+    /// An agent is not enrolled.
+    #[error("{0}")]
+    Enrol(#[from] EnrolError),
+    /// A report of an agent that did not check in.
+    #[error("check in first: the relay has not heard of this agent since it started")]
+    NotCheckedIn,
+    /// The bytes of a settings file cannot be read.
+    #[error("the settings file cannot be read")]
+    SettingsFile,
     /// The policy refuses.
     #[error("refused: {0}")]
     Refused(#[from] Refusal),
@@ -107,7 +141,12 @@ impl Failure {
             | Self::RequestBody
             | Self::Framing
             | Self::Host
-            | Self::Target => StatusCode::BAD_REQUEST,
+            | Self::Target
+            | Self::BodyEnd
+            | Self::Body(_) => StatusCode::BAD_REQUEST,
+            Self::BodyLength => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::NotCheckedIn => StatusCode::CONFLICT,
+            Self::Enrol(error) => enrolment_status(error),
             Self::OtherServer => StatusCode::MISDIRECTED_REQUEST,
             Self::Reach(error) => match **error {
                 ReachError::Refused(_) => StatusCode::FORBIDDEN,
@@ -115,14 +154,20 @@ impl Failure {
                 ReachError::Connect(_) | ReachError::Broken(_) => StatusCode::BAD_GATEWAY,
             },
             Self::Refused(Refusal::Loop) => StatusCode::LOOP_DETECTED,
-            Self::Method | Self::Trace | Self::TunnelVersion => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Method | Self::CallMethod(_) | Self::Trace | Self::TunnelVersion => {
+                StatusCode::METHOD_NOT_ALLOWED
+            }
             Self::NotFound | Self::Serve(ServeError::Absent) => StatusCode::NOT_FOUND,
             Self::Refused(Refusal::Credentials)
             | Self::Stranger(Refusal::Secret | Refusal::Unnamed, Door::Proxy) => {
                 StatusCode::PROXY_AUTHENTICATION_REQUIRED
             }
             Self::Stranger(Refusal::Secret | Refusal::Unnamed, Door::Own) => StatusCode::UNAUTHORIZED,
-            Self::Refused(_) | Self::Stranger(..) | Self::Serve(ServeError::Permit) => StatusCode::FORBIDDEN,
+            Self::Refused(_)
+            | Self::Stranger(..)
+            | Self::EnrolmentToken
+            | Self::ClearText
+            | Self::Serve(ServeError::Permit) => StatusCode::FORBIDDEN,
             Self::NotKept
             | Self::Unconfirmed(_)
             | Self::Unreached(Unreached::Silent, _)
@@ -131,7 +176,7 @@ impl Failure {
             Self::Precondition => StatusCode::PRECONDITION_FAILED,
             Self::Range(_) => StatusCode::RANGE_NOT_SATISFIABLE,
             Self::NotReady | Self::Serve(ServeError::Moved) => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Serve(ServeError::Store(_)) => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::SettingsFile | Self::Serve(ServeError::Store(_)) => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Serve(ServeError::Fill(error)) => match &**error {
                 FillError::Upstream(UpstreamError::FirstByte(_) | UpstreamError::Silence(_)) => {
                     StatusCode::GATEWAY_TIMEOUT
@@ -173,10 +218,48 @@ impl Failure {
             Self::Reach(_) | Self::Unconfirmed(_) => {
                 "the relay could not get an answer from the server\n".to_owned()
             }
+            // What the authority and the disk say of themselves is not for agents.
+            Self::Enrol(_) if self.status() == StatusCode::INTERNAL_SERVER_ERROR => {
+                "the relay could not do it: its log says why\n".to_owned()
+            }
             Self::Unreached(how, _) => format!("the relay could not connect to it: {how}\n"),
             told => format!("{told}\n"),
         }
     }
+}
+
+fn enrolment_status(error: &EnrolError) -> StatusCode {
+    match error {
+        EnrolError::Token => StatusCode::FORBIDDEN,
+        EnrolError::Change(ChangeError::Refused(refused)) => match refused {
+            Refused::Enrolled(_) | Refused::AgentExists(_) | Refused::CertificateTaken(_) => {
+                StatusCode::CONFLICT
+            }
+            _ => StatusCode::FORBIDDEN,
+        },
+        EnrolError::Sign(SignError::Request(_)) => StatusCode::BAD_REQUEST,
+        EnrolError::Change(ChangeError::Busy | ChangeError::Stopped) | EnrolError::Stopped => {
+            StatusCode::SERVICE_UNAVAILABLE
+        }
+        EnrolError::Change(ChangeError::Disk(_))
+        | EnrolError::Sign(_)
+        | EnrolError::Authority(_)
+        | EnrolError::Random(_) => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+/// The same as a problem, for programs that speak the API (RFC 9457).
+pub fn problem(failed: &Failure) -> Response<Body> {
+    let response = failure(failed);
+    let status = response.status();
+    let problem = serde_json::json!({
+        "title": status.canonical_reason(),
+        "status": status.as_u16(),
+        "detail": failed.text().trim_end(),
+    });
+    let mut response = response.map(|_| Body::text(problem.to_string()));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    response
 }
 
 /// The answer to a request that failed.
@@ -203,6 +286,9 @@ pub fn failure(failure: &Failure) -> Response<Body> {
         }
         Failure::Method | Failure::TunnelVersion => {
             headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+        }
+        Failure::CallMethod(methods) => {
+            headers.insert(ALLOW, HeaderValue::from_static(methods));
         }
         Failure::Trace => {
             headers.insert(ALLOW, FORWARDED);

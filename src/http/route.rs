@@ -17,6 +17,7 @@ use url::Url;
 
 use crate::base::destination::Destination;
 use crate::base::path::{PATH_ESCAPED, TreePath};
+use crate::http::agents::Call;
 use crate::http::respond::Failure;
 use crate::policy::decide::Refusal;
 use crate::policy::scope::Scope;
@@ -39,6 +40,8 @@ pub enum Route {
     Elsewhere(Elsewhere),
     /// A connection to another server.
     Tunnel(Destination),
+    /// The agents' API.
+    Agents(Call),
 }
 
 /// What a request is for, and what its path says of who sends it.
@@ -135,6 +138,9 @@ impl<'a> Prefixed<'a> {
 
 /// What a path of the relay is for.
 fn here(method: &Method, path: &str, query: Option<&str>, live: &Live) -> Result<Route, Failure> {
+    if let Some(call) = Call::of(method, path) {
+        return call.map(Route::Agents);
+    }
     let standing = live.find(path);
     if let Some((Standing::Mount(mount), rest)) = standing {
         let mut url = mount.upstream.clone();

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use hyper::body::{Body as _, Incoming};
 use hyper::header::{CONNECTION, CONTENT_LENGTH};
+use hyper::http::request::Parts;
 use hyper::rt::{Executor, Read, Write};
 use hyper::server::conn::{http1, http2};
 use hyper::service::{HttpService, service_fn};
@@ -23,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, error};
 
 use crate::base::tally::Outcome;
+use crate::http::agents::{self, Call};
 use crate::http::body::{Body, EndedBy};
 use crate::http::caller::caller;
 use crate::http::connect::{self, Onward};
@@ -31,14 +33,16 @@ use crate::http::forward;
 use crate::http::frames::Frames;
 use crate::http::mirror;
 use crate::http::record::Record;
-use crate::http::respond::{Failure, failure};
-use crate::http::route::{Asked, Leave, Route, route};
+use crate::http::respond::{Failure, failure, problem};
+use crate::http::route::{Asked, Leave, Route, Routed, route};
 use crate::http::streams::{Quiet, Streams};
 use crate::http::tunnel::{Toward, Tunnel, run};
 use crate::net::ahead::Ahead;
 use crate::net::half_open::HalfOpen;
 use crate::net::idle::{Busy, Place};
+use crate::net::listen::Transport;
 use crate::policy::identity::Certificate;
+use crate::relay::live::Live;
 use crate::relay::serve::ServeError;
 
 /// Who speaks on a connection, and who serves it.
@@ -52,6 +56,8 @@ pub struct Agent {
     pub place: Rc<Place>,
     /// The relay's own address, as the connection has it.
     pub local: SocketAddr,
+    /// What the connection is spoken on.
+    pub transport: Transport,
     /// The certificate that the connection showed.
     pub certificate: Option<Rc<Certificate>>,
     /// The server that the agent believes to speak to, where the relay stands in for it.
@@ -250,33 +256,12 @@ async fn answer(
     if request.method == Method::CONNECT {
         return connect::answer(agent, &request, &live, &busy, onward).await.map(|body| body.busy(busy));
     }
-    let has_body = request.version == Version::HTTP_2 && !body.is_end_stream();
     let mut record =
         Record::begin(worker.tally.clone(), worker.clock.clone(), live.log.access, agent.address, &request);
-    // A body is dropped unread where none belongs: a file's request has none.
-    let routed = route(&request, &live, agent.asked()).and_then(|routed| {
-        let caller = caller(agent, &request, &routed, &live)?;
-        Ok((routed.route, caller))
-    });
-    if let Ok((_, caller)) = &routed {
-        record.known_as(caller);
-    }
+    let routed = route(&request, &live, agent.asked());
+    let to_api = matches!(&routed, Ok(Routed { route: Route::Agents(_), .. }));
     let served = match routed {
-        Ok((Route::Manifest(_) | Route::File(..), _)) if has_body => Err(Failure::RequestBody),
-        Ok((Route::Manifest(tree), caller)) => {
-            mirror::manifest(&request, &tree, &caller, &live, &worker.shelf).await
-        }
-        Ok((Route::File(tree, path), caller)) => {
-            mirror::file(&request, &tree, &path, &caller, &live, &worker.shelf, &busy).await
-        }
-        Ok((Route::Elsewhere(elsewhere), caller)) => {
-            if elsewhere.leave == Leave::Proxy {
-                record.toward(&elsewhere.url);
-            }
-            forward::serve(&worker.shelf, &caller, &request, body, &elsewhere, &live, &busy).await
-        }
-        // Another method has no tunnel.
-        Ok((Route::Tunnel(_), _)) => Err(Failure::Target),
+        Ok(routed) => served(agent, &request, body, routed, &live, &busy, &mut record).await,
         Err(failure) => Err(failure),
     };
     let (mut response, outcome) = served.unwrap_or_else(|failed| {
@@ -287,7 +272,8 @@ async fn answer(
         if let Failure::Serve(ServeError::Store(error)) = &failed {
             error!(path = request.uri.path(), %error, "the store could not be read");
         }
-        (failure(&failed), failed.outcome())
+        let answer = if to_api { problem(&failed) } else { failure(&failed) };
+        (answer, failed.outcome())
     });
     let body_bytes = response.body().size_hint().exact();
     record.answered(response.status(), outcome, body_bytes);
@@ -303,4 +289,39 @@ async fn answer(
     let by_close = request.version == Version::HTTP_10;
     let ended_by = if by_close { EndedBy::Close } else { EndedBy::Framing };
     response.map(|body| body.recorded(record).busy(busy).ended_by(ended_by))
+}
+
+/// Serves what a request is for to whoever sends it.
+async fn served(
+    agent: &Agent,
+    request: &Parts,
+    body: Incoming,
+    routed: Routed,
+    live: &Live,
+    busy: &Busy,
+    record: &mut Record,
+) -> Result<(Response<Body>, Outcome), Failure> {
+    if let Route::Agents(Call::Enrol) = routed.route {
+        // Who enrols is nobody yet.
+        return agents::serve(agent, None, request, body, &Call::Enrol, live).await;
+    }
+    let caller = caller(agent, request, &routed, live)?;
+    record.known_as(&caller);
+    // A body is dropped unread where none belongs: a file's request has none.
+    let has_body = request.version == Version::HTTP_2 && !body.is_end_stream();
+    let shelf = &agent.worker.shelf;
+    match routed.route {
+        Route::Manifest(_) | Route::File(..) if has_body => Err(Failure::RequestBody),
+        Route::Manifest(tree) => mirror::manifest(request, &tree, &caller, live, shelf).await,
+        Route::File(tree, path) => mirror::file(request, &tree, &path, &caller, live, shelf, busy).await,
+        Route::Elsewhere(elsewhere) => {
+            if elsewhere.leave == Leave::Proxy {
+                record.toward(&elsewhere.url);
+            }
+            forward::serve(shelf, &caller, request, body, &elsewhere, live, busy).await
+        }
+        Route::Agents(call) => agents::serve(agent, Some(&caller), request, body, &call, live).await,
+        // Another method has no tunnel.
+        Route::Tunnel(_) => Err(Failure::Target),
+    }
 }

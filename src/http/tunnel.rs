@@ -101,15 +101,15 @@ pub async fn run<S>(agent: &Agent, mut stream: S, mut tunnel: Tunnel, drain: Can
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
-    let Agent { worker, address, place, local, certificate, .. } = agent;
+    let Agent { worker, address, place, local, transport, certificate, .. } = agent;
     match tunnel.far {
         Far::Here(server) => {
             place.begins();
             let (worker, place) = (worker.clone(), place.clone());
             let toward = Some(Toward { server, who: tunnel.opened.who });
+            let (address, local, transport) = (*address, *local, *transport);
             let certificate = certificate.clone();
-            let agent =
-                Rc::new(Agent { worker, address: *address, place, local: *local, certificate, toward });
+            let agent = Rc::new(Agent { worker, address, place, local, transport, certificate, toward });
             // The route refuses tunnels within a tunnel.
             requests(&agent, stream, drain).await;
             tunnel.record.ended(&"the relay answered for the server");

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ipnet::IpNet;
 use percent_encoding::percent_decode_str;
@@ -10,7 +11,7 @@ use url::Url;
 
 use crate::base::destination::Destination;
 use crate::config::elsewhere::MountSettings;
-use crate::config::settings::{Http2Settings, LimitSettings, LogSettings};
+use crate::config::settings::{ClearText, Http2Settings, LimitSettings, LogSettings};
 use crate::net::copy::Bounds;
 use crate::policy::decide::Policy;
 use crate::policy::users::Users;
@@ -36,6 +37,10 @@ pub struct Live {
     pub cache: Arc<Cache>,
     /// The agents of the tree.
     pub agents: Arc<Agents>,
+    /// For how long an agent that checked in may take packages.
+    pub permission: Duration,
+    /// Whether secrets are told in clear text.
+    pub clear_text_enrolment: ClearText,
     /// Who may have what.
     pub policy: Policy,
     /// Who may use the relay as a proxy.

@@ -2,6 +2,7 @@
 //!
 //! What is checked
 //! - `admin`: health, metrics, status and refresh, and who is kept away from them (R11.1, R11.2).
+//! - `agents`: agents of the agent tree, a file each: `api` (enrolment, check-ins, reports, settings files) (R5.5, R5.6, R7, R8).
 //! - `cache`: the forward proxy and mounts, a file each: `sentences` (RFC 9111, one by one), `shared` (one question for all who want
 //!   the same), `stored` (restarts, equal bytes, bounds, bytes that break off), `carried` (what passes on each side), `hostile` (smuggling,
 //!   loops), `scope` (a tree's upstream by its URL), `stock` (curl and wget); `server` is a server that says what it is told (R3.2, R4).
@@ -22,12 +23,9 @@
 //! - `embedded`: the relay as a library, within tasks of another program (design.md, Layers).
 //! - `faults`: each step on the data folder failed, torn and lost, in a first life and in a later one (R1.5).
 //! - `fill`: one fetch for all readers (R1.5, R2). `stampede`: 500 agents, each byte once; `resume`: resets, closes, changed files;
-//!   `deadlines`: silence, agents that leave; `lies`: wrong lengths, statuses, pages; `origins`: several, never mixed; `readers`: late,
-//!   slow, HTTP/1.0; `store`: lost blobs, a full disk; `unfinished`: stops and SIGKILL; `model`: random faults and readers (`FOREBAY_SEEDS` says how many).
+//!   `deadlines`: silence, agents that leave; `far`: readers far ahead, lanes that are refused or break; `lies`: wrong lengths, statuses,
+//!   pages; `origins`: several, never mixed; `readers`: late, slow, HTTP/1.0; `store`: lost blobs, a full disk; `unfinished`: stops and SIGKILL; `model`: random faults and readers (`FOREBAY_SEEDS` says how many).
 //! - `formats`: data folders of every format so far, and migrations that are cut (R11.4).
-//!   `deadlines`: silence, agents that leave; `far`: readers far ahead, lanes that are refused or break; `lies`: wrong lengths,
-//!   statuses, pages; `origins`: several, never mixed; `readers`: late, slow, HTTP/1.0; `store`: lost blobs, a full disk;
-//!   `unfinished`: stops and SIGKILL; `model`: random faults and readers (`FOREBAY_SEEDS` says how many).
 //! - `framing`: ambiguous requests are refused, and what hides behind them is never read; heads have bounds (R3.3, R4.6).
 //! - `hostile`: clients that mean harm. `places`: idle connections make room, addresses have bounds; `http1`: half-open, pipelined,
 //!   oversize, slow; `http2`: floods, nonsense and narrow windows as raw frames; `pressure`: connections by the thousand
@@ -84,6 +82,7 @@
 #![cfg(test)]
 
 mod admin;
+mod agents;
 mod authority;
 mod cache;
 mod client_certificates;

@@ -200,6 +200,7 @@ fn number(settings: &Settings, key: &str) -> Option<u64> {
         "upstream.attempt_delay_ms" => settings.upstream.attempt_delay.as_millis().try_into().unwrap(),
         "scrub.every_days" => settings.scrub.every_days,
         "scrub.bytes_per_sec" => settings.scrub.bytes_per_sec,
+        "agents.permission_secs" => settings.agents.permission.as_secs(),
         "proxy.tunnel_idle_secs" => settings.proxy.tunnel_idle.as_secs(),
         "proxy.tunnel_total_secs" => settings.proxy.tunnel_total.as_secs(),
         "cache.bytes_max" => settings.cache.bytes_max,

@@ -153,6 +153,18 @@ impl Tree {
         self.certificates.get(&certificate)
     }
 
+    /// How many agents have a certificate.
+    pub fn certificate_count(&self) -> usize {
+        self.certificates.len()
+    }
+
+    /// A domain's path: the names from below the root down to it, with `/` between them.
+    pub fn path(&self, domain: DomainId) -> String {
+        let mut names: Vec<_> = self.line(domain).map(|(_, domain)| domain.name.as_str()).collect();
+        names.reverse();
+        names.join("/")
+    }
+
     /// An enrolment.
     pub fn enrolment(&self, id: &EnrolmentId) -> Option<&Enrolment> {
         self.enrolments.get(id).map(|enrolment| &**enrolment)

@@ -156,6 +156,7 @@ fn held(settings: &Settings, key: &str) -> Vec<u64> {
         "fill.prefetch_at_once" => count(fill.prefetch_at_once),
         "upstream.connect_secs" => upstream.connect.as_secs(),
         "upstream.attempt_delay_ms" => u64::try_from(upstream.attempt_delay.as_millis()).unwrap_or(u64::MAX),
+        "agents.permission_secs" => settings.agents.permission.as_secs(),
         "proxy.tunnel_idle_secs" => settings.proxy.tunnel_idle.as_secs(),
         "proxy.tunnel_total_secs" => settings.proxy.tunnel_total.as_secs(),
         "cache.bytes_max" => settings.cache.bytes_max,
