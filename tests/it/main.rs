@@ -56,7 +56,8 @@
 //! - `slow_clients`: the slow, the idle and the gone are cut in time and hold up nobody; requests are counted once (R11.2).
 //! - `soak`: a mixed load with faults, for `FOREBAY_SOAK_SECS`: right bytes all along, and memory, files, threads and tasks return.
 //! - `state`: the agent tree on the disk (R5.4). `keeps`: restarts, the audit log, snapshots; `cuts`: journals cut or damaged anywhere;
-//!   `faults`: each step failed, torn and lost; `kill`: SIGKILL in a stream of changes; `group`: many changes, few syncs.
+//!   `faults`: each step failed, torn and lost; `kill`: SIGKILL in a stream of changes; `power`: cuts of power;
+//!   `group`: many changes, few syncs.
 //! - `stock`: upstream, relay and stock curl and wget as processes, release after release (R1.1, R2.1, R3.1, R4.1).
 //! - `stock_http2`: stock curl, openssl, nghttp and h2load over HTTP/2 and TLS (R1.1, R4.1).
 //! - `tls`: certificates by name, reloaded; TLS 1.2 and 1.3; handshakes that fail, stall or are none (R4.1).
@@ -72,6 +73,7 @@
 //! - `network`: namespaces with one family each, and a relay's place between them.
 //! - `origin`: an ActiveUpdate server that serves, counts at the socket, lies, stalls and breaks off (R1.5, R2).
 //! - `raw`: an HTTP client that sends exact bytes and tells a short body from a reset, and from a whole one (R2.3, R3).
+//! - `machine`: a small kernel of its own, whose power is cut.
 //! - `relay`: a relay inside the test's process, on real sockets.
 //! - `authority`: a certificate authority of the test's own, and clients that trust it.
 //! - `site`: a small upstream tree, written release by release.
@@ -103,6 +105,7 @@ mod fuzzed;
 mod hostile;
 mod http2;
 mod layers;
+mod machine;
 mod missing;
 mod network;
 mod origin;

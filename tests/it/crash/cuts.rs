@@ -4,10 +4,7 @@
 //! Invariant: what is checked was printed by the guest before the cut, and a line is printed after what it tells of.
 
 use std::collections::HashSet;
-use std::env;
-use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 use std::time::Duration;
 
 use forebay::app::Relay;
@@ -19,17 +16,16 @@ use forebay::net::inherited::Inherited;
 use forebay::store::Store;
 use forebay::store::generations::Record;
 use serde::{Deserialize, Serialize};
-use tempfile::TempDir;
 
 use super::child::log;
 use super::ground::{Dice, Release, all, check_blobs, check_index, complete};
 use super::load::{Load, Releases};
-use crate::process::{Ended, missing, run, tool};
+use crate::machine::{self, Machine};
 use crate::raw;
 use crate::relay::settings;
 
-const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/testnet/power-cut");
-const GUEST: &str = "FOREBAY_TEST_GUEST";
+/// What the guest runs.
+const LIVES: &str = "crash::cuts::lives_in_a_guest_when_its_environment_says_so";
 
 /// The guest's data folder.
 const DATA: &str = "/mnt/disk/data";
@@ -49,8 +45,6 @@ const LATEST_MS: usize = 4000;
 /// Cuts of one disk, one after the other.
 const CUTS_PER_DISK: usize = 4;
 
-const WITHIN: Duration = Duration::from_mins(3);
-
 /// What the guest does.
 #[derive(Debug, Serialize, Deserialize)]
 enum Guest {
@@ -69,69 +63,6 @@ struct Said {
     published: u64,
     /// The files that were complete.
     complete: HashSet<String>,
-}
-
-/// A disk, and a copy of this program where the guest finds it.
-struct Machine {
-    /// The guest has folders of its own in place of `/tmp` and `/run`.
-    folder: TempDir,
-}
-
-impl Machine {
-    fn new() -> Self {
-        let folder = tempfile::tempdir_in("/var/tmp").unwrap();
-        let (own, copy) = (env::current_exe().unwrap(), folder.path().join("it"));
-        if fs::hard_link(&own, &copy).is_err() {
-            fs::copy(&own, &copy).unwrap();
-        }
-        let machine = Self { folder };
-        let mut cc = Command::new("cc");
-        cc.args(["-shared", "-fPIC", "-O1", "-o"]).arg(machine.shim());
-        run(cc.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/crash/xstate.c")), WITHIN).succeeded();
-        machine.new_disk();
-        machine
-    }
-
-    fn new_disk(&self) {
-        self.script(&["new", self.disk().to_str().unwrap(), "512M"]).succeeded();
-    }
-
-    fn disk(&self) -> PathBuf {
-        self.folder.path().join("disk")
-    }
-
-    /// What the kernel needs on some processors; see `xstate.c`.
-    fn shim(&self) -> PathBuf {
-        self.folder.path().join("xstate.so")
-    }
-
-    fn script(&self, arguments: &[&str]) -> Ended {
-        let mut command = Command::new(SCRIPT);
-        command.args(arguments).env("UML_MEM", "512M").env("LD_PRELOAD", self.shim());
-        run(&mut command, WITHIN)
-    }
-
-    fn command(&self, guest: &Guest) -> String {
-        let guest = serde_json::to_string(guest).unwrap();
-        let it = self.folder.path().join("it");
-        let test = "crash::cuts::lives_in_a_guest_when_its_environment_says_so";
-        format!("{GUEST}='{guest}' RUST_BACKTRACE=0 {} {test} --exact --nocapture 2>&1", it.display())
-    }
-
-    /// A life that a cut ends so long after the relay listens; gives what it printed.
-    fn cut(&self, first: u32, after: Duration) -> String {
-        let (disk, seconds) = (self.disk(), after.as_secs_f64().to_string());
-        let command = self.command(&Guest::Live(first));
-        let printed = self.script(&["run", disk.to_str().unwrap(), &seconds, &command]).succeeded().stdout;
-        assert!(printed.lines().any(|line| line.starts_with("READY")), "{printed}");
-        assert!(!printed.contains("panicked"), "{printed}");
-        printed
-    }
-
-    fn check(&self, said: Said) -> String {
-        let (disk, command) = (self.disk(), self.command(&Guest::Check(said)));
-        self.script(&["check", disk.to_str().unwrap(), &command]).succeeded().stdout
-    }
 }
 
 impl Said {
@@ -239,22 +170,9 @@ fn candidate(data: &Path, said: &Said) -> bool {
     true
 }
 
-fn ready() -> Option<()> {
-    for name in ["linux.uml", "busybox", "mkfs.ext4", "cc"] {
-        tool(name)?;
-    }
-    if !Path::new(SCRIPT).is_file() {
-        return missing("../shared/testnet/power-cut");
-    }
-    if !rustix::process::geteuid().is_root() {
-        return missing("root, to boot a kernel on this machine's files");
-    }
-    Some(())
-}
-
 #[test]
 fn a_power_cut_leaves_all_that_was_said_to_be_complete_and_no_wrong_byte_r1_5() {
-    let Some(()) = ready() else { return };
+    let Some(()) = machine::ready() else { return };
     let machine = Machine::new();
     let mut dice = Dice(3);
     let mut said = Said::default();
@@ -264,9 +182,9 @@ fn a_power_cut_leaves_all_that_was_said_to_be_complete_and_no_wrong_byte_r1_5() 
             said = Said::default();
         }
         let after = Duration::from_millis(dice.below(LATEST_MS) as u64);
-        let printed = machine.cut(said.newest.max(FIRST), after);
+        let printed = machine.cut(LIVES, &Guest::Live(said.newest.max(FIRST)), after);
         said.add(&printed);
-        let checked = machine.check(said.clone());
+        let checked = machine.check(LIVES, &Guest::Check(said.clone()));
         // The line begins with the test's name.
         let found = checked.lines().find_map(|line| Some(line.split_once("CHECKED ")?.1));
         let found = found.unwrap_or_else(|| panic!("cut {cut}: {checked}"));
@@ -280,8 +198,7 @@ fn a_power_cut_leaves_all_that_was_said_to_be_complete_and_no_wrong_byte_r1_5() 
 
 #[test]
 fn lives_in_a_guest_when_its_environment_says_so() {
-    let guest = env::var(GUEST).ok().map(|guest| serde_json::from_str(&guest).unwrap());
-    match guest {
+    match machine::guest() {
         None => {}
         Some(Guest::Live(first)) => live(first),
         Some(Guest::Check(said)) => check(&said),

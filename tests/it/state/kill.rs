@@ -42,10 +42,10 @@ fn begin(folder: &Path) -> Process {
     Process::start(command.env(FOLDER, folder))
 }
 
-/// Makes changes until somebody ends it.
-fn make_for_ever(state: &State) {
+/// Makes changes until somebody ends it, or so many.
+pub(super) fn make_for_ever(state: &State, most: u64) {
     let mut under_way = VecDeque::new();
-    loop {
+    for _ in 0..most {
         while under_way.len() < AT_ONCE {
             let plan = |tree: &Tree| Ok(numbered(next_of(tree)));
             under_way.push_back(state.plan(author(), plan).unwrap());
@@ -58,7 +58,7 @@ fn make_for_ever(state: &State) {
 #[test]
 fn makes_changes_in_the_folder_that_its_environment_names() {
     if let Ok(folder) = env::var(FOLDER) {
-        make_for_ever(&open(&PathBuf::from(folder), &Disk::default(), OFTEN).unwrap());
+        make_for_ever(&open(&PathBuf::from(folder), &Disk::default(), OFTEN).unwrap(), u64::MAX);
     }
 }
 

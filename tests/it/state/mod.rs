@@ -2,14 +2,15 @@
 //! none twice.
 //!
 //! `keeps`: restarts, the audit log, snapshots; `cuts`: journals that are cut or damaged anywhere; `faults`: each step on the disk
-//! failed, torn and lost; `kill`: SIGKILL in a stream of changes (`FOREBAY_CRASHES=all` for 200 of them); `group`: many changes,
-//! few syncs.
+//! failed, torn and lost; `kill`: SIGKILL in a stream of changes (`FOREBAY_CRASHES=all` for 200 of them); `power`: cuts of
+//! power (10 of them); `group`: many changes, few syncs.
 
 mod cuts;
 mod faults;
 mod group;
 mod keeps;
 mod kill;
+mod power;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -17,9 +18,11 @@ use std::sync::{Arc, Mutex};
 use forebay::base::clock::SystemClock;
 use forebay::disk::Disk;
 use forebay::policy::scope::Scope;
+use forebay::policy::secret::SecretHash;
 use forebay::policy::tree::Tree;
 use forebay::policy::tree::change::{Action, Patch, Reach};
 use forebay::policy::tree::id::{AgentId, DomainId, DomainName};
+use forebay::policy::tree::keys::Key;
 use forebay::policy::tree::refused::Refused;
 use forebay::policy::tree::setting::Values;
 use forebay::state::load::LoadError;
@@ -81,7 +84,11 @@ fn numbered(number: u64) -> Vec<Action> {
                 Action::MoveAgents { agents, to: domain(2) },
             ]
         }
-        _ => vec![add_agent(number, domain(1)), add_agent(1_000_000 + number, domain(2))],
+        _ => {
+            let key = Key::Secret(SecretHash::of(&number.to_le_bytes()));
+            let give = Action::GiveKey { agent: agent(number), key };
+            vec![add_agent(number, domain(1)), give, add_agent(1_000_000 + number, domain(2))]
+        }
     }
 }
 
