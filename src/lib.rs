@@ -25,6 +25,7 @@
 //! | drivers | `socks/` | SOCKS5, as agents speak it; it stands above `http/`, with which it shares the steps of a connection and its tunnels |
 //! | | `http/` | what agents speak; where a URL is handled: `http/route.rs`; the agents' API: `http/agents/`; the status of an error: `http/respond.rs` |
 //! | | `admin/` | health, metrics, status, refresh, scrub, for administrators and their programs |
+//! | | `load/` | the fleet that plays against a server with a tree; its flow: `load/mod.rs`; shares no code with what serves |
 //! | | `fixture/` | writes trees for tests; shares no code with the parser |
 //! | use cases | `relay/` | serve (hit or fill), fill, refresh (a new generation), scrub and mend; reach other servers, and the general cache of what they answer: `relay/cache/`; agents as they are met: `relay/agents/` |
 //! | parts | `net/` | sockets, data workers, streams that may not stall |
@@ -88,6 +89,8 @@
 //! | source | a place that an agent may update from |
 //! | scope | what an agent may update |
 //! | view | the manifest that a scope sees |
+//! | fleet | agents that `forebay load` plays, by its *plan*; a *menu* is what a manifest has to offer them |
+//! | due | when a request of a fleet's agent was meant to be made; its latency counts from there |
 //! | permit | proof of a decision: only `policy` makes one, every answer spends one |
 //!
 //! # Where the design was changed
@@ -125,6 +128,7 @@ pub mod config;
 pub mod disk;
 pub mod fixture;
 pub mod http;
+pub mod load;
 pub mod manifest;
 pub mod net;
 pub mod policy;

@@ -1,0 +1,104 @@
+//! A connection of the fleet: a socket, TLS on it where the URL says so, and HTTP/1.1.
+//!
+//! Invariant: dropping it closes the socket, whatever is under way on it.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::Empty;
+use hyper::body::Incoming;
+use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper::rt::{Read, Write};
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::time::timeout;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::load::fault::{Failure, Fault};
+use crate::load::target::Target;
+
+/// A connection.
+#[derive(Debug)]
+pub(super) struct Connection {
+    sender: SendRequest<Empty<Bytes>>,
+    _driven: AbortOnDropHandle<()>,
+}
+
+impl Connection {
+    /// Connects. Each step may take as long as `silence`.
+    pub(super) async fn open(
+        target: &Target,
+        to: SocketAddr,
+        from: Option<IpAddr>,
+        silence: Duration,
+    ) -> Result<Self, Failure> {
+        let failed = |fault: Fault, error: &dyn std::error::Error| {
+            Failure::new(fault, format!("{to}: {}", chain(error)))
+        };
+        let socket = open_socket(to, from, silence).await.map_err(|error| match error.kind() {
+            io::ErrorKind::TimedOut => failed(Fault::Silence, &error),
+            _ => failed(Fault::Connect, &error),
+        })?;
+        let Some(tls) = &target.tls else { return Self::shake(socket).await };
+        let shaken = timeout(silence, tls.connector.connect(tls.name.clone(), socket)).await;
+        let shaken = shaken.map_err(|_| Failure::new(Fault::Silence, format!("{to}: TLS: no answer")))?;
+        Self::shake(shaken.map_err(|error| failed(Fault::Tls, &error))?).await
+    }
+
+    /// Sends a request and waits for the head of its answer.
+    pub(super) async fn send(&mut self, request: Request<Empty<Bytes>>) -> hyper::Result<Response<Incoming>> {
+        self.sender.ready().await?;
+        self.sender.send_request(request).await
+    }
+
+    async fn shake<S>(stream: S) -> Result<Self, Failure>
+    where
+        S: Send + Unpin + 'static,
+        TokioIo<S>: Read + Write,
+    {
+        let (sender, connection) = handshake(TokioIo::new(stream))
+            .await
+            .map_err(|error| Failure::new(Fault::Reset, error.to_string()))?;
+        let driven = tokio::spawn(async move {
+            // What goes wrong here is told to whoever waits for the answer.
+            let _ = connection.await;
+        });
+        Ok(Self { sender, _driven: AbortOnDropHandle::new(driven) })
+    }
+}
+
+/// A connected socket, from a source if one is given.
+pub(super) async fn open_socket(
+    to: SocketAddr,
+    from: Option<IpAddr>,
+    silence: Duration,
+) -> io::Result<TcpStream> {
+    let socket = if to.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    if let Some(from) = from {
+        // A port that a closed connection still keeps may be taken again: a source has 28,000 of them.
+        socket.set_reuseaddr(true)?;
+        socket.bind(SocketAddr::new(from, 0))?;
+    }
+    socket.set_nodelay(true)?;
+    match timeout(silence, socket.connect(to)).await {
+        Ok(connected) => connected,
+        Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "no connection in time")),
+    }
+}
+
+/// An error with its causes, each once.
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut under = error.source();
+    while let Some(cause) = under {
+        let said = cause.to_string();
+        if !text.ends_with(&said) {
+            text = format!("{text}: {said}");
+        }
+        under = cause.source();
+    }
+    text
+}

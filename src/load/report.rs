@@ -1,0 +1,355 @@
+//! A run in words: a table for people, one JSON object for programs.
+//!
+//! Never prints. Invariant: both say the same figures, and each sum stands beside its parts.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use indicatif::{HumanBytes, HumanCount};
+use serde_json::{Map, Value, json};
+
+use crate::load::budget::{Budget, End, Verdict};
+use crate::load::fault::Fault;
+use crate::load::figures::{Kind, Latency};
+use crate::load::fleet::Run;
+use crate::load::plan::Plan;
+
+/// What is reported.
+#[derive(Clone, Copy, Debug)]
+pub struct Report<'a> {
+    /// The base URL.
+    pub url: &'a str,
+    /// What was played.
+    pub plan: &'a Plan,
+    /// How many errors it might have.
+    pub budget: Budget,
+    /// What came of it.
+    pub run: &'a Run,
+    /// What the relay took over its upstream line meanwhile, where it was asked.
+    pub upstream: Option<UpstreamLine>,
+    /// The most memory that this process had, in bytes, where the system tells.
+    pub memory_peak_bytes: Option<u64>,
+}
+
+/// What a relay took from its upstream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UpstreamLine {
+    /// Bytes of bodies.
+    pub bytes: u64,
+    /// Requests.
+    pub requests: u64,
+}
+
+impl UpstreamLine {
+    /// What came after an earlier moment.
+    #[must_use]
+    pub fn since(self, before: Self) -> Self {
+        Self {
+            bytes: self.bytes.saturating_sub(before.bytes),
+            requests: self.requests.saturating_sub(before.requests),
+        }
+    }
+}
+
+impl Report<'_> {
+    /// The verdict.
+    pub fn verdict(&self) -> Verdict {
+        let Run { figures, end, .. } = self.run;
+        self.budget.judge(figures.errors(), figures.requests(), figures.whole(), *end)
+    }
+
+    /// Why the run did not pass; `None` where it did.
+    pub fn reason(&self) -> Option<String> {
+        let Run { figures, left, .. } = self.run;
+        match self.verdict() {
+            Verdict::Passed => None,
+            Verdict::Errors => Some(format!(
+                "{} errors in {} requests are more than the error budget of {}",
+                HumanCount(figures.errors()),
+                HumanCount(figures.requests()),
+                self.budget
+            )),
+            Verdict::Nothing => Some("no request had a whole answer".into()),
+            Verdict::Early(end) => Some(format!(
+                "{}: {} agents were left, {} of them waiting, the longest for {}",
+                if end == End::TimeOver { "the time was over" } else { "stopped" },
+                HumanCount(left.agents),
+                HumanCount(left.due),
+                shown(left.longest),
+            )),
+        }
+    }
+
+    /// The table.
+    pub fn table(&self) -> String {
+        let Run { figures, left, took, .. } = self.run;
+        let agents = figures.agents;
+        let [ipv4, ipv6] = figures.families.map(HumanCount);
+        let count = HumanCount;
+        let mut text = String::new();
+        // Writing into a string does not fail.
+        let _ = writeln!(
+            text,
+            "{}: {} agents over at most {} connections, seed {}\n\
+             took         {}\n\
+             agents       {} updated, {} gave up, {} failed, {} left\n\
+             requests     {}  {}/s  {} over IPv4, {} over IPv6\n\
+             received     {}  {}/s\n\
+             connections  {} made, {} closed by the server between requests\n",
+            self.url,
+            count(u64::from(self.plan.agents)),
+            count(self.plan.connections as u64),
+            self.plan.seed,
+            shown(*took),
+            count(agents.updated),
+            count(agents.gave_up),
+            count(agents.failed),
+            count(left.agents),
+            count(figures.requests()),
+            count(per_sec(figures.requests(), *took)),
+            ipv4,
+            ipv6,
+            HumanBytes(figures.bytes()),
+            HumanBytes(per_sec(figures.bytes(), *took)),
+            count(figures.connections),
+            count(figures.connections_lost),
+        );
+        let _ =
+            writeln!(text, "{:14}{:>11}{:>9}{:>8}{:>12}", "answers", "whole", "dropped", "failed", "bytes");
+        for (kind, of_kind) in Kind::ALL.iter().zip(&figures.kinds) {
+            let [whole, dropped, failed] =
+                [of_kind.whole, of_kind.dropped, of_kind.failed].map(|number| count(number).to_string());
+            let bytes = HumanBytes(of_kind.bytes).to_string();
+            let _ = writeln!(text, "  {:12}{whole:>11}{dropped:>9}{failed:>8}{bytes:>12}", kind.name());
+        }
+        let _ = writeln!(
+            text,
+            "\n{:24}{:>10}{:>10}{:>10}{:>10}{:>10}",
+            "latency", "p50", "p90", "p99", "p99.9", "max"
+        );
+        for (name, latency) in self.latencies() {
+            if latency.count() > 0 {
+                let times = PERCENTS.map(|(_, percent)| latency.at_percent(percent));
+                let times = times.into_iter().chain([latency.max()]);
+                let _ = write!(text, "  {:22}", name.replace('_', " "));
+                for time in times {
+                    let _ = write!(text, "{:>10}", shown(time));
+                }
+                text.push('\n');
+            }
+        }
+        let _ = writeln!(text, "\nerrors       {} of at most {}", count(figures.errors()), self.budget);
+        for fault in Fault::ALL {
+            let number = figures.faults[fault as usize];
+            if let Some(first) = &figures.first_faults[fault as usize] {
+                let _ =
+                    writeln!(text, "  {:14}{:>9}  first: {first}", fault.name(), count(number).to_string());
+            }
+        }
+        if figures.uncompared > 0 {
+            let _ = writeln!(text, "  {} bodies had nothing to be compared with", count(figures.uncompared));
+        }
+        text
+    }
+
+    /// The JSON object. Times are in seconds.
+    pub fn value(&self) -> Value {
+        let Run { figures, left, end, took } = self.run;
+        let kinds = Kind::ALL.iter().zip(&figures.kinds).map(|(kind, of_kind)| {
+            let value = json!({
+                "whole": of_kind.whole,
+                "dropped": of_kind.dropped,
+                "failed": of_kind.failed,
+                "bytes": of_kind.bytes,
+            });
+            (kind.name().to_owned(), value)
+        });
+        let by_kind =
+            Fault::ALL.map(|fault| (fault.name().to_owned(), figures.faults[fault as usize].into()));
+        let firsts = Fault::ALL.into_iter().filter_map(|fault| {
+            let first = figures.first_faults[fault as usize].as_deref()?;
+            Some((fault.name().to_owned(), first.into()))
+        });
+        let statuses = figures.statuses.iter().map(|(status, count)| (status.to_string(), (*count).into()));
+        let latencies = self.latencies().into_iter().map(|(name, latency)| (name, latency_value(&latency)));
+        json!({
+            "url": self.url,
+            "seed": self.plan.seed,
+            "end": end.name(),
+            "passed": self.verdict() == Verdict::Passed,
+            "reason": self.reason(),
+            "took_secs": took.as_secs_f64(),
+            "agents": {
+                "planned": self.plan.agents,
+                "updated": figures.agents.updated,
+                "gave_up": figures.agents.gave_up,
+                "failed": figures.agents.failed,
+                "left": left.agents,
+                "left_waiting": left.due,
+                "left_longest_secs": left.longest.as_secs_f64(),
+            },
+            "requests": {
+                "total": figures.requests(),
+                "per_sec": rate(figures.requests(), *took),
+                "whole": figures.whole(),
+                "cut": figures.cut,
+                "ipv4": figures.families[0],
+                "ipv6": figures.families[1],
+                "by_kind": kinds.collect::<Map<_, _>>(),
+            },
+            "bytes": { "total": figures.bytes(), "per_sec": rate(figures.bytes(), *took) },
+            "connections": {
+                "at_most": self.plan.connections,
+                "made": figures.connections,
+                "lost": figures.connections_lost,
+            },
+            "latency_secs": latencies.collect::<Map<_, _>>(),
+            "errors": {
+                "total": figures.errors(),
+                "at_most": self.budget.to_string(),
+                "by_kind": by_kind.into_iter().collect::<Map<_, _>>(),
+                "by_status": statuses.collect::<Map<_, _>>(),
+                "first": firsts.collect::<Map<_, _>>(),
+            },
+            "upstream": self.upstream.map(|line| json!({ "bytes": line.bytes, "requests": line.requests })),
+            "uncompared": figures.uncompared,
+            "memory_peak_bytes": self.memory_peak_bytes,
+        })
+    }
+
+    /// The histograms by their names, in the order in which they are shown.
+    fn latencies(&self) -> Vec<(String, Latency)> {
+        let figures = &self.run.figures;
+        let mut all = vec![
+            ("first_byte".to_owned(), figures.over_kinds(|of_kind| &of_kind.first_byte)),
+            ("last_byte".to_owned(), figures.over_kinds(|of_kind| &of_kind.last_byte)),
+            ("last_byte_from_send".to_owned(), figures.from_send.clone()),
+        ];
+        for (kind, of_kind) in Kind::ALL.iter().zip(&figures.kinds) {
+            all.push((format!("{}_first_byte", kind.name()), of_kind.first_byte.clone()));
+            all.push((format!("{}_last_byte", kind.name()), of_kind.last_byte.clone()));
+        }
+        all.push(("whole_update".to_owned(), figures.updates.clone()));
+        all
+    }
+}
+
+fn latency_value(latency: &Latency) -> Value {
+    let percentiles = PERCENTS.map(|(name, percent)| (name, latency.at_percent(percent)));
+    let times = percentiles.into_iter().chain([("max", latency.max())]);
+    let mut value: Map<_, _> =
+        times.map(|(name, time)| (name.to_owned(), time.as_secs_f64().into())).collect();
+    value.insert("count".into(), latency.count().into());
+    value.into()
+}
+
+/// A time in the unit that suits it.
+fn shown(time: Duration) -> String {
+    let secs = time.as_secs_f64();
+    match secs {
+        _ if secs < 0.001 => format!("{:.0} us", secs * 1e6),
+        _ if secs < 0.1 => format!("{:.2} ms", secs * 1e3),
+        _ if secs < 1.0 => format!("{:.0} ms", secs * 1e3),
+        _ if secs < 100.0 => format!("{secs:.2} s"),
+        _ => format!("{secs:.0} s"),
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts of a run stay far below 2^52")]
+fn rate(count: u64, took: Duration) -> f64 {
+    if took.is_zero() { 0.0 } else { count as f64 / took.as_secs_f64() }
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a rate is positive and far below 2^64"
+)]
+fn per_sec(count: u64, took: Duration) -> u64 {
+    rate(count, took).round() as u64
+}
+
+/// The percentiles that are told.
+const PERCENTS: [(&str, f64); 4] = [("p50", 50.0), ("p90", 90.0), ("p99", 99.0), ("p99_9", 99.9)];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::load::agent::Outcome;
+    use crate::load::fault::Failure;
+    use crate::load::figures::{Figures, Sample};
+    use crate::load::plan::samples::plan;
+    use crate::load::schedule::Left;
+
+    fn run(errors: u64, end: End) -> Run {
+        let mut figures = Figures::default();
+        let sample = |kind| Sample {
+            kind,
+            due: Duration::ZERO,
+            begun: Duration::from_millis(1),
+            first_byte: Some(Duration::from_millis(2)),
+            ended: Duration::from_millis(3),
+            bytes: 1000,
+            is_ipv6: true,
+        };
+        for kind in Kind::ALL {
+            figures.note_whole(&sample(kind));
+        }
+        for _ in 0..errors {
+            figures.note_failed(&sample(Kind::Package), &Failure::new(Fault::Bytes, "p/a.zip: \u{1b}[31m"));
+        }
+        figures.note_agent(Outcome::Updated, Duration::from_secs(3));
+        Run { figures, left: Left::default(), end, took: Duration::from_secs(2) }
+    }
+
+    #[test]
+    fn the_json_adds_up_and_says_the_verdict_r12_1() {
+        let (plan, run) = (plan("full"), run(2, End::Played));
+        let report = Report {
+            url: "http://x/",
+            plan: &plan,
+            budget: Budget::Count(1),
+            run: &run,
+            upstream: None,
+            memory_peak_bytes: None,
+        };
+        let value = report.value();
+        assert_eq!((&value["requests"]["total"], &value["bytes"]["total"]), (&json!(6), &json!(6000)));
+        assert_eq!(value["requests"]["by_kind"]["package"]["failed"], 2);
+        assert_eq!(value["errors"]["by_kind"]["wrong-bytes"], 2);
+        assert_eq!((&value["passed"], &value["requests"]["ipv6"]), (&json!(false), &json!(6)));
+        assert_eq!(value["requests"]["per_sec"], 3.0);
+        assert_eq!(value["latency_secs"]["last_byte"]["count"], 4);
+        let p50 = value["latency_secs"]["last_byte_from_send"]["p50"].as_f64().unwrap();
+        assert!((p50 - 0.002).abs() < 1e-5, "{p50}");
+        assert_eq!(report.reason().unwrap(), "2 errors in 6 requests are more than the error budget of 1");
+    }
+
+    #[test]
+    fn the_table_has_a_row_for_each_kind_of_answer_and_of_error() {
+        let (plan, run) = (plan("full"), run(3, End::Stopped));
+        let report = Report {
+            url: "http://x/",
+            plan: &plan,
+            budget: Budget::Count(9),
+            run: &run,
+            upstream: None,
+            memory_peak_bytes: None,
+        };
+        let table = report.table();
+        for words in
+            ["  manifest ", "  signature ", "  whole update ", "  wrong-bytes           3  first: p/a.zip"]
+        {
+            assert!(table.contains(words), "{words}: {table}");
+        }
+        assert!(!table.contains("refused"), "{table}");
+        assert!(report.reason().unwrap().starts_with("stopped: "), "{:?}", report.reason());
+    }
+
+    #[test]
+    fn times_are_shown_in_the_unit_that_suits_them() {
+        let texts =
+            [900, 1_500, 150_000, 2_500_000, 250_000_000].map(|micros| shown(Duration::from_micros(micros)));
+        assert_eq!(texts, ["900 us", "1.50 ms", "150 ms", "2.50 s", "250 s"]);
+    }
+}
