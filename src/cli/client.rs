@@ -32,6 +32,11 @@ pub struct Which {
 }
 
 impl Which {
+    /// The relay of a data folder.
+    pub fn of(data: PathBuf) -> Self {
+        Self { data, config: None }
+    }
+
     /// The data folder.
     pub fn data(&self) -> Result<PathBuf, Failed> {
         match &self.config {

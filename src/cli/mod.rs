@@ -1,12 +1,14 @@
 //! The commands of `forebay`, each a file. Here: what can be typed, and how an error ends the program.
 //!
 //! Exit codes: 0 done, 1 it failed (the reason on standard error), 2 the command line is wrong (clap's), 3 `scrub` found
-//! damaged files.
+//! damaged files,
+//! 4 what `load` played did not pass.
 
 pub mod certs;
 pub mod check;
 pub mod client;
 pub mod fixture;
+pub mod load;
 pub mod logging;
 pub mod output;
 pub mod progress;
@@ -54,6 +56,12 @@ enum Verb {
     Service(service::unit::Service),
     /// Write a tree in ActiveUpdate's grammar for tests, or publish the next release into one.
     Fixture(fixture::Fixture),
+    /// Play a fleet of agents against a relay, or any server with such a tree, and judge its answers.
+    ///
+    /// Each agent takes server.ini, reads from it what it wants, and takes that file by file, with signatures. Every answer is checked
+    /// to its last byte. Latencies count from the moment at which a request was due, not from its sending. Exit codes: 0 passed,
+    /// 4 not passed, 1 could not be played, 2 the command line is wrong.
+    Load(Box<load::Load>),
 }
 
 /// Why a command failed, in words for the person who typed it.
@@ -106,6 +114,7 @@ pub fn run() -> ExitCode {
         Verb::Secret(command) => command.run(),
         Verb::Service(command) => command.run(),
         Verb::Fixture(command) => command.run(),
+        Verb::Load(command) => command.run(),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -41,6 +41,18 @@ const CONFINED: &[Confined] = &[
         allows: |file| file.is_in(&["store", "state"]),
     },
     Confined {
+        paths: &[
+            "crate::relay",
+            "crate::net",
+            "crate::store",
+            "crate::upstream",
+            "crate::state",
+            "crate::disk",
+        ],
+        to: "folders other than load/, which shares no code with what it tries,",
+        allows: |file| !file.is_in(&["load"]),
+    },
+    Confined {
         paths: &["Instant", "Timestamp::now", "SystemTime", "Zoned::now"],
         to: "base/clock.rs and the layers above config",
         allows: |file| !file.is_in(KNOWLEDGE) || file.path == Path::new("base/clock.rs"),
