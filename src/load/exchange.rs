@@ -15,7 +15,7 @@ use hyper::header::{self, HeaderMap};
 use hyper::{Request, Response, StatusCode, Version};
 use tokio::time::timeout;
 
-use crate::base::limits::{MANIFEST_BYTES_MAX, SIGNATURE_BYTES_MAX};
+use crate::base::limits::SIGNATURE_BYTES_MAX;
 use crate::load::agent::Wanted;
 use crate::load::connection::{Connection, chain};
 use crate::load::fault::{Failure, Fault};
@@ -170,7 +170,7 @@ impl Exchange<'_> {
             return Err(self.failure(Fault::Length, &format!("{declared} bytes, the manifest says {size}")));
         }
         let most = match wanted.kind {
-            Kind::Manifest => MANIFEST_BYTES_MAX as u64,
+            Kind::Manifest => MANIFEST_BYTES_MAX,
             Kind::Signature => SIGNATURE_BYTES_MAX,
             Kind::Package | Kind::Increment => wanted.size.unwrap_or(u64::MAX),
         };
@@ -298,6 +298,9 @@ fn caused_by_io(error: &hyper::Error) -> Option<io::ErrorKind> {
 
 /// How the fleet names itself.
 const USER_AGENT: &str = concat!("forebay-load/", env!("CARGO_PKG_VERSION"));
+
+/// A manifest, in bytes: the largest known stay under 2 MB, and each connection may hold one.
+const MANIFEST_BYTES_MAX: u64 = 8 << 20;
 
 /// An error's page that is read to keep its connection, in bytes.
 const PAGE_BYTES_MAX: usize = 64 << 10;

@@ -14,7 +14,7 @@ use crate::base::path::TreePath;
 use crate::load::fault::{Failure, Fault};
 use crate::load::plan::Choice;
 use crate::manifest::catalogue::{Catalogue, Class};
-use crate::manifest::server_ini::{Kind, Manifest};
+use crate::manifest::server_ini::{Kind, Listing, Manifest};
 
 /// Components in the manifest's order.
 #[derive(Debug)]
@@ -55,22 +55,24 @@ impl Menu {
     pub fn of(manifest: &Manifest) -> Self {
         let mut items: Vec<Item> = Vec::new();
         let mut places: HashMap<&str, usize> = HashMap::new();
-        for listing in manifest.listings().iter().filter(|listing| listing.kind != Kind::Guess) {
-            let is_increment = listing.kind == Kind::Increment;
-            let file = File { path: listing.path.clone(), size: listing.size, is_increment };
+        // Full files by their folder and version: a manifest may name a component's full file under another key than its increments.
+        let mut versions: HashMap<(&str, &str), usize> = HashMap::new();
+        let listings = || manifest.listings().iter();
+        for listing in listings().filter(|listing| listing.kind == Kind::Package) {
+            places.entry(&listing.component).or_insert(items.len());
+            versions.entry((folder(&listing.path), &listing.version)).or_insert(items.len());
+            let full = Some(File::of(listing));
+            items.push(Item { class: listing.class, full, increments: Vec::new() });
+        }
+        for listing in listings().filter(|listing| listing.kind == Kind::Increment) {
+            let to = listing.version.rsplit('-').next().unwrap_or_default();
             let place = *places.entry(&listing.component).or_insert_with(|| {
-                items.push(Item { class: listing.class, full: None, increments: Vec::new() });
-                items.len() - 1
+                versions.get(&(folder(&listing.path), to)).copied().unwrap_or_else(|| {
+                    items.push(Item { class: listing.class, full: None, increments: Vec::new() });
+                    items.len() - 1
+                })
             });
-            let item = &mut items[place];
-            match (is_increment, &item.full) {
-                (true, _) => item.increments.push(file),
-                (false, None) => item.full = Some(file),
-                // One component with several full files is as many things to take.
-                (false, Some(_)) => {
-                    items.push(Item { class: listing.class, full: Some(file), increments: Vec::new() });
-                }
-            }
+            items[place].increments.push(File::of(listing));
         }
         Self { items }
     }
@@ -78,6 +80,13 @@ impl Menu {
     /// The components.
     pub fn items(&self) -> &[Item] {
         &self.items
+    }
+}
+
+impl File {
+    fn of(listing: &Listing) -> Self {
+        let is_increment = listing.kind == Kind::Increment;
+        Self { path: listing.path.clone(), size: listing.size, is_increment }
     }
 }
 
@@ -125,6 +134,11 @@ impl Default for Menus {
     }
 }
 
+/// The folder that a file lies in.
+fn folder(path: &TreePath) -> &str {
+    path.as_str().rsplit_once('/').map_or("", |(folder, _)| folder)
+}
+
 /// Different manifests in one run: a relay has one for each scope and generation, and more cost memory without end.
 pub const MENUS_MAX: usize = 64;
 
@@ -157,6 +171,15 @@ mod tests {
         increments.dedup();
         assert_eq!(increments, [Some(("p/a_1.3".into(), 3)), Some(("p/a_2.3".into(), 2))]);
         assert_eq!(taken(engine, Choice::Increment, 0), Some(("e/b.zip".into(), 40)));
+    }
+
+    #[test]
+    fn increments_find_the_full_file_that_another_key_names() {
+        let text = "[PATTERN]\nVersion=3\nPath_VSAPI=p/a.zip, 30\nP.4=p/a.zip,3,30\nP.4.Merge.1=p/a_2.3,2,2\n\
+                    P.5=q/b.zip,3,9\n";
+        let menu = menu(text);
+        let increments: Vec<_> = menu.items().iter().map(|item| item.increments.len()).collect();
+        assert_eq!(increments, [1, 0], "{menu:?}");
     }
 
     #[test]

@@ -33,6 +33,8 @@
 //! - `fuzzed`: what holds for any bytes as a range, a PROXY header, a SOCKS message, a journal or settings; the targets in `fuzz/` check the same.
 //! - `http2`: by ALPN and by prior knowledge: answers as over HTTP/1, a hundred at once, resets, idle clients (R1.1, R2.3, R3.1).
 //! - `layers`: a file imports lower layers only; what knows does no I/O; sled stays in its folders; lib.rs names each folder.
+//! - `load`: a fleet that plays, a file each: `relayed` (against a relay: counts, seeds, ranges, TLS, give-ups), `nginx`, `found` (each
+//!   thing that a server can do wrong), `ends` (signals, time, what is shown), `many` (`FOREBAY_AGENTS` says how many), `typed` (R12.1).
 //! - `missing`: packages, increments and signatures that the upstream does not have, and that appear later (R1.5).
 //! - `paths`: nothing outside the tree has a path, and each bad path has its status.
 //! - `persistence`: HTTP/1.0 and 1.1, keep-alive, pipelining, HEAD, what heads say (R1.1).
@@ -106,6 +108,7 @@ mod hostile;
 mod http2;
 mod layers;
 mod machine;
+mod load;
 mod missing;
 mod network;
 mod origin;

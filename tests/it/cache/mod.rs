@@ -4,7 +4,7 @@ mod carried;
 mod hostile;
 mod scope;
 mod sentences;
-mod server;
+pub(crate) mod server;
 mod shared;
 mod stock;
 mod stored;

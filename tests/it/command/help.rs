@@ -24,6 +24,7 @@ fn help_of_every_command_says_what_it_does_in_lines_that_fit_a_terminal() {
         "service unit",
         "service socket",
         "fixture",
+        "load",
     ];
     for command in commands {
         let help = typed(&format!("{command} --help")).succeeded().stdout;
