@@ -10,12 +10,12 @@
 //! machine: it takes the manifest, reads from it what it wants ([`menu`]), and takes that, file by file, each with its signature. While
 //! it waits it is an entry of the [`schedule`], not a task; one that has not arrived yet is only a number of [`arrival`]. Each thread
 //! (`thread`) has its part of the agents and of the connections; a request is a task that lives until its answer ended (`exchange`).
-//! What came is checked ([`known`]) and counted ([`figures`]); [`budget`] judges, [`report`] shows.
+//! What came is checked ([`known`]) and counted ([`figures`]); [`budget`] judges, [`report`] tells.
 //!
 //! Latencies are counted from the moment at which the schedule had a request, not from its sending: a server that stalls is not spared
 //! the requests that would have come meanwhile (coordinated omission). The times from the sending stand beside them.
 //!
-//! The pure parts (`plan`, `draw`, `arrival`, `menu`, `agent`, `schedule`, `known`, `budget`, `figures`, `report`, `source`) do no I/O
+//! The pure parts (`plan`, `draw`, `arrival`, `menu`, `agent`, `schedule`, `known`, `budget`, `figures`, `report`, `table`, `source`) do no I/O
 //! and know no clock, but for `known`, which reads a local copy of a tree before the start. Shares nothing with the code that serves.
 //! Invariant: nothing is sent to anything but the addresses of the URL's host; a redirect is an error.
 
@@ -34,6 +34,7 @@ pub mod plan;
 pub mod report;
 pub mod schedule;
 pub mod source;
+mod table;
 pub mod target;
 mod thread;
 mod timer;

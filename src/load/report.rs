@@ -1,11 +1,10 @@
-//! A run in words: a table for people, one JSON object for programs.
+//! A run in words: its verdict, one JSON object for programs, a table for people (`table`).
 //!
 //! Never prints. Invariant: both say the same figures, and each sum stands beside its parts.
 
-use std::fmt::Write as _;
 use std::time::Duration;
 
-use indicatif::{HumanBytes, HumanCount};
+use indicatif::HumanCount;
 use serde_json::{Map, Value, json};
 
 use crate::load::budget::{Budget, End, Verdict};
@@ -13,6 +12,7 @@ use crate::load::fault::Fault;
 use crate::load::figures::{Kind, Latency};
 use crate::load::fleet::Run;
 use crate::load::plan::Plan;
+use crate::load::table::{shown, table};
 
 /// What is reported.
 #[derive(Clone, Copy, Debug)]
@@ -82,74 +82,7 @@ impl Report<'_> {
 
     /// The table.
     pub fn table(&self) -> String {
-        let Run { figures, left, took, .. } = self.run;
-        let agents = figures.agents;
-        let [ipv4, ipv6] = figures.families.map(HumanCount);
-        let count = HumanCount;
-        let mut text = String::new();
-        // Writing into a string does not fail.
-        let _ = writeln!(
-            text,
-            "{}: {} agents over at most {} connections, seed {}\n\
-             took         {}\n\
-             agents       {} updated, {} gave up, {} failed, {} left\n\
-             requests     {}  {}/s  {} over IPv4, {} over IPv6\n\
-             received     {}  {}/s\n\
-             connections  {} made, {} closed by the server between requests\n",
-            self.url,
-            count(u64::from(self.plan.agents)),
-            count(self.plan.connections as u64),
-            self.plan.seed,
-            shown(*took),
-            count(agents.updated),
-            count(agents.gave_up),
-            count(agents.failed),
-            count(left.agents),
-            count(figures.requests()),
-            count(per_sec(figures.requests(), *took)),
-            ipv4,
-            ipv6,
-            HumanBytes(figures.bytes()),
-            HumanBytes(per_sec(figures.bytes(), *took)),
-            count(figures.connections),
-            count(figures.connections_lost),
-        );
-        let _ =
-            writeln!(text, "{:14}{:>11}{:>9}{:>8}{:>12}", "answers", "whole", "dropped", "failed", "bytes");
-        for (kind, of_kind) in Kind::ALL.iter().zip(&figures.kinds) {
-            let [whole, dropped, failed] =
-                [of_kind.whole, of_kind.dropped, of_kind.failed].map(|number| count(number).to_string());
-            let bytes = HumanBytes(of_kind.bytes).to_string();
-            let _ = writeln!(text, "  {:12}{whole:>11}{dropped:>9}{failed:>8}{bytes:>12}", kind.name());
-        }
-        let _ = writeln!(
-            text,
-            "\n{:24}{:>10}{:>10}{:>10}{:>10}{:>10}",
-            "latency", "p50", "p90", "p99", "p99.9", "max"
-        );
-        for (name, latency) in self.latencies() {
-            if latency.count() > 0 {
-                let times = PERCENTS.map(|(_, percent)| latency.at_percent(percent));
-                let times = times.into_iter().chain([latency.max()]);
-                let _ = write!(text, "  {:22}", name.replace('_', " "));
-                for time in times {
-                    let _ = write!(text, "{:>10}", shown(time));
-                }
-                text.push('\n');
-            }
-        }
-        let _ = writeln!(text, "\nerrors       {} of at most {}", count(figures.errors()), self.budget);
-        for fault in Fault::ALL {
-            let number = figures.faults[fault as usize];
-            if let Some(first) = &figures.first_faults[fault as usize] {
-                let _ =
-                    writeln!(text, "  {:14}{:>9}  first: {first}", fault.name(), count(number).to_string());
-            }
-        }
-        if figures.uncompared > 0 {
-            let _ = writeln!(text, "  {} bodies had nothing to be compared with", count(figures.uncompared));
-        }
-        text
+        table(self)
     }
 
     /// The JSON object. Times are in seconds.
@@ -218,7 +151,7 @@ impl Report<'_> {
     }
 
     /// The histograms by their names, in the order in which they are shown.
-    fn latencies(&self) -> Vec<(String, Latency)> {
+    pub(super) fn latencies(&self) -> Vec<(String, Latency)> {
         let figures = &self.run.figures;
         let mut all = vec![
             ("first_byte".to_owned(), figures.over_kinds(|of_kind| &of_kind.first_byte)),
@@ -243,34 +176,13 @@ fn latency_value(latency: &Latency) -> Value {
     value.into()
 }
 
-/// A time in the unit that suits it.
-fn shown(time: Duration) -> String {
-    let secs = time.as_secs_f64();
-    match secs {
-        _ if secs < 0.001 => format!("{:.0} us", secs * 1e6),
-        _ if secs < 0.1 => format!("{:.2} ms", secs * 1e3),
-        _ if secs < 1.0 => format!("{:.0} ms", secs * 1e3),
-        _ if secs < 100.0 => format!("{secs:.2} s"),
-        _ => format!("{secs:.0} s"),
-    }
-}
-
 #[expect(clippy::cast_precision_loss, reason = "counts of a run stay far below 2^52")]
-fn rate(count: u64, took: Duration) -> f64 {
+pub(super) fn rate(count: u64, took: Duration) -> f64 {
     if took.is_zero() { 0.0 } else { count as f64 / took.as_secs_f64() }
 }
 
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "a rate is positive and far below 2^64"
-)]
-fn per_sec(count: u64, took: Duration) -> u64 {
-    rate(count, took).round() as u64
-}
-
 /// The percentiles that are told.
-const PERCENTS: [(&str, f64); 4] = [("p50", 50.0), ("p90", 90.0), ("p99", 99.0), ("p99_9", 99.9)];
+pub(super) const PERCENTS: [(&str, f64); 4] = [("p50", 50.0), ("p90", 90.0), ("p99", 99.0), ("p99_9", 99.9)];
 
 #[cfg(test)]
 mod tests {
@@ -333,23 +245,20 @@ mod tests {
             plan: &plan,
             budget: Budget::Count(9),
             run: &run,
-            upstream: None,
+            upstream: Some(UpstreamLine { bytes: 1024, requests: 2 }),
             memory_peak_bytes: None,
         };
         let table = report.table();
-        for words in
-            ["  manifest ", "  signature ", "  whole update ", "  wrong-bytes           3  first: p/a.zip"]
-        {
+        for words in [
+            "  manifest ",
+            "  signature ",
+            "  whole update ",
+            "upstream     1.00 KiB in 2 requests",
+            "  wrong-bytes           3  first: p/a.zip",
+        ] {
             assert!(table.contains(words), "{words}: {table}");
         }
         assert!(!table.contains("refused"), "{table}");
         assert!(report.reason().unwrap().starts_with("stopped: "), "{:?}", report.reason());
-    }
-
-    #[test]
-    fn times_are_shown_in_the_unit_that_suits_them() {
-        let texts =
-            [900, 1_500, 150_000, 2_500_000, 250_000_000].map(|micros| shown(Duration::from_micros(micros)));
-        assert_eq!(texts, ["900 us", "1.50 ms", "150 ms", "2.50 s", "250 s"]);
     }
 }
