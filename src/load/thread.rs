@@ -137,16 +137,17 @@ impl Thread {
         });
     }
 
-    /// A resting connection to an address. Where there is none and no room for a new one, another address's makes room.
+    /// A resting connection to an address. Where there is none and no room for a new one, another address's makes room. One that the
+    /// server has closed meanwhile is found out when it is used.
     fn rested(&mut self, place: usize) -> Option<Connection> {
-        let mut rested = self.resting[place].pop();
-        self.resting_count -= usize::from(rested.is_some());
-        if rested.is_none() && self.requests.len() + self.resting_count >= self.connections {
-            let given_up = self.resting.iter_mut().find_map(Vec::pop);
-            self.resting_count -= usize::from(given_up.is_some());
-        }
-        // A connection that the server has closed meanwhile is found out when it is used.
-        rested.take()
+        let rested = self.resting[place].pop();
+        let is_full = self.requests.len() + self.resting_count >= self.connections;
+        let gone = match &rested {
+            Some(_) => true,
+            None => is_full && self.resting.iter_mut().find_map(Vec::pop).is_some(),
+        };
+        self.resting_count -= usize::from(gone);
+        rested
     }
 
     fn answered(&mut self, mut agent: Agent, sent: &Sent, answered: Answered) {
