@@ -6,6 +6,7 @@
 
 pub mod clients;
 pub mod control;
+mod follow;
 pub mod handle;
 mod watch;
 mod wiring;
@@ -19,12 +20,12 @@ use arc_swap::ArcSwap;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use tokio::sync::mpsc;
-use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::admin;
 use crate::app::clients::clients;
 use crate::app::control::Control;
+use crate::app::follow::follow;
 use crate::app::handle::{Parts, RelayHandle};
 use crate::app::wiring::{
     bind, bind_what_can_be_had, compile, listen_on, resources, start_workers, upstream,
@@ -155,9 +156,7 @@ impl Relay {
         let state = State::open(disk, &settings.data.join(AGENTS), Keep::default(), clock)?;
         let authority = settings.data.join(AUTHORITY);
         let agents = Arc::new(Agents::new(state, disk.clone(), authority, runtime.clone()));
-        if let Some(tls) = &tls {
-            tls.set_fingerprints(agents.tree().tree().certificate_count());
-        }
+        resources.tasks.spawn_on(follow(agents.clone(), tls.clone(), &resources), &runtime);
         let live = Arc::new(ArcSwap::from_pointee(compile(&settings, &trees, &clients, &cache, &agents)));
         let running = Running {
             pid: std::process::id(),
@@ -186,9 +185,6 @@ impl Relay {
         let bookmark = resources.store.bookmark();
         resources.tasks.spawn_on(scrub::run(resources.clone(), trees, bookmark, mends), &runtime);
         if let Some(tls) = &tls {
-            resources
-                .tasks
-                .spawn_on(know_certificates(tls.clone(), agents.clone(), resources.stop.clone()), &runtime);
             let (watch, stopping) = (tls.clone().watch(), resources.stop.clone());
             resources.tasks.spawn_on(async move { stopping.run_until_cancelled(watch).await }, &runtime);
         }
@@ -215,18 +211,6 @@ impl Relay {
             running_file,
         };
         Ok(RelayHandle { parts: Some(parts), running })
-    }
-}
-
-/// Has clients asked for their certificates while some agent is known by one.
-async fn know_certificates(tls: Arc<Tls>, agents: Arc<Agents>, stop: CancellationToken) {
-    let mut changes = agents.changes();
-    loop {
-        tls.set_fingerprints(agents.tree().tree().certificate_count());
-        match stop.run_until_cancelled(changes.changed()).await {
-            Some(Ok(())) => {}
-            Some(Err(_)) | None => return,
-        }
     }
 }
 

@@ -38,6 +38,23 @@ impl Files {
     }
 }
 
+/// Bytes of all files in a folder and those within it, apart from a journal that grows.
+pub(super) fn bytes(disk: &Disk, folder: &Path, but: &Path) -> io::Result<u64> {
+    let mut sum = 0;
+    for entry in disk.list(folder)? {
+        let entry = entry?;
+        let path = entry.path();
+        sum += if entry.file_type()?.is_dir() {
+            bytes(disk, &path, but)?
+        } else if path == but {
+            0
+        } else {
+            entry.metadata()?.len()
+        };
+    }
+    Ok(sum)
+}
+
 /// The journal of the changes after this one.
 pub(super) fn journal(folder: &Path, after: Serial) -> PathBuf {
     folder.join(format!("{after}.journal"))

@@ -25,6 +25,7 @@ pub mod writer;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::thread::{self, JoinHandle};
 
@@ -42,7 +43,7 @@ use crate::policy::tree::refused::Refused;
 use crate::state::contents::Contents;
 use crate::state::load::LoadError;
 use crate::state::record::{Author, Serial};
-use crate::state::writer::{Job, Writer};
+use crate::state::writer::{Job, Shown, Writer};
 
 /// Changes that may wait to be written. Each may hold as many actions as a transaction may, most hold one; a thousand that wait
 /// for one disk are more than administrators and enrolment bring within the time of a sync.
@@ -73,6 +74,7 @@ pub struct State {
     writer: Option<JoinHandle<()>>,
     changed: watch::Receiver<Serial>,
     contents: Contents,
+    bytes: Arc<AtomicU64>,
 }
 
 /// A change that was made: it is on the disk, and what is decided from now on is decided by it.
@@ -127,10 +129,12 @@ impl State {
         let live = Arc::new(ArcSwap::from_pointee(Compiled::new(loaded.tree.clone())));
         let (jobs, waiting) = sync_channel(WAITING_MAX);
         let (changed, changes) = watch::channel(loaded.serial);
-        let writer = Writer::new(disk.clone(), folder.to_owned(), keep, clock, loaded, live.clone(), changed);
+        let bytes = Arc::new(AtomicU64::new(0));
+        let shown = Shown { live: live.clone(), changed, bytes: bytes.clone() };
+        let writer = Writer::new(disk.clone(), folder.to_owned(), keep, clock, loaded, shown);
         let thread = thread::Builder::new().name("state".into());
         let writer = thread.spawn(move || writer.run(&waiting)).map_err(LoadError::Thread)?;
-        Ok(Self { live, jobs: Some(jobs), writer: Some(writer), changed: changes, contents })
+        Ok(Self { live, jobs: Some(jobs), writer: Some(writer), changed: changes, contents, bytes })
     }
 
     /// What requests are decided by now.
@@ -146,6 +150,11 @@ impl State {
     /// Tells the last change that is on the disk and decided by, each time that there is one.
     pub fn changes(&self) -> watch::Receiver<Serial> {
         self.changed.clone()
+    }
+
+    /// How many bytes all of it takes on the disk; settings files count from the next snapshot on.
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
     }
 
     /// The bytes of settings files.

@@ -7,6 +7,7 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::Receiver;
 
 use arc_swap::ArcSwap;
@@ -55,8 +56,19 @@ pub(super) struct Writer {
     begins_after: Serial,
     /// The length of the journal at which the next snapshot is tried.
     full_at: u64,
-    live: Arc<ArcSwap<Compiled>>,
-    changed: watch::Sender<Serial>,
+    shown: Shown,
+    /// What all files but the journal that grows take.
+    other_bytes: u64,
+}
+
+/// What everybody else sees of the agent tree.
+pub(super) struct Shown {
+    /// What requests are decided by.
+    pub(super) live: Arc<ArcSwap<Compiled>>,
+    /// The last change that is on the disk and decided by.
+    pub(super) changed: watch::Sender<Serial>,
+    /// What all files take.
+    pub(super) bytes: Arc<AtomicU64>,
 }
 
 impl Writer {
@@ -66,12 +78,14 @@ impl Writer {
         keep: Keep,
         clock: Arc<dyn Clock>,
         loaded: Loaded,
-        live: Arc<ArcSwap<Compiled>>,
-        changed: watch::Sender<Serial>,
+        shown: Shown,
     ) -> Self {
         let Loaded { serial, journal, begins_after, .. } = loaded;
         let full_at = keep.journal_bytes_max;
-        Self { disk, folder, keep, clock, serial, journal, begins_after, full_at, live, changed }
+        let mut writer =
+            Self { disk, folder, keep, clock, serial, journal, begins_after, full_at, shown, other_bytes: 0 };
+        writer.add_up();
+        writer
     }
 
     /// Makes changes until nobody can ask for any.
@@ -88,7 +102,7 @@ impl Writer {
 
     /// Makes the changes of a group, each on what those before it left; what the tree refuses leaves nothing.
     fn make(&mut self, group: Vec<Job>) {
-        let before = self.live.load_full();
+        let before = self.shown.live.load_full();
         let mut tree = before.tree().clone();
         let (mut records, mut answers) = (Vec::new(), Vec::new());
         let (mut serial, at) = (self.serial, self.clock.wall());
@@ -121,9 +135,10 @@ impl Writer {
                 return;
             }
             self.serial = serial;
+            self.tell_bytes();
             let differences = records.iter().flat_map(|record| &record.changed);
-            self.live.store(before.after(tree, differences).into());
-            self.changed.send_replace(serial);
+            self.shown.live.store(before.after(tree, differences).into());
+            self.shown.changed.send_replace(serial);
         }
         for (answer, made) in answers {
             let _ = answer.send(match made {
@@ -151,6 +166,21 @@ impl Writer {
         if let Err(error) = self.remove_old() {
             warn!(%error, "old journals and snapshots of the agent tree could not be removed");
         }
+        self.add_up();
+    }
+
+    /// Looks at what all files take.
+    fn add_up(&mut self) {
+        let journal = files::journal(&self.folder, self.begins_after);
+        match files::bytes(&self.disk, &self.folder, &journal) {
+            Ok(bytes) => self.other_bytes = bytes,
+            Err(error) => warn!(%error, "it cannot be seen what the agent tree takes on the disk"),
+        }
+        self.tell_bytes();
+    }
+
+    fn tell_bytes(&self) {
+        self.shown.bytes.store(self.other_bytes + self.journal.len(), Ordering::Relaxed);
     }
 
     /// The journal comes before the snapshot: one without its journal would look as if changes were lost.
@@ -181,7 +211,7 @@ impl Writer {
     }
 
     fn write_snapshot(&self) -> io::Result<usize> {
-        let live = self.live.load_full();
+        let live = self.shown.live.load_full();
         let tree = live.tree();
         let held: Vec<_> = tree.whole().map(Line::Holds).collect();
         let count = held.len();

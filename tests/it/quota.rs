@@ -7,13 +7,18 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use forebay::base::blob::BlobId;
 use forebay::base::path::TreePath;
 use forebay::base::validator::Validator;
 use forebay::config::settings::{Prefetch, Settings};
 use forebay::disk::{Disk, Step, Verdict, When};
+use forebay::policy::tree::change::Action;
+use forebay::policy::tree::id::{DomainId, DomainName};
+use forebay::policy::tree::setting::Values;
 use forebay::relay::refresh::Last;
+use forebay::state::record::Author;
 use forebay::store::Store;
 use forebay::store::room::on_disk;
 use forebay::store::staging::CommitError;
@@ -452,4 +457,29 @@ fn what_is_left_of_a_fill_is_room_that_its_next_one_has_already_r1_8_r2_1() {
     let left = store.room_for(Some(key), size);
     assert!(left < whole - 9 * MIB + MIB && left >= size - 9 * MIB, "{left}");
     assert_eq!(store.room_for(None, size), whole);
+}
+
+#[test]
+fn the_agent_tree_counts_and_gives_way_to_nothing_r1_8() {
+    let site = Site::new();
+    publish(&site, 1, &[1 << 20]);
+    let mut relay = Running::refreshed(settings(site.text()));
+    let taken = |relay: &Running| relay.tree(0).resources.store.room().taken();
+    let before = taken(&relay);
+    let agents = relay.handle().agents().unwrap();
+    let domain = |number: u32| Action::AddDomain {
+        domain: DomainId::try_from(number).unwrap(),
+        name: DomainName::parse(&format!("d{number}")).unwrap(),
+        parent: None,
+        values: Values::default(),
+    };
+    let author = Author::parse("a test").unwrap();
+    agents.state().change(author, (1..=100).map(domain).collect()).unwrap().wait().unwrap();
+    assert!(agents.state().bytes() > 5_000);
+    // A task follows the change.
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while taken(&relay) < before + 5_000 {
+        assert!(Instant::now() < deadline, "{} after {before}", taken(&relay));
+        std::thread::yield_now();
+    }
 }

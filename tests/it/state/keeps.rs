@@ -102,6 +102,32 @@ fn old_journals_and_snapshots_go_and_no_change_with_them_r5_4() {
 }
 
 /// A folder with two snapshots and what lies around them; which snapshots, and how many changes there were.
+#[test]
+fn what_it_takes_on_the_disk_is_what_its_files_have_r1_8() {
+    let folder = TempDir::new().unwrap();
+    let in_files = || -> u64 {
+        let entries = fs::read_dir(folder.path()).unwrap().map(Result::unwrap);
+        entries
+            .filter(|entry| entry.file_type().unwrap().is_file())
+            .map(|entry| entry.metadata().unwrap().len())
+            .sum()
+    };
+    let state = opened(folder.path());
+    for _ in 0..3 {
+        make_next(&state).unwrap();
+        assert_eq!(state.bytes(), in_files());
+    }
+    drop(state);
+    let state = open(folder.path(), &Disk::default(), OFTEN).unwrap();
+    assert_eq!(state.bytes(), in_files());
+    for _ in 0..100 {
+        make_next(&state).unwrap();
+    }
+    drop(state);
+    assert!(!names(folder.path(), "snapshot").is_empty());
+    assert_eq!(opened(folder.path()).bytes(), in_files());
+}
+
 fn with_snapshots() -> (TempDir, Vec<u64>, u64) {
     let folder = TempDir::new().unwrap();
     let mut changes = 0;
