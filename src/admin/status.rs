@@ -22,10 +22,30 @@ pub struct Status {
     taken_bytes: u64,
     quota_bytes: Option<u64>,
     trees: Vec<TreeStatus>,
+    agents: AgentsStatus,
     requests: serde_json::Map<String, serde_json::Value>,
     counts: Counts,
     scrub: scrub::Progress,
 }
+
+/// The agents of the agent tree.
+#[derive(Debug, Serialize)]
+pub struct AgentsStatus {
+    known: usize,
+    domains: usize,
+    ranges: usize,
+    enrolments: usize,
+    /// Those that checked in since the start.
+    heard: usize,
+    /// Packages that agents took without a permission, where that is recorded alone (R8).
+    unpermitted: u64,
+    /// What the relay cannot hold anybody to (R8).
+    not_enforced: &'static str,
+}
+
+/// Who checks in can be held to it, and nobody else.
+const NOT_ENFORCED: &str =
+    "agents known by their address alone are told what holds and not held to check-ins";
 
 /// One tree.
 #[derive(Debug, Serialize)]
@@ -83,10 +103,26 @@ pub async fn show(extract::State(state): extract::State<State>) -> Json<Status> 
         taken_bytes: state.resources.store.room().taken(),
         quota_bytes: state.resources.store.room().quota(),
         trees: state.live.load().trees.iter().map(|(base, tree)| tree_status(base, tree)).collect(),
+        agents: agents_status(&state),
         requests: requests.collect(),
         counts: counts(tally),
         scrub: state.resources.scrubber.progress().borrow().clone(),
     })
+}
+
+fn agents_status(state: &State) -> AgentsStatus {
+    let live = state.live.load();
+    let compiled = live.agents.tree();
+    let tree = compiled.tree();
+    AgentsStatus {
+        known: tree.agent_count(),
+        domains: tree.domain_count(),
+        ranges: tree.ranges().count(),
+        enrolments: tree.enrolments().count(),
+        heard: live.agents.seen().len(),
+        unpermitted: state.tally().unpermitted.value(),
+        not_enforced: NOT_ENFORCED,
+    }
 }
 
 fn tree_status(base: &str, tree: &Tree) -> TreeStatus {

@@ -79,6 +79,7 @@ fn screen(status: &Value) -> String {
         count(&counts["fills_completed"]),
         count(&counts["fills_failed"]),
     );
+    let _ = writeln!(text, "agents     {}", agents_screen(&status["agents"]));
     let _ = writeln!(text, "scrub      {}", scrub_screen(&status["scrub"]));
     let requests = status["requests"].as_object().into_iter().flatten();
     let requests =
@@ -86,6 +87,26 @@ fn screen(status: &Value) -> String {
     let requests = requests.collect::<Vec<_>>().join("  ");
     let _ = writeln!(text, "requests   {}", if requests.is_empty() { "none yet" } else { &requests });
     text
+}
+
+/// Who is known; while nobody is, everybody is served by the settings' ranges alone.
+fn agents_screen(agents: &Value) -> String {
+    let known = format!(
+        "{} in {} domains, {} have checked in; {} ranges, {} enrolments",
+        count(&agents["known"]),
+        count(&agents["domains"]),
+        count(&agents["heard"]),
+        count(&agents["ranges"]),
+        count(&agents["enrolments"]),
+    );
+    let taken = &agents["unpermitted"];
+    let unpermitted = if *taken == 0 {
+        String::new()
+    } else {
+        format!("\n           {} packages without a permission", count(taken))
+    };
+    let note = agents["not_enforced"].as_str().unwrap_or_default();
+    format!("{known}{unpermitted}\n           {note}")
 }
 
 fn tree_screen(tree: &Value, upstream: &str) -> String {

@@ -50,6 +50,8 @@ fn the_relay_is_found_by_its_data_folder_and_by_its_settings_file() {
             "  generation 1  taken 20",
             "250 of 250 held",
             "  refresh    generation 1 was new",
+            "agents     0 in 0 domains, 0 have checked in; 0 ranges, 0 enrolments\n",
+            "not held to check-ins\n",
             "requests   none yet",
         ] {
             assert!(screen.contains(words), "'{words}' in:\n{screen}");
