@@ -101,15 +101,7 @@ impl Draft {
             return Ok(());
         };
         self.domain(domain)?;
-        if from.trunc() != from {
-            return Err(Refused::RangeBits { range: from });
-        }
-        if let IpNet::V6(prefix) = from
-            && prefix.prefix_len() >= 96
-            && prefix.network().to_ipv4_mapped().is_some()
-        {
-            return Err(Refused::RangeMapped(from));
-        }
+        check_range(from)?;
         if !self.tree.ranges.contains_key(&from) {
             check_max("address ranges", self.tree.ranges.len(), RANGES_MAX)?;
         }
@@ -133,12 +125,10 @@ impl Draft {
         }
         let at = (domain, name.clone());
         let before = self.tree.files.get(&at).copied();
+        content.map_or(Ok(()), |content| check_file(name, content))?;
         let file = match (content, before) {
             (None, None) => return Err(Refused::NoFile(name.clone())),
             (None, Some(_)) => None,
-            (Some(Content { bytes, .. }), _) if bytes > FILE_BYTES_MAX => {
-                return Err(Refused::FileBytes { name: name.clone(), bytes });
-            }
             (Some(content), Some(before)) if before.content == content => return Ok(()),
             (Some(content), Some(before)) => {
                 Some(SettingsFile { version: before.version.saturating_add(1), content })
@@ -191,7 +181,27 @@ impl Agent {
     }
 }
 
-fn check_max(what: &'static str, count: usize, max: usize) -> Result<(), Refused> {
+/// Whether addresses may be a domain's.
+pub(in crate::policy) fn check_range(from: IpNet) -> Result<(), Refused> {
+    if from.trunc() != from {
+        return Err(Refused::RangeBits { range: from });
+    }
+    if let IpNet::V6(prefix) = from
+        && prefix.prefix_len() >= 96
+        && prefix.network().to_ipv4_mapped().is_some()
+    {
+        return Err(Refused::RangeMapped(from));
+    }
+    Ok(())
+}
+
+/// Whether a settings file may be that large.
+pub(in crate::policy) fn check_file(name: &FileName, content: Content) -> Result<(), Refused> {
+    let bytes = content.bytes;
+    if bytes > FILE_BYTES_MAX { Err(Refused::FileBytes { name: name.clone(), bytes }) } else { Ok(()) }
+}
+
+pub(super) fn check_max(what: &'static str, count: usize, max: usize) -> Result<(), Refused> {
     if count < max { Ok(()) } else { Err(Refused::Max { what, max }) }
 }
 

@@ -75,6 +75,7 @@ impl Draft {
             Action::SetRange { from, domain } => self.set_range(*from, *domain),
             Action::SetCustomised { entries } => self.set_customised(entries),
             Action::PutFile { domain, name, content } => self.put_file(*domain, name, *content),
+            Action::Amend { differences } => self.amend(differences),
         }
     }
 
@@ -261,7 +262,7 @@ impl Draft {
 }
 
 /// How many levels a domain and those within it have.
-fn height(tree: &Tree, domain: DomainId) -> usize {
+pub(super) fn height(tree: &Tree, domain: DomainId) -> usize {
     // No domain stands deeper than the bound, so neither does this.
     1 + tree.domains_in(Some(domain)).map(|(_, below)| height(tree, below)).max().unwrap_or(0)
 }

@@ -150,6 +150,12 @@ pub enum Action {
         /// Its bytes; `None` takes it away.
         content: Option<Content>,
     },
+    /// Makes several things what they are to be, all at once: names, certificates and places may pass from one to another. Refused
+    /// where something is not what it is said to have been.
+    Amend {
+        /// The things, each once.
+        differences: Vec<Difference>,
+    },
 }
 
 /// Whom a change at the root reaches (R5.3).
@@ -217,6 +223,7 @@ impl Action {
             | Self::Revoke { agents }
             | Self::Readmit { agents } => agents.len(),
             Self::SetCustomised { entries } => entries.len(),
+            Self::Amend { differences } => differences.iter().map(Difference::named).sum(),
             Self::AddDomain { .. }
             | Self::RenameDomain { .. }
             | Self::RemoveDomain { .. }
@@ -274,7 +281,28 @@ impl fmt::Display for Action {
                 let verb = if content.is_some() { "put" } else { "remove" };
                 write!(f, "{verb} settings file '{name}' {}", At(*domain))
             }
+            Self::Amend { differences } => write!(f, "amend {}", Counted(differences)),
         }
+    }
+}
+
+/// How many things of each kind.
+struct Counted<'a>(&'a [Difference]);
+
+impl fmt::Display for Counted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut between = "";
+        for (one, several) in Difference::KINDS {
+            let count = self.0.iter().filter(|difference| difference.kind() == one).count();
+            match (count, several) {
+                (0, _) => continue,
+                (_, "") => write!(f, "{between}{one}")?,
+                (1, _) => write!(f, "{between}1 {one}")?,
+                (_, several) => write!(f, "{between}{count} {several}")?,
+            }
+            between = ", ";
+        }
+        Ok(())
     }
 }
 

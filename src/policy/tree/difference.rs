@@ -103,6 +103,43 @@ pub enum Difference {
     },
 }
 
+impl Difference {
+    /// What there is, and how several of it are called; nothing where there is but one.
+    pub const KINDS: [(&'static str, &'static str); 8] = [
+        ("the root", ""),
+        ("what future domains start with", ""),
+        ("domain", "domains"),
+        ("agent", "agents"),
+        ("enrolment", "enrolments"),
+        ("range", "ranges"),
+        ("the customised list", ""),
+        ("settings file", "settings files"),
+    ];
+
+    /// Which of [`KINDS`](Self::KINDS) it is of.
+    pub fn kind(&self) -> &'static str {
+        let at = match self {
+            Self::Root { .. } => 0,
+            Self::Future { .. } => 1,
+            Self::Domain { .. } => 2,
+            Self::Agent { .. } => 3,
+            Self::Enrolment { .. } => 4,
+            Self::Range { .. } => 5,
+            Self::Customised { .. } => 6,
+            Self::File { .. } => 7,
+        };
+        Self::KINDS[at].0
+    }
+
+    /// How many things it names.
+    pub(super) fn named(&self) -> usize {
+        match self {
+            Self::Customised { after, .. } => after.len(),
+            _ => 1,
+        }
+    }
+}
+
 /// A difference that does not fit the tree.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("a change of {0} does not fit what came before it")]
@@ -116,6 +153,19 @@ pub(super) struct Touched {
     pub(super) enrolments: Vec<EnrolmentId>,
     pub(super) ranges: Vec<IpNet>,
     pub(super) files: Vec<(Option<DomainId>, FileName)>,
+}
+
+impl Touched {
+    /// A thing that is named more than once.
+    pub(super) fn twice(mut self) -> Option<Misfit> {
+        let domain = repeated(&mut self.domains).map(|id| misfit("domain", id));
+        let agent = repeated(&mut self.agents).map(|id| misfit("agent", format_args!("'{id}'")));
+        let enrolment = repeated(&mut self.enrolments).map(|id| misfit("enrolment", format_args!("'{id}'")));
+        let range = repeated(&mut self.ranges).map(|from| misfit("range", from));
+        let file =
+            repeated(&mut self.files).map(|(_, name)| misfit("settings file", format_args!("'{name}'")));
+        domain.or(agent).or(enrolment).or(range).or(file)
+    }
 }
 
 /// What differs between two trees, where only this may.
@@ -165,6 +215,11 @@ pub(super) fn differences(before: &Tree, after: &Tree, touched: Touched) -> Vec<
         differences.push(Difference::Customised { before: entries(before), after: entries(after) });
     }
     differences
+}
+
+fn repeated<T: Ord>(named: &mut [T]) -> Option<&T> {
+    named.sort_unstable();
+    named.windows(2).find(|pair| pair[0] == pair[1]).map(|pair| &pair[0])
 }
 
 /// In order, each once.

@@ -5,8 +5,9 @@
 //! Invariants: a [`Tree`] is immutable and shares what it has in common with the tree before it, so a refused transaction
 //! leaves nothing behind; each domain and agent stands below the root, at most [`DEPTH_MAX`] domains deep.
 
-mod admit;
+pub(in crate::policy) mod admit;
 mod agents;
+mod amend;
 mod apply;
 #[cfg(test)]
 mod cases;

@@ -16,7 +16,7 @@ use crate::policy::tree::explain::SetBy;
 use crate::policy::tree::id::{AgentId, DomainId, DomainName};
 use crate::policy::tree::setting::{Resolved, Setting, SettingSet, Values};
 use crate::policy::tree::value::{Rate, Switch};
-use crate::policy::tree::{DEPTH_MAX, Node, Tree};
+use crate::policy::tree::{Agent, DEPTH_MAX, Domain, Node, Tree};
 
 /// What is set, by the setting's name.
 type Set = BTreeMap<&'static str, Value>;
@@ -30,12 +30,23 @@ struct Model {
     made: u32,
 }
 
-#[derive(Clone)]
+#[derive(Clone, PartialEq)]
 struct ModelDomain {
     name: String,
     parent: Option<u32>,
     set: Set,
     started: BTreeSet<&'static str>,
+}
+
+impl ModelDomain {
+    fn of(domain: &Domain) -> Self {
+        Self {
+            name: domain.name.to_string(),
+            parent: domain.parent.map(DomainId::number),
+            set: as_set(&domain.values),
+            started: domain.started_with.settings().map(Setting::name).collect(),
+        }
+    }
 }
 
 /// The transaction cannot be done.
@@ -142,9 +153,62 @@ impl Model {
                     self.agents.remove(agent.as_str()).ok_or(No)?;
                 }
             }
+            Action::Amend { differences } => self.amend(differences)?,
             other => panic!("{other:?} has a model of its own"),
         }
         self.check()
+    }
+
+    /// All that is said was so; then all is as it is said.
+    fn amend(&mut self, differences: &[Difference]) -> Result<(), No> {
+        let was = self.clone();
+        let (mut new, mut named) = (BTreeSet::new(), BTreeSet::new());
+        for difference in differences {
+            match difference {
+                Difference::Root { before, after } => {
+                    (was.root == as_set(before)).then_some(()).ok_or(No)?;
+                    self.root = as_set(after);
+                }
+                Difference::Future { before, after } => {
+                    (was.future == as_set(before)).then_some(()).ok_or(No)?;
+                    self.future = as_set(after);
+                }
+                Difference::Domain { id, before, after } => {
+                    named.insert(id.number()).then_some(()).ok_or(No)?;
+                    let before = before.as_deref().map(ModelDomain::of);
+                    (was.domains.get(&id.number()) == before.as_ref()).then_some(()).ok_or(No)?;
+                    if let Some(after) = after.as_deref().map(ModelDomain::of) {
+                        after
+                            .started
+                            .iter()
+                            .all(|name| after.set.contains_key(name))
+                            .then_some(())
+                            .ok_or(No)?;
+                        new.extend(before.is_none().then_some(id.number()));
+                        self.domains.insert(id.number(), after);
+                    } else {
+                        self.domains.remove(&id.number());
+                    }
+                }
+                Difference::Agent { id, before, after } => {
+                    let as_held = |agent: &Agent| {
+                        (agent.domain.number(), as_set(&agent.values.as_deref().cloned().unwrap_or_default()))
+                    };
+                    let before = before.as_ref().map(as_held);
+                    (was.agents.get(id.as_str()) == before.as_ref()).then_some(()).ok_or(No)?;
+                    match after.as_ref().map(as_held) {
+                        Some(after) => drop(self.agents.insert(id.to_string(), after)),
+                        None => drop(self.agents.remove(id.as_str())),
+                    }
+                }
+                other => panic!("{other:?} has a model of its own"),
+            }
+        }
+        for number in new {
+            self.made += 1;
+            (number == self.made).then_some(()).ok_or(No)?;
+        }
+        Ok(())
     }
 
     /// Everything stands below the root, and names beside each other differ.
@@ -286,7 +350,66 @@ fn some_action() -> impl Strategy<Value = Action> {
             .prop_map(|(agent, domain, values)| Action::AddAgent { agent, domain, values }),
         2 => (agents(), domain()).prop_map(|(agents, to)| Action::MoveAgents { agents, to }),
         1 => agents().prop_map(|agents| Action::RemoveAgents { agents }),
+        3 => some_amendment(),
     ]
+}
+
+/// What several things are to be; what they are, is filled in when it is known.
+fn some_amendment() -> impl Strategy<Value = Action> {
+    let number = || prop_oneof![6 => 1u32..9, 1 => Just(NEXT)].prop_map(DomainId::numbered);
+    let parent = prop::option::weighted(0.6, number());
+    let name = (0u8..5).prop_map(|number| named(&format!("d{number}")));
+    let marks = (0..30).prop_map(|rarely| rarely == 0);
+    let domain = (name, parent, some_values(), any::<bool>(), marks);
+    let domain = domain.prop_map(|(name, parent, values, marked, rarely)| {
+        let mut started_with: SettingSet = values.settings().filter(|_| marked).collect();
+        if rarely {
+            started_with.insert(Setting::Roaming);
+        }
+        Domain { name, parent, values, started_with }
+    });
+    let agent_of = (number(), some_values()).prop_map(|(domain, values)| Agent {
+        domain,
+        values: (!values.is_empty()).then(|| values.into()),
+        keys: None,
+    });
+    let domains = prop::collection::btree_map(number(), prop::option::weighted(0.8, domain), 0..5);
+    let ids = (0u8..8).prop_map(|number| agent(&format!("a{number}")));
+    let agents = prop::collection::btree_map(ids, prop::option::weighted(0.8, agent_of), 0..5);
+    let root = || prop::option::weighted(0.3, some_values());
+    (domains, agents, root(), root()).prop_map(|(domains, agents, root, future)| {
+        let values = |values| (Box::default(), Box::new(values));
+        let root = root.map(values).map(|(before, after)| Difference::Root { before, after });
+        let future = future.map(values).map(|(before, after)| Difference::Future { before, after });
+        let domains = domains.into_iter().map(|(id, after)| {
+            let after = after.map(Box::new);
+            Difference::Domain { id, before: None, after }
+        });
+        let agents = agents.into_iter().map(|(id, after)| Difference::Agent { id, before: None, after });
+        let nodes = domains.chain(agents).chain(root).chain(future);
+        Action::Amend { differences: nodes.collect() }
+    })
+}
+
+/// With what was before; what is not there stays as it is.
+fn begun(difference: Difference, tree: &Tree, next: DomainId) -> Difference {
+    let number = |id: DomainId| if id.number() == NEXT { next } else { id };
+    match difference {
+        Difference::Root { after, .. } => Difference::Root { before: Box::new(tree.root().clone()), after },
+        Difference::Future { after, .. } => {
+            Difference::Future { before: Box::new(tree.future().clone()), after }
+        }
+        Difference::Domain { id, after, .. } => {
+            let id = number(id);
+            let after = after.map(|after| Box::new(Domain { parent: after.parent.map(number), ..*after }));
+            Difference::Domain { id, before: tree.domain(id).cloned().map(Box::new), after }
+        }
+        Difference::Agent { id, after, .. } => {
+            let after = after.map(|after| Agent { domain: number(after.domain), ..after });
+            Difference::Agent { id, before: tree.agent(&id).cloned(), after }
+        }
+        other => other,
+    }
 }
 
 /// Stands for the number that comes next.
@@ -299,6 +422,10 @@ fn numbered(actions: Vec<Action>, tree: &Tree) -> Vec<Action> {
             let domain = next;
             next = DomainId::numbered(next.number() + 1);
             Action::AddDomain { domain, name, parent, values }
+        }
+        Action::Amend { differences } => {
+            let begun = differences.into_iter().map(|difference| begun(difference, tree, next));
+            Action::Amend { differences: begun.collect() }
         }
         action => action,
     };

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use thiserror::Error;
 
 use crate::policy::sources::CustomisedError;
+use crate::policy::tree::difference::Misfit;
 use crate::policy::tree::file::{FILE_BYTES_MAX, FileName};
 use crate::policy::tree::id::{AgentId, DomainId, DomainName, EnrolmentId};
 use crate::policy::tree::setting::Setting;
@@ -128,6 +129,20 @@ pub enum Refused {
         /// How many it has.
         bytes: u64,
     },
+    /// What is to be amended is not what is there.
+    #[error(transparent)]
+    Misfit(#[from] Misfit),
+    /// A domain has the mark of a future value, and not the value.
+    #[error("domain {domain} cannot have started with '{setting}', which is not set at it")]
+    StartedWithout {
+        /// The domain.
+        domain: DomainId,
+        /// The setting.
+        setting: Setting,
+    },
+    /// An agent is shut out and has a key, or is neither shut out nor has one.
+    #[error("agent '{0}' cannot be shut out and have a key")]
+    KeysAndStanding(AgentId),
     /// There is no such settings file.
     #[error("there is no settings file '{0}' there")]
     NoFile(FileName),

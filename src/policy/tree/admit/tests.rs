@@ -170,6 +170,100 @@ fn ranges_and_files_are_checked_and_go_with_their_domain() {
     assert_eq!(tree.replayed(gone.differences).unwrap(), gone.tree);
 }
 
+/// Agent `a1` has certificate 1, `a2` has certificate 2, `a3` a secret; enrolment `t` is to domain 1.
+fn with_keys() -> Tree {
+    let put = |id: &str| Action::AddAgent { agent: agent(id), domain: domain(1), values: Values::default() };
+    let give = |id: &str, key| Action::GiveKey { agent: agent(id), key };
+    let keys = [give("a1", certificate(1)), give("a2", certificate(2)), give("a3", secret(3))];
+    let actions =
+        [put("a1"), put("a2"), put("a3")].into_iter().chain(keys).chain([enrolment("t", 1, 5, 100)]);
+    grown().changed(&actions.collect::<Vec<_>>()).unwrap().tree
+}
+
+/// The agent with these keys in the place of its own.
+fn rekeyed(tree: &Tree, id: &str, keys: impl Into<Option<Keys>>) -> Difference {
+    let keys: Option<Keys> = keys.into();
+    let id = agent(id);
+    let before = tree.agent(&id).cloned();
+    let after = before.clone().map(|agent| Agent { keys: keys.map(Into::into), ..agent });
+    Difference::Agent { id, before, after }
+}
+
+fn keyed(key: Key) -> Keys {
+    Keys::default().with(key)
+}
+
+#[test]
+fn certificates_pass_from_agent_to_agent_and_keys_go_where_much_is_amended_at_once() {
+    let tree = with_keys();
+    let t = tree.enrolment(&token("t")).unwrap().clone();
+    let later = Enrolment { left: 9, domain: domain(3), ..t.clone() };
+    let differences = vec![
+        rekeyed(&tree, "a1", keyed(certificate(2))),
+        rekeyed(&tree, "a2", keyed(certificate(1))),
+        rekeyed(&tree, "a3", None),
+        Difference::Enrolment { id: token("t"), before: Some(t), after: Some(later) },
+        Difference::Range { from: "10.0.0.0/8".parse().unwrap(), before: None, after: Some(domain(2)) },
+    ];
+    let amended = tree.changed(&[Action::Amend { differences: differences.clone() }]).unwrap();
+    let holder = |number| amended.tree.agent_with(Fingerprint::of(&[number])).copied();
+    assert_eq!((holder(1), holder(2)), (Some(agent("a2")), Some(agent("a1"))));
+    assert_eq!(amended.tree.agent(&agent("a3")).unwrap().keys, None);
+    assert_eq!(amended.tree.enrolment(&token("t")).unwrap().left, 9);
+    assert_eq!(amended.differences.len(), differences.len());
+    assert_eq!(tree.replayed(amended.differences).unwrap(), amended.tree);
+    let told = Action::Amend { differences }.to_string();
+    assert_eq!(told, "amend 3 agents, 1 enrolment, 1 range");
+}
+
+#[test]
+fn an_amendment_that_single_actions_could_not_make_is_refused() {
+    let tree = with_keys();
+    let range = |from: &str, to| Difference::Range {
+        from: from.parse().unwrap(),
+        before: None,
+        after: Some(domain(to)),
+    };
+    let both = Keys { standing: Standing::Revoked, ..keyed(secret(1)) };
+    let add = |number, name: &str| Difference::Domain {
+        id: domain(number),
+        before: None,
+        after: Some(Box::new(crate::policy::tree::Domain {
+            name: DomainName::parse(name).unwrap(),
+            parent: None,
+            values: Values::default(),
+            started_with: crate::policy::tree::setting::SettingSet::default(),
+        })),
+    };
+    let file = crate::policy::tree::file::SettingsFile {
+        version: 1,
+        content: Content { hash: BlobId::of(b"x"), bytes: FILE_BYTES_MAX + 1 },
+    };
+    let file = Difference::File {
+        domain: None,
+        name: FileName::parse("x").unwrap(),
+        before: None,
+        after: Some(file),
+    };
+    for (difference, reason) in [
+        (rekeyed(&tree, "a1", keyed(certificate(2))), "agent 'a2' has this certificate already"),
+        (rekeyed(&tree, "a1", both), "agent 'a1' cannot be shut out and have a key"),
+        (rekeyed(&tree, "a1", Keys::default()), "agent 'a1' cannot be shut out and have a key"),
+        (rekeyed(&grown(), "a1", None), "a change of agent 'a1' does not fit what came before it"),
+        (range("10.0.0.1/8", 1), "the range 10.0.0.1/8 has more bits than its length: 10.0.0.0/8 is meant"),
+        (range("10.0.0.0/8", 9), "a change of range 10.0.0.0/8 does not fit what came before it"),
+        (add(4, "a"), "a change of domain 4 does not fit what came before it"),
+        (add(5, "e"), "a new domain cannot be domain 5: the next one is domain 4"),
+        (file, "settings file 'x' has 1048577 bytes, 1048576 at most are allowed"),
+    ] {
+        assert_eq!(refused(&tree, Action::Amend { differences: vec![difference] }), reason);
+    }
+    // Two agents that are named may not end with one certificate either.
+    let twice =
+        vec![rekeyed(&tree, "a1", keyed(certificate(9))), rekeyed(&tree, "a3", keyed(certificate(9)))];
+    assert!(refused(&tree, Action::Amend { differences: twice }).contains("has this certificate already"));
+}
+
 fn overlapping() -> Vec<Entry> {
     let entry = |range: &str| {
         let text = serde_json::json!({ "range": range, "source": { "url": "http://mirror.example/" } });
