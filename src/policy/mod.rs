@@ -6,6 +6,7 @@ pub mod caller;
 pub mod check_in;
 pub mod decide;
 pub mod identity;
+pub mod outline;
 pub mod reach;
 pub mod scope;
 pub mod secret;

@@ -193,6 +193,11 @@ impl Source {
         &self.url
     }
 
+    /// The families that it is reached with.
+    pub fn families(&self) -> Families {
+        self.families
+    }
+
     fn is_reached_by(&self, agent: Addresses) -> bool {
         match self.families {
             Families::V4 => agent.v4.is_some(),

@@ -206,4 +206,4 @@ pub(super) fn check_max(what: &'static str, count: usize, max: usize) -> Result<
 }
 
 #[cfg(test)]
-mod tests;
+pub(in crate::policy) mod tests;

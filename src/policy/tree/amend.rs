@@ -61,7 +61,7 @@ fn check_numbers(tree: &Tree, differences: &[Difference]) -> Result<(), Refused>
         if given != next {
             return Err(Refused::Number { given, next });
         }
-        next = DomainId::numbered(next.number().saturating_add(1));
+        next = next.after();
     }
     Ok(())
 }

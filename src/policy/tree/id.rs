@@ -125,6 +125,11 @@ impl DomainId {
         Self(number)
     }
 
+    /// The id after it.
+    pub(in crate::policy) fn after(self) -> Self {
+        Self(self.0.saturating_add(1))
+    }
+
     /// The id's number.
     pub fn number(self) -> u32 {
         self.0

@@ -20,7 +20,7 @@ pub mod file;
 pub mod id;
 pub mod keys;
 #[cfg(test)]
-mod model;
+pub(in crate::policy) mod model;
 pub mod refused;
 pub mod schedule;
 pub mod setting;

@@ -327,7 +327,7 @@ fn some_patch() -> impl Strategy<Value = Patch> {
 }
 
 /// Ids by small numbers, some of which are there; a new domain has the number that comes next, nearly always.
-fn some_action() -> impl Strategy<Value = Action> {
+pub(in crate::policy) fn some_action() -> impl Strategy<Value = Action> {
     let domain = || (1u32..9).prop_map(DomainId::numbered);
     let parent = || prop::option::weighted(0.7, domain());
     let one_agent = || (0u8..8).prop_map(|number| agent(&format!("a{number}")));
@@ -415,7 +415,8 @@ fn begun(difference: Difference, tree: &Tree, next: DomainId) -> Difference {
 /// Stands for the number that comes next.
 const NEXT: u32 = 99;
 
-fn numbered(actions: Vec<Action>, tree: &Tree) -> Vec<Action> {
+/// With the number that comes next in a tree, and with what is there.
+pub(in crate::policy) fn numbered(actions: Vec<Action>, tree: &Tree) -> Vec<Action> {
     let mut next = tree.next_domain();
     let mut number = |action| match action {
         Action::AddDomain { domain, name, parent, values } if domain.number() == NEXT => {

@@ -348,7 +348,7 @@ impl Model {
     }
 }
 
-fn some_action() -> impl Strategy<Value = Action> {
+pub(in crate::policy) fn some_action() -> impl Strategy<Value = Action> {
     let one = || (0u8..4).prop_map(|number| agent(&format!("a{number}")));
     let to = || (1u32..4).prop_map(domain);
     let key =
