@@ -1,8 +1,9 @@
-//! What administrators and their programs ask a running relay: health, metrics, status, refresh, scrub (R11.2).
+//! What administrators and their programs ask a running relay: health, metrics, status, refresh, scrub (R11.2), the agent tree.
 //!
 //! A request's way: [`guard`] (is it meant for this listener?) -> one handler -> JSON or text. Problems are RFC 9457.
-//! Never serves agents. Invariant: nothing here changes what agents may have.
+//! Never serves agents. Invariant: nothing but [`agents`] changes what agents may have.
 
+pub mod agents;
 mod connections;
 pub mod guard;
 pub mod health;
@@ -20,6 +21,7 @@ use arc_swap::ArcSwap;
 use axum::Router;
 use axum::routing::{get, post};
 use tokio::runtime::RuntimeMetrics;
+use tokio::sync::Semaphore;
 use tracing::error;
 
 use crate::base::tally::Tally;
@@ -34,6 +36,8 @@ pub struct State {
     identity: Arc<serde_json::Value>,
     runtimes: Arc<[(String, RuntimeMetrics)]>,
     started: Duration,
+    /// Agent trees that may be read at a time.
+    readers: Arc<Semaphore>,
 }
 
 impl State {
@@ -46,7 +50,8 @@ impl State {
     ) -> Self {
         let identity = serde_json::to_value(identity).unwrap_or_default();
         let started = resources.clock.monotonic();
-        Self { live, resources, identity: Arc::new(identity), runtimes: runtimes.into(), started }
+        let readers = Arc::new(Semaphore::new(agents::READERS_MAX));
+        Self { live, resources, identity: Arc::new(identity), runtimes: runtimes.into(), started, readers }
     }
 
     fn tally(&self) -> &Tally {
@@ -64,6 +69,7 @@ pub async fn serve(listener: TcpListener, state: State) {
         .route("/api/v1/status", get(status::show))
         .route("/api/v1/refresh", post(refresh::ask))
         .route("/api/v1/scrub", post(scrub::ask))
+        .route("/api/v1/agents/tree", get(agents::show).post(agents::apply))
         .fallback(respond::not_found)
         .method_not_allowed_fallback(respond::method_not_allowed)
         .layer(axum::middleware::from_fn(guard::check))

@@ -33,7 +33,8 @@ impl IntoResponse for Problem {
 pub async fn not_found() -> Problem {
     Problem::new(
         StatusCode::NOT_FOUND,
-        "there are /healthz, /readyz, /metrics, GET /api/v1/status, POST /api/v1/refresh and POST /api/v1/scrub here",
+        "there are /healthz, /readyz, /metrics, GET /api/v1/status, POST /api/v1/refresh, POST /api/v1/scrub, and GET and POST \
+        /api/v1/agents/tree here",
     )
 }
 
@@ -41,6 +42,7 @@ pub async fn not_found() -> Problem {
 pub async fn method_not_allowed() -> Problem {
     Problem::new(
         StatusCode::METHOD_NOT_ALLOWED,
-        "POST /api/v1/refresh and POST /api/v1/scrub start something, everything else is read by GET",
+        "POST /api/v1/refresh and POST /api/v1/scrub start something, POST /api/v1/agents/tree changes it, everything else is \
+        read by GET",
     )
 }

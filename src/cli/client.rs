@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use clap::Args;
-use http_body_util::{BodyExt, Empty, Limited};
-use hyper::{Method, Request, StatusCode};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::header::HeaderValue;
+use hyper::http::response::Parts;
+use hyper::{Method, Request};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::net::TcpStream;
@@ -17,8 +19,8 @@ use crate::cli::{Failed, settings};
 /// How long the relay may take to answer.
 const ANSWER: Duration = Duration::from_secs(10);
 
-/// The largest answer that is read, in bytes.
-const ANSWER_BYTES_MAX: usize = 64 << 20;
+/// The largest answer that is read, in bytes: an agent tree of ten times what one change may name.
+const ANSWER_BYTES_MAX: usize = 512 << 20;
 
 /// Which relay.
 #[derive(Debug, Args)]
@@ -77,34 +79,46 @@ fn is_locked(data: &Path) -> bool {
 
 /// Makes one request to the relay's admin listener and reads its JSON.
 pub async fn ask(relay: &Running, method: Method, path: &str) -> Result<Value, Failed> {
-    tokio::time::timeout(ANSWER, exchange(relay, method, path))
-        .await
-        .map_err(|_| Failed::new(format!("the relay did not answer within {} s", ANSWER.as_secs())))?
+    let request = Request::builder().method(method).uri(path).body(Full::default())?;
+    let (head, body) = send(relay, request, ANSWER).await?;
+    let json = json(&body)?;
+    if head.status.is_success() { Ok(json) } else { Err(refused(&json)) }
 }
 
-async fn exchange(relay: &Running, method: Method, path: &str) -> Result<Value, Failed> {
+/// The reason that a problem gives.
+pub fn refused(problem: &Value) -> Failed {
+    Failed::new(problem["detail"].as_str().unwrap_or("the relay refused"))
+}
+
+/// An answer's body as JSON.
+pub fn json(body: &[u8]) -> Result<Value, Failed> {
+    serde_json::from_slice(body)
+        .map_err(|error| Failed::new(format!("the relay's answer is no JSON: {error}")))
+}
+
+/// Sends a request to the relay's admin listener and reads the answer, whatever its status.
+pub async fn send(
+    relay: &Running,
+    request: Request<Full<Bytes>>,
+    within: Duration,
+) -> Result<(Parts, Bytes), Failed> {
+    tokio::time::timeout(within, exchange(relay, request))
+        .await
+        .map_err(|_| Failed::new(format!("the relay did not answer within {} s", within.as_secs())))?
+}
+
+async fn exchange(relay: &Running, mut request: Request<Full<Bytes>>) -> Result<(Parts, Bytes), Failed> {
     let address = relay.admin.first().ok_or_else(|| Failed::new("the relay has no admin listener"))?;
     let stream = TcpStream::connect(address)
         .await
         .map_err(|error| Failed::new(format!("the relay does not answer at {address}: {error}")))?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     let driven = tokio::spawn(connection);
-    let request = Request::builder()
-        .method(method)
-        .uri(path)
-        .header(hyper::header::HOST, address.to_string())
-        .body(Empty::<Bytes>::new())?;
-    let response = sender.send_request(request).await?;
-    let status = response.status();
-    let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
+    request.headers_mut().insert(hyper::header::HOST, HeaderValue::try_from(address.to_string())?);
+    let (head, body) = sender.send_request(request).await?.into_parts();
+    let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await;
     let body =
         body.map_err(|error| Failed::new(format!("the relay's answer broke off: {error}")))?.to_bytes();
     driven.abort();
-    let json: Value = serde_json::from_slice(&body)
-        .map_err(|error| Failed::new(format!("the relay's answer is no JSON: {error}")))?;
-    if status.is_success() || status == StatusCode::ACCEPTED {
-        Ok(json)
-    } else {
-        Err(Failed::new(json["detail"].as_str().unwrap_or("the relay refused").to_owned()))
-    }
+    Ok((head, body))
 }

@@ -1,8 +1,7 @@
 //! The commands of `forebay`, each a file. Here: what can be typed, and how an error ends the program.
 //!
 //! Exit codes: 0 done, 1 it failed (the reason on standard error), 2 the command line is wrong (clap's), 3 `scrub` found
-//! damaged files,
-//! 4 what `load` played did not pass.
+//! damaged files, 4 what `load` played did not pass. `tree apply --check` ends with 1 where something would change, too.
 
 pub mod certs;
 pub mod check;
@@ -19,6 +18,7 @@ pub mod serve;
 pub mod service;
 pub mod settings;
 pub mod status;
+pub mod tree;
 
 use std::process::ExitCode;
 
@@ -44,6 +44,9 @@ enum Verb {
     Scrub(scrub::Scrub),
     /// Show what the running relay is doing.
     Status(status::Status),
+    /// Keep the agent tree in a file: write it, compare it, have it made so.
+    #[command(subcommand)]
+    Tree(tree::Tree),
     /// Check something without running the relay.
     #[command(subcommand)]
     Check(check::Check),
@@ -109,6 +112,7 @@ pub fn run() -> ExitCode {
         Verb::Refresh(command) => command.run(),
         Verb::Scrub(command) => command.run(),
         Verb::Status(command) => command.run(),
+        Verb::Tree(command) => command.run(),
         Verb::Check(command) => command.run(),
         Verb::Certs(command) => command.run(),
         Verb::Secret(command) => command.run(),

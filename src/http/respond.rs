@@ -238,9 +238,8 @@ fn enrolment_status(error: &EnrolError) -> StatusCode {
             _ => StatusCode::FORBIDDEN,
         },
         EnrolError::Sign(SignError::Request(_)) => StatusCode::BAD_REQUEST,
-        EnrolError::Change(ChangeError::Busy | ChangeError::Stopped) | EnrolError::Stopped => {
-            StatusCode::SERVICE_UNAVAILABLE
-        }
+        EnrolError::Change(ChangeError::Busy | ChangeError::Outrun(_) | ChangeError::Stopped)
+        | EnrolError::Stopped => StatusCode::SERVICE_UNAVAILABLE,
         EnrolError::Change(ChangeError::Disk(_))
         | EnrolError::Sign(_)
         | EnrolError::Authority(_)

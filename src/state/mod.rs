@@ -18,6 +18,7 @@ pub mod authority;
 pub mod contents;
 mod files;
 pub mod load;
+pub mod outline;
 pub mod record;
 pub mod signing_request;
 pub mod writer;
@@ -43,7 +44,7 @@ use crate::policy::tree::refused::Refused;
 use crate::state::contents::Contents;
 use crate::state::load::LoadError;
 use crate::state::record::{Author, Serial};
-use crate::state::writer::{Job, Shown, Writer};
+use crate::state::writer::{Job, Plan, Shown, Writer};
 
 /// Changes that may wait to be written. Each may hold as many actions as a transaction may, most hold one; a thousand that wait
 /// for one disk are more than administrators and enrolment bring within the time of a sync.
@@ -92,6 +93,9 @@ pub enum ChangeError {
     /// The tree does not allow it.
     #[error(transparent)]
     Refused(#[from] Refused),
+    /// It was to be made right after a change that is not the last one any more.
+    #[error("the agent tree has changed since: its last change is {0}")]
+    Outrun(Serial),
     /// It could not be written, or waited with one that could not. After a restart it may be there all the same.
     #[error("the change could not be written: {0}")]
     Disk(#[source] Arc<io::Error>),
@@ -137,6 +141,13 @@ impl State {
         Ok(Self { live, jobs: Some(jobs), writer: Some(writer), changed: changes, contents, bytes })
     }
 
+    /// What requests are decided by now, and a change that is in it: the last one, but where another comes at this moment.
+    pub fn current_after(&self) -> (Serial, Arc<Compiled>) {
+        // A change is decided by before it is told: the other way round, one could be missing.
+        let last = *self.changed.borrow();
+        (last, self.current())
+    }
+
     /// What requests are decided by now.
     pub fn current(&self) -> Arc<Compiled> {
         self.live.load_full()
@@ -167,15 +178,29 @@ impl State {
         self.plan(author, move |_| Ok(actions))
     }
 
+    /// The same, where this is still the last change when it is made: else nothing is.
+    pub fn change_after(
+        &self,
+        last: Serial,
+        author: Author,
+        actions: Vec<Action>,
+    ) -> Result<Pending, ChangeError> {
+        self.send(author, Some(last), Box::new(move |_| Ok(actions)))
+    }
+
     /// Makes a transaction that is planned on the tree as it will be found: nothing comes between plan and change. Does not wait.
     pub fn plan(
         &self,
         author: Author,
         plan: impl FnOnce(&Tree) -> Result<Vec<Action>, Refused> + Send + 'static,
     ) -> Result<Pending, ChangeError> {
+        self.send(author, None, Box::new(plan))
+    }
+
+    fn send(&self, author: Author, last: Option<Serial>, plan: Box<Plan>) -> Result<Pending, ChangeError> {
         let (answer, pending) = oneshot::channel();
         let jobs = self.jobs.as_ref().ok_or(ChangeError::Stopped)?;
-        jobs.try_send(Job { author, plan: Box::new(plan), answer }).map_err(|error| match error {
+        jobs.try_send(Job { author, last, plan, answer }).map_err(|error| match error {
             TrySendError::Full(_) => ChangeError::Busy,
             TrySendError::Disconnected(_) => ChangeError::Stopped,
         })?;

@@ -38,6 +38,8 @@ pub(super) type Plan = dyn FnOnce(&Tree) -> Result<Vec<Action>, Refused> + Send;
 /// A change that somebody wants.
 pub(super) struct Job {
     pub(super) author: Author,
+    /// The change that must be the last one before it, if that matters.
+    pub(super) last: Option<Serial>,
     pub(super) plan: Box<Plan>,
     /// Whoever asked may be gone: then nobody hears.
     pub(super) answer: oneshot::Sender<Result<Done, ChangeError>>,
@@ -106,12 +108,16 @@ impl Writer {
         let mut tree = before.tree().clone();
         let (mut records, mut answers) = (Vec::new(), Vec::new());
         let (mut serial, at) = (self.serial, self.clock.wall());
-        for Job { author, plan, answer } in group {
+        for Job { author, last, plan, answer } in group {
+            if last.is_some_and(|last| last != serial) {
+                answers.push((answer, Err(ChangeError::Outrun(serial))));
+                continue;
+            }
             let changed = plan(&tree).and_then(|actions| Ok((tree.changed(&actions)?, told(&actions))));
             answers.push((
                 answer,
                 match changed {
-                    Err(refused) => Err(refused),
+                    Err(refused) => Err(refused.into()),
                     Ok((changed, _)) if changed.differences.is_empty() => Ok(None),
                     Ok((changed, what)) => {
                         serial = serial.next();
@@ -142,7 +148,7 @@ impl Writer {
         }
         for (answer, made) in answers {
             let _ = answer.send(match made {
-                Err(refused) => Err(refused.into()),
+                Err(error) => Err(error),
                 Ok(None) => Ok(Done { serial: None, differences: Vec::new() }),
                 Ok(Some(at)) => {
                     let record: &mut Record = &mut records[at];

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use forebay::disk::{Disk, Step, Verdict, When};
 use forebay::policy::tree::change::Action;
 use forebay::policy::tree::setting::Values;
+use forebay::state::record::Serial;
 use forebay::state::{ChangeError, Keep, State, WAITING_MAX};
 use tempfile::TempDir;
 
@@ -109,6 +110,32 @@ fn changes_of_many_threads_share_syncs_r5_4() {
     println!("160 changes of 8 threads: {syncs} syncs");
     assert!(syncs < 160, "{syncs} syncs");
     assert_eq!(state.current().tree().agent_count(), 160);
+}
+
+#[test]
+fn a_change_that_is_to_follow_another_is_not_made_once_a_third_came_between_r5_4() {
+    let folder = TempDir::new().unwrap();
+    make_next(&opened(folder.path())).unwrap();
+    let gated = Gated::new();
+    let state = open(folder.path(), &gated.disk, Keep::default()).unwrap();
+    gated.syncs.store(1, Ordering::SeqCst);
+    let (last, _) = state.current_after();
+    let between = add(&state, 0).unwrap();
+    gated.reached.recv().unwrap();
+    // The change between is not decided by yet, so nobody could have seen it.
+    let after = |last: Serial, number| {
+        let add = Action::AddAgent { agent: agent(number), domain: domain(1), values: Values::default() };
+        state.change_after(last, author(), vec![add]).unwrap()
+    };
+    let (outrun, next, twin) = (after(last, 1), after(last.next(), 2), after(last.next(), 3));
+    drop(gated.open);
+    between.wait().unwrap();
+    assert!(matches!(outrun.wait(), Err(ChangeError::Outrun(Serial(2)))));
+    assert_eq!(next.wait().unwrap().serial, Some(Serial(3)));
+    assert!(matches!(twin.wait(), Err(ChangeError::Outrun(Serial(3)))), "of two, the first");
+    assert_eq!(state.current_after().0, Serial(3));
+    drop(state);
+    assert_eq!(opened(folder.path()).current().tree().agent_count(), 2);
 }
 
 #[test]
