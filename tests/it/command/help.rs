@@ -15,6 +15,7 @@ fn help_of_every_command_says_what_it_does_in_lines_that_fit_a_terminal() {
         "refresh",
         "scrub",
         "status",
+        "tree",
         "check",
         "certs",
         "secret",
@@ -23,6 +24,8 @@ fn help_of_every_command_says_what_it_does_in_lines_that_fit_a_terminal() {
         "check upstream",
         "service unit",
         "service socket",
+        "tree export",
+        "tree apply",
         "fixture",
         "load",
     ];
@@ -35,7 +38,7 @@ fn help_of_every_command_says_what_it_does_in_lines_that_fit_a_terminal() {
         }
     }
     let all = typed("--help").stdout;
-    assert!(commands[1..8].iter().all(|command| all.contains(&format!("\n  {command} "))), "{all}");
+    assert!(commands[1..9].iter().all(|command| all.contains(&format!("\n  {command} "))), "{all}");
 }
 
 #[test]
