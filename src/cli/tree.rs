@@ -32,7 +32,7 @@ pub enum Tree {
 pub struct Export {
     #[command(flatten)]
     which: Which,
-    /// The file, which is overwritten; '-' is standard output.
+    /// The file, which is overwritten and then its owner's alone; '-' is standard output.
     #[arg(value_name = "FILE", default_value = "-")]
     file: PathBuf,
 }
@@ -76,7 +76,7 @@ impl Export {
         }
         let path = std::path::absolute(&self.file)?;
         Disk::default()
-            .write_whole(&path, text.as_bytes())
+            .write_whole_private(&path, text.as_bytes())
             .map_err(|error| Failed::new(format!("{}: {error}", self.file.display())))
     }
 }

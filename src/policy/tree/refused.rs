@@ -140,8 +140,8 @@ pub enum Refused {
         /// The setting.
         setting: Setting,
     },
-    /// An agent is shut out and has a key, or is neither shut out nor has one.
-    #[error("agent '{0}' cannot be shut out and have a key")]
+    /// An agent is shut out and has a key, or has keys of which none is there.
+    #[error("agent '{0}' has keys that no agent can have: shut out and with a key, or none of either")]
     KeysAndStanding(AgentId),
     /// There is no such settings file.
     #[error("there is no settings file '{0}' there")]

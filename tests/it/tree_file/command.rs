@@ -1,9 +1,11 @@
 //! What is typed and what is printed: a fleet is made, shown, kept and changed, by a running relay and without one.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 
 use super::{FLEET, apply, export, file, place, refused, tree};
 use crate::process::{forebay, run};
+use crate::raw::Client;
 use crate::served::{Place, WITHIN};
 
 const DIFF: &str = "\
@@ -48,6 +50,8 @@ fn what_is_exported_is_what_was_applied_with_a_relay_and_without_r5() {
     let to = place.path("kept.toml");
     tree(&place, &["export", to.to_str().unwrap()]).succeeded();
     assert_eq!(fs::read_to_string(&to).unwrap(), moved);
+    let mode = fs::metadata(&to).unwrap().permissions().mode();
+    assert_eq!(mode & 0o077, 0, "settings files may hold what not everybody may read");
     relay.wait_line("an administrator changes the agent tree");
     relay.stop();
 
@@ -123,4 +127,21 @@ fn a_file_that_says_less_says_loudly_what_it_removes() {
         shown,
         "1 agent REMOVED, 1 agent added\nagent pc-2: REMOVED from Branches\nagent pc-3: added to Branches\n"
     );
+}
+
+#[test]
+fn what_is_applied_decides_the_next_request_r5_r6() {
+    const ENGINE: &str = "/activeupdate/engine/tsc/tsc64_v75-1186.zip";
+    let place = place();
+    let relay = place.serve_ready();
+    let address = *relay.agents.iter().find(|address| address.is_ipv4()).unwrap();
+    let mut open = Client::connect(address);
+    let mut status = || open.exchange("GET", ENGINE, &[]).unwrap().head.status;
+    assert_eq!(status(), 200, "while nobody is known, everybody has everything");
+    let fleet = "[[range]]\nfrom = \"127.0.0.0/8\"\ndomain = \"A\"\n[[domain]]\npath = \"A\"\nvalues.scope = \"patterns\"\n";
+    apply(&place, fleet, &["--yes"]).succeeded();
+    assert_eq!(status(), 403, "on a connection that was open, too");
+    apply(&place, &fleet.replace("patterns", "all"), &["--yes"]).succeeded();
+    assert_eq!(status(), 200);
+    relay.stop();
 }

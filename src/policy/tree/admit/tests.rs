@@ -247,8 +247,14 @@ fn an_amendment_that_single_actions_could_not_make_is_refused() {
     };
     for (difference, reason) in [
         (rekeyed(&tree, "a1", keyed(certificate(2))), "agent 'a2' has this certificate already"),
-        (rekeyed(&tree, "a1", both), "agent 'a1' cannot be shut out and have a key"),
-        (rekeyed(&tree, "a1", Keys::default()), "agent 'a1' cannot be shut out and have a key"),
+        (
+            rekeyed(&tree, "a1", both),
+            "agent 'a1' has keys that no agent can have: shut out and with a key, or none of either",
+        ),
+        (
+            rekeyed(&tree, "a1", Keys::default()),
+            "agent 'a1' has keys that no agent can have: shut out and with a key, or none of either",
+        ),
         (rekeyed(&grown(), "a1", None), "a change of agent 'a1' does not fit what came before it"),
         (range("10.0.0.1/8", 1), "the range 10.0.0.1/8 has more bits than its length: 10.0.0.0/8 is meant"),
         (range("10.0.0.0/8", 9), "a change of range 10.0.0.0/8 does not fit what came before it"),
