@@ -24,7 +24,7 @@
 //! | wiring | `app.rs`, `app/` | the only place that wires parts and owns tasks: [`app::Relay::start`] |
 //! | drivers | `socks/` | SOCKS5, as agents speak it; it stands above `http/`, with which it shares the steps of a connection and its tunnels |
 //! | | `http/` | what agents speak; where a URL is handled: `http/route.rs`; the agents' API: `http/agents/`; the status of an error: `http/respond.rs` |
-//! | | `admin/` | health, metrics, status, refresh, scrub, for administrators and their programs |
+//! | | `admin/` | health, metrics, status, refresh, scrub, the agent tree, for administrators and their programs |
 //! | | `load/` | the fleet that plays against a server with a tree; its flow: `load/mod.rs`; shares no code with what serves |
 //! | | `fixture/` | writes trees for tests; shares no code with the parser |
 //! | use cases | `relay/` | serve (hit or fill), fill, refresh (a new generation), scrub and mend; reach other servers, and the general cache of what they answer: `relay/cache/`; agents as they are met: `relay/agents/` |
@@ -34,7 +34,7 @@
 //! | | `state/` | the agent tree on the disk: the journal of its changes, which is the audit log too; the layout: `state/mod.rs`; the relay's own authority: `state/authority.rs` |
 //! | ground | `disk/` | the way to the data folder, on which tests see and break each step; journals of checksummed lines |
 //! | knowledge | `config/` | file -> checked settings; a default and its reason: `config/settings.rs` |
-//! | | `policy/` | who may have what; why a request was refused: `policy/decide.rs`; who sends it: `policy/caller.rs`; the agent tree: `policy/tree/`; where agents update from: `policy/sources.rs` |
+//! | | `policy/` | who may have what; why a request was refused: `policy/decide.rs`; who sends it: `policy/caller.rs`; the agent tree: `policy/tree/`, and as a file: `policy/outline/`; where agents update from: `policy/sources.rs` |
 //! | | `manifest/` | `server.ini`: lines, what they list, the class of a component, what a scope sees |
 //! | | `base/` | paths, identifiers, ranges, bounds, the clock, the tally |
 //!
@@ -77,6 +77,9 @@
 //! | effective settings | what the agent tree says for one agent, the nearest node first |
 //! | action, transaction | one change of the agent tree; several of them, done whole or not at all |
 //! | difference | a node of the agent tree before and after a transaction |
+//! | amendment | an action that makes several nodes what they are to be, all at once |
+//! | outline | the whole agent tree as people keep it in a file, domains by their paths |
+//! | path of a domain | its name behind the names of those that hold it: `Branches/North` |
 //! | state | the agent tree of a data folder, with the journal of its changes |
 //! | fingerprint | the SHA-256 of a client's certificate, by which it is known whoever issued it |
 //! | authority | whose signature vouches for the names in certificates; the relay's *own* signs those of agents that ask for one |

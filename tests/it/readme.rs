@@ -35,6 +35,18 @@ fn check_config_accepts_every_configuration_of_the_readme_r11_3() {
 }
 
 #[test]
+fn the_agent_tree_of_the_readme_is_applied_as_it_shows_r5() {
+    use forebay::policy::outline::{plan::plan, read::read, told::told};
+    use forebay::policy::tree::Tree;
+
+    let outline = read(blocks("toml outline").next().unwrap()).unwrap().outline;
+    let changed = Tree::default().changed(&plan(&Tree::default(), &outline)).unwrap();
+    let shown = blocks("text").find(|block| block.starts_with("$ forebay tree apply")).unwrap();
+    let shown: Vec<_> = shown.lines().skip(1).take_while(|line| !line.starts_with("Change it so?")).collect();
+    assert_eq!(told(&Tree::default(), &changed), shown);
+}
+
+#[test]
 fn the_branch_offices_ranges_mean_what_the_text_says_r6_1() {
     use forebay::manifest::catalogue::Class;
     use forebay::policy::decide::{Ask, Permission, Policy, Refusal};
