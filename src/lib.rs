@@ -68,6 +68,7 @@
 //! | destination | a host and a port that an agent wants to be taken to; *listed* by a rule or by the settings |
 //! | passage | a permit to be taken to a destination; it judges each address that the destination turns out to have |
 //! | answer, question | what another server says and the general cache may keep; a request to it, shared by all who want the same |
+//! | interim answer | what a server says before its answer: a status of 1xx |
 //! | route, parent | how a destination is connected to: directly, or through a proxy, the parent |
 //! | way | one of a route's: directly, or by one parent; one that failed *rests* |
 //! | tunnel | a connection to a destination that nobody here reads, by CONNECT or SOCKS; or what the mirror answers in its place |

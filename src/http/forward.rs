@@ -27,13 +27,16 @@ use crate::base::tally::Outcome;
 use crate::http::body::Body;
 use crate::http::caller::shows_token;
 use crate::http::forward::status::Way as Answered;
+use crate::http::interim::passing_on;
 use crate::http::respond::{FORWARDED, Failure};
 use crate::http::route::{Elsewhere, Leave};
 use crate::net::idle::Busy;
+use crate::net::inserts::Inserts;
 use crate::policy::caller::Caller;
 use crate::policy::reach::{Passage, Reach, Way};
 use crate::relay::cache::directives::Directives;
 use crate::relay::cache::hops::{lowered, stripped, takes_trailers};
+use crate::relay::cache::interim::{Interim, Interims, interims};
 use crate::relay::cache::shared::key;
 use crate::relay::live::Live;
 use crate::relay::shelf::Shelf;
@@ -54,6 +57,17 @@ struct Forward<'f> {
     headers: HeaderMap,
     /// What the agent says to caches.
     wants: Directives,
+    /// Where what that server says before its answer is told, where the agent can be told of it.
+    interims: Option<Interims>,
+}
+
+/// What an agent's connection is told while an answer is waited for.
+#[derive(Clone, Copy, Debug)]
+pub struct Meanwhile<'m> {
+    /// Who waits.
+    pub busy: &'m Busy,
+    /// Where interim answers are put in, where the connection takes them.
+    pub inserts: Option<&'m Inserts>,
 }
 
 /// Serves a request for what another server has.
@@ -64,7 +78,7 @@ pub async fn serve(
     body: Incoming,
     Elsewhere { url, leave }: &Elsewhere,
     live: &Live,
-    busy: &Busy,
+    meanwhile: Meanwhile<'_>,
 ) -> Served {
     let passage = passage(caller, url, *leave, live)?;
     check_framing(request, &body)?;
@@ -79,17 +93,34 @@ pub async fn serve(
     let key = key(url);
     let uri = key.parse().map_err(|_| Failure::Target)?;
     let wants = Directives::of_request(&request.headers);
-    let forward = Forward { shelf, request, live, url, passage, key, uri, headers, wants };
-    busy.waits(true);
-    let served = match request.method {
-        Method::GET => forward.get().await,
-        Method::HEAD => forward.head().await,
-        _ => forward.pass(Some(body), Answered::Method).await,
+    let inserts = meanwhile.inserts.filter(|_| request.version == Version::HTTP_11);
+    let (interims, heard) = interims();
+    let interims = inserts.map(|_| interims);
+    let forward = Forward { shelf, request, live, url, passage, key, uri, headers, wants, interims };
+    meanwhile.busy.waits(true);
+    let served = async {
+        match request.method {
+            Method::GET => forward.get().await,
+            Method::HEAD => forward.head().await,
+            _ => forward.pass(Some(body), Answered::Method).await,
+        }
+    };
+    let staying = |headers: &mut HeaderMap| {
+        if let Leave::Mount(_) = *leave {
+            stay(headers, url, live);
+        }
+    };
+    let passed = |mut interim: Interim| {
+        staying(&mut interim.headers);
+        live.cache.pseudonym().mark(&mut interim.headers, Version::HTTP_11);
+        interim
+    };
+    let served = match inserts {
+        Some(inserts) => passing_on(served, heard, inserts, passed).await,
+        None => served.await,
     };
     served.map(|(mut response, outcome)| {
-        if let Leave::Mount(_) = leave {
-            stay(response.headers_mut(), url, live);
-        }
+        staying(response.headers_mut());
         (response, outcome)
     })
 }

@@ -19,6 +19,7 @@ pub mod connect;
 pub mod connection;
 pub mod forward;
 pub mod frames;
+pub mod interim;
 pub mod mirror;
 pub mod passing;
 pub mod ranges;

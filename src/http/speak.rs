@@ -29,7 +29,7 @@ use crate::http::body::{Body, EndedBy};
 use crate::http::caller::caller;
 use crate::http::connect::{self, Onward};
 use crate::http::connection::Worker;
-use crate::http::forward;
+use crate::http::forward::{self, Meanwhile};
 use crate::http::frames::Frames;
 use crate::http::mirror;
 use crate::http::record::Record;
@@ -40,6 +40,7 @@ use crate::http::tunnel::{Toward, Tunnel, run};
 use crate::net::ahead::Ahead;
 use crate::net::half_open::HalfOpen;
 use crate::net::idle::{Busy, Place};
+use crate::net::inserts::{Inserting, Inserts};
 use crate::net::listen::Transport;
 use crate::policy::identity::Certificate;
 use crate::relay::live::Live;
@@ -71,6 +72,15 @@ impl Agent {
     }
 }
 
+/// What a connection may do that one request has to itself.
+#[derive(Debug, Default)]
+struct Own {
+    /// Become a tunnel.
+    onward: Onward,
+    /// Carry interim answers.
+    inserts: Rc<Inserts>,
+}
+
 /// Speaks HTTP/1, and then whatever is spoken in the tunnel that the connection may have become.
 pub async fn speak<S>(agent: Agent, stream: S, drain: CancellationToken)
 where
@@ -89,24 +99,26 @@ where
 {
     let Agent { worker, address, place, .. } = &**agent;
     let limits = worker.live.load().limits;
-    let onward = Rc::new(Onward::default());
+    let own = Rc::new(Own::default());
+    let Own { onward, inserts } = &*own;
+    let stream = Inserting::new(HalfOpen::new(stream, place.clone()), inserts.clone());
     // Boxed, so that hyper lets go of the stream when it becomes a tunnel; its own way asks for streams that change threads.
     let service = service_fn(|request| {
-        let (agent, busy, onward) = (agent.clone(), place.begin(), onward.clone());
-        Box::pin(async move { Ok::<_, Infallible>(answer(&agent, request, busy, Some(&onward)).await) })
+        let (agent, busy, own) = (agent.clone(), place.begin(), own.clone());
+        Box::pin(async move { Ok::<_, Infallible>(answer(&agent, request, busy, Some(&own)).await) })
     });
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.head_timeout)
         .max_buf_size(limits.head_bytes_max)
-        .serve_connection(TokioIo::new(HalfOpen::new(stream, place.clone())), service);
+        .serve_connection(TokioIo::new(stream), service);
     let served = tokio::select! {
         biased;
-        served = to_its_end(&mut connection, &onward) => served,
-        () = drain.cancelled() => to_an_early_end(&mut connection, &onward).await,
+        served = to_its_end(&mut connection, onward) => served,
+        () = drain.cancelled() => to_an_early_end(&mut connection, onward).await,
         () = place.dismissed() => {
             debug!(agent = %address, "an idle connection makes room");
-            timeout(PARTING, to_an_early_end(&mut connection, &onward)).await.unwrap_or_else(|_| {
+            timeout(PARTING, to_an_early_end(&mut connection, onward)).await.unwrap_or_else(|_| {
                 onward.take();
                 Ok(())
             })
@@ -122,7 +134,7 @@ where
     }
     let tunnel = onward.take()?;
     let parts = connection.into_parts();
-    Some((Ahead::with(parts.io.into_inner().into_inner(), parts.read_buf.into()), tunnel))
+    Some((Ahead::with(parts.io.into_inner().into_inner().into_inner(), parts.read_buf.into()), tunnel))
 }
 
 /// Runs a connection to its end, or to where it becomes a tunnel: then its stream is left open.
@@ -243,17 +255,13 @@ impl<F: Future + 'static> Executor<F> for OnThisThread {
     }
 }
 
-/// Answers a request; `onward` is where one may make a tunnel of its connection.
-async fn answer(
-    agent: &Agent,
-    request: Request<Incoming>,
-    busy: Busy,
-    onward: Option<&Onward>,
-) -> Response<Body> {
+/// Answers a request; `own` is what its connection may do for it, where it has one to itself.
+async fn answer(agent: &Agent, request: Request<Incoming>, busy: Busy, own: Option<&Own>) -> Response<Body> {
     let worker = &agent.worker;
     let live = worker.live.load_full();
     let (request, body) = request.into_parts();
     if request.method == Method::CONNECT {
+        let onward = own.map(|own| &own.onward);
         return connect::answer(agent, &request, &live, &busy, onward).await.map(|body| body.busy(busy));
     }
     let mut record =
@@ -261,7 +269,10 @@ async fn answer(
     let routed = route(&request, &live, agent.asked());
     let to_api = matches!(&routed, Ok(Routed { route: Route::Agents(_), .. }));
     let served = match routed {
-        Ok(routed) => served(agent, &request, body, routed, &live, &busy, &mut record).await,
+        Ok(routed) => {
+            let meanwhile = Meanwhile { busy: &busy, inserts: own.map(|own| &*own.inserts) };
+            served(agent, &request, body, routed, &live, meanwhile, &mut record).await
+        }
         Err(failure) => Err(failure),
     };
     let (mut response, outcome) = served.unwrap_or_else(|failed| {
@@ -298,7 +309,7 @@ async fn served(
     body: Incoming,
     routed: Routed,
     live: &Live,
-    busy: &Busy,
+    meanwhile: Meanwhile<'_>,
     record: &mut Record,
 ) -> Result<(Response<Body>, Outcome), Failure> {
     if let Route::Agents(Call::Enrol) = routed.route {
@@ -313,12 +324,14 @@ async fn served(
     match routed.route {
         Route::Manifest(_) | Route::File(..) if has_body => Err(Failure::RequestBody),
         Route::Manifest(tree) => mirror::manifest(request, &tree, &caller, live, shelf).await,
-        Route::File(tree, path) => mirror::file(request, &tree, &path, &caller, live, shelf, busy).await,
+        Route::File(tree, path) => {
+            mirror::file(request, &tree, &path, &caller, live, shelf, meanwhile.busy).await
+        }
         Route::Elsewhere(elsewhere) => {
             if elsewhere.leave == Leave::Proxy {
                 record.toward(&elsewhere.url);
             }
-            forward::serve(shelf, &caller, request, body, &elsewhere, live, busy).await
+            forward::serve(shelf, &caller, request, body, &elsewhere, live, meanwhile).await
         }
         Route::Agents(call) => agents::serve(agent, Some(&caller), request, body, &call, live).await,
         // Another method has no tunnel.

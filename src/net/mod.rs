@@ -12,6 +12,7 @@ pub mod copy;
 pub mod half_open;
 pub mod idle;
 pub mod inherited;
+pub mod inserts;
 pub mod listen;
 pub mod noted;
 mod pem;

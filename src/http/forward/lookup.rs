@@ -107,7 +107,8 @@ impl Forward<'_> {
                 Ok(Some(served)) => {
                     if reuse == Reuse::Meanwhile {
                         // Nobody waits for it.
-                        drop(cache.ask(self.question(Some(answer), false)));
+                        let question = Question { interims: None, ..self.question(Some(answer), false) };
+                        drop(cache.ask(question));
                     }
                     return Cached::Served(Box::new(Ok(served)));
                 }
@@ -125,6 +126,7 @@ impl Forward<'_> {
             headers: self.headers.clone(),
             kept,
             as_it_is,
+            interims: self.interims.clone(),
             passage: self.passage.clone(),
             reach: self.live.reach.clone(),
         }

@@ -92,13 +92,12 @@ impl Forward<'_> {
         *request.method_mut() = self.request.method.clone();
         *request.uri_mut() = self.uri.clone();
         request.headers_mut().clone_from(&self.headers);
-        if let Some(word) = word {
-            hyper::ext::on_informational(&mut request, move |said| {
-                if said.status() == StatusCode::CONTINUE {
-                    word.notify_one();
-                }
-            });
-        }
+        let interims = self.interims.clone();
+        hyper::ext::on_informational(&mut request, move |said| match (said.status(), &word, &interims) {
+            (StatusCode::CONTINUE, Some(word), _) => word.notify_one(),
+            (status, _, Some(interims)) => interims.tell(status, said.headers()),
+            _ => {}
+        });
         let resources = self.live.cache.resources();
         resources.tally.upstream_requests.one();
         let asked = resources.clock.monotonic();

@@ -121,6 +121,11 @@ impl Fetch {
         let mut request = Request::new(body);
         *request.uri_mut() = question.uri.clone();
         *request.headers_mut() = headers;
+        if let Some(interims) = question.interims.clone() {
+            hyper::ext::on_informational(&mut request, move |said| {
+                interims.tell(said.status(), said.headers());
+            });
+        }
         let resources = &self.cache.resources;
         resources.tally.upstream_requests.one();
         let asked = resources.clock.monotonic();

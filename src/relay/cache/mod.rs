@@ -4,7 +4,7 @@
 //!   [`storable`], [`vary`], [`reuse`], [`validate`], [`renewal`], [`hops`].
 //! - [`answer`] is what is kept, [`table`] where; its body is a blob like any other.
 //! - [`shared`] has one question to a server for all who want the same, `fetch` asks it, [`arrival`] is read while it comes,
-//!   [`underway`] bounds what comes at once.
+//!   [`underway`] bounds what comes at once. [`interim`] is what a server says before its answer.
 //!
 //! Never speaks to agents. Invariant: what is given out of the cache was whole when it was kept.
 
@@ -15,6 +15,7 @@ mod fetch;
 pub mod freshness;
 mod gather;
 pub mod hops;
+pub mod interim;
 pub mod renewal;
 pub mod reuse;
 pub mod shared;

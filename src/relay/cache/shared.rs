@@ -22,6 +22,7 @@ use crate::policy::reach::Passage;
 use crate::relay::cache::answer::{Answer, Now};
 use crate::relay::cache::arrival::{Arrival, Arriving};
 use crate::relay::cache::hops::Pseudonym;
+use crate::relay::cache::interim::Interims;
 use crate::relay::cache::table::Table;
 use crate::relay::cache::underway::UnderWay;
 use crate::relay::reach::{Reach, ReachError};
@@ -91,6 +92,8 @@ pub struct Question {
     pub kept: Option<Arc<Answer>>,
     /// Whether the request's own conditions and range go along: then its answer is for who asked.
     pub as_it_is: bool,
+    /// Where what the server says before its answer is told.
+    pub interims: Option<Interims>,
     /// The way there.
     pub passage: Passage,
     /// Who goes it.

@@ -2,6 +2,7 @@
 
 mod carried;
 mod hostile;
+mod interim;
 mod scope;
 mod sentences;
 pub(crate) mod server;

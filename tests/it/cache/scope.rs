@@ -122,7 +122,7 @@ fn no_spelling_of_an_upstreams_url_reaches_it_for_a_scope_below_all_r6_2() {
 }
 
 /// Settings with a mount of a server, for agents of a scope.
-fn mounted(site: &Site, server: &Server, scope: &str) -> Settings {
+pub(crate) fn mounted(site: &Site, server: &Server, scope: &str) -> Settings {
     let mut settings = scoped(site.text());
     let text = format!(
         "[[tree]]\nupstream = {:?}\n[[mount]]\npath = \"/tools/\"\nupstream = \"{}\"\nscope = \"{scope}\"\n",

@@ -216,6 +216,16 @@ pub(super) const SENTENCES: &[Sentence] = &[
         ],
     },
     Sentence {
+        section: "9110 15.2",
+        says: "a proxy forwards 1xx responses, whatever their status, unless it asked for them itself",
+        script: &[
+            asked("GET", "103 Link: <a>\n102 X-A: b\n200\nCache-Control: max-age=60\n\na", "103 102 200 a"),
+            kept("GET", "200 a"),
+            asked("POST", "103 Link: <a>\n200\n\nb", "103 200 b"),
+            asked("HEAD ?b", "103 Link: <a>\n200\n\n", "103 200"),
+        ],
+    },
+    Sentence {
         section: "9110 14.2",
         says: "ranges are taken of a stored 200",
         script: &[

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex};
 use crate::cache::proxy;
 use crate::cache::server::{Act, Server, chunked, lines};
 use crate::raw::Client;
-use crate::raw::answer::End;
+use crate::raw::answer::{Answer, End};
 
 /// A sentence of a standard, and what shows that it holds.
 struct Sentence {
@@ -27,9 +27,10 @@ struct Sentence {
 struct Exchange {
     /// The method, what follows the sentence's own path, and headers; a line each.
     ask: &'static str,
-    /// Status, headers, an empty line, and the body. `None`: the server is not asked. `GONE`: it closes the connection.
+    /// Status, headers, an empty line, and the body; before them interim answers, a line each with its status and one header.
+    /// `None`: the server is not asked. `GONE`: it closes the connection.
     reply: Option<&'static str>,
-    /// The status, and the body after a space.
+    /// The status, and the body after a space; before them the statuses of interim answers.
     gets: &'static str,
     /// Lines that the server's request has, or has not where `-` stands before the name.
     sent: &'static [&'static str],
@@ -92,15 +93,15 @@ fn the_general_cache_keeps_rfc_9111_sentence_by_sentence_r3_2() {
                 None => replies.lock().unwrap().remove(&target),
             };
             let headers: Vec<_> = lines.map(|line| line.split_once(": ").unwrap()).collect();
-            let answer = client.exchange(method, &server.url(&target), &headers);
-            let answer = answer.unwrap_or_else(|end| panic!("{}: {end:?}", sentence.section));
+            let (interim, answer) = exchanged(&mut client, method, &server.url(&target), &headers)
+                .unwrap_or_else(|end| panic!("{}: {end:?}", sentence.section));
             let asked = server.asked_for(&target).split_off(before);
             if let Some(reason) =
                 wrong(exchange, &answer.head.headers, asked.first().map(|asked| &asked.headers))
             {
                 broken.push(format!("{} \"{}\", step {step}: {reason}", sentence.section, sentence.says));
             }
-            let got = format!("{} {}", answer.head.status, String::from_utf8_lossy(&answer.body));
+            let got = format!("{interim}{} {}", answer.head.status, String::from_utf8_lossy(&answer.body));
             let (got, wanted) = (got.trim(), exchange.gets);
             let as_wanted = if wanted.len() == 3 { got.starts_with(wanted) } else { got == wanted };
             if !as_wanted || answer.end != End::Complete {
@@ -127,6 +128,25 @@ fn the_general_cache_keeps_rfc_9111_sentence_by_sentence_r3_2() {
     relay.stop();
 }
 
+/// An answer, and the statuses of the interim ones before it.
+fn exchanged(
+    client: &mut Client,
+    method: &str,
+    url: &str,
+    headers: &[(&str, &str)],
+) -> Result<(String, Answer), End> {
+    client.ask(method, url, headers).unwrap();
+    let mut interim = String::new();
+    loop {
+        let head = client.read_head(method)?;
+        if head.status >= 200 {
+            let (body, end) = client.read(usize::MAX);
+            return Ok((interim, Answer { head, body, end: end.unwrap() }));
+        }
+        interim = format!("{interim}{} ", head.status);
+    }
+}
+
 type Lines = Vec<(String, String)>;
 
 fn wrong(exchange: &Exchange, head: &Lines, asked: Option<&Lines>) -> Option<String> {
@@ -147,6 +167,11 @@ fn wrong(exchange: &Exchange, head: &Lines, asked: Option<&Lines>) -> Option<Str
 }
 
 fn said(reply: &str, method: &str) -> Vec<Act> {
+    if let Some((interim, answer)) = reply.split_once('\n').filter(|_| reply.starts_with('1')) {
+        let (status, header) = interim.split_once(' ').unwrap();
+        let interim = Act::Send(format!("HTTP/1.1 {status} x\r\n{header}\r\n\r\n").into());
+        return [vec![interim], said(answer, method)].concat();
+    }
     let (head, body) = reply.split_once("\n\n").unwrap();
     let (status, headers) = head.split_once('\n').unwrap_or((head, ""));
     if method == "HEAD" {
