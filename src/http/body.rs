@@ -39,6 +39,8 @@ pub struct Body {
     stream: Option<Stream>,
     busy: Option<Busy>,
     ended_by: EndedBy,
+    /// Why it broke off, until what came before is sent.
+    broken: Option<io::Error>,
 }
 
 /// What shows an agent the end of a body.
@@ -88,6 +90,7 @@ impl Default for Body {
             stream: None,
             busy: None,
             ended_by: EndedBy::default(),
+            broken: None,
         }
     }
 }
@@ -326,8 +329,13 @@ impl hyper::body::Body for Body {
     type Error = io::Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-        let piece = self.poll_piece(cx);
         let this = &mut *self;
+        let held = this.broken.take();
+        let was_held = held.is_some();
+        let piece = match held {
+            Some(error) => Poll::Ready(Some(Err(error))),
+            None => this.poll_piece(cx),
+        };
         if let Some(stream) = &mut this.stream {
             stream.moved(if piece.is_pending() { Turn::Relay } else { Turn::Client });
         }
@@ -335,7 +343,15 @@ impl hyper::body::Body for Body {
             let arrives = matches!(this.content, Some(Content::Fill(_) | Content::Arriving(_)));
             busy.waits(piece.is_pending() && (arrives || this.passing.is_some()));
         }
-        let piece = ready!(piece);
+        let piece = match ready!(piece) {
+            Some(Err(error)) if !was_held => {
+                // hyper drops what it has not sent when it gets an error, be it the head: it sends that first.
+                this.broken = Some(error);
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            piece => piece,
+        };
         match &piece {
             Some(Ok(frame)) => {
                 let len = frame.data_ref().map_or(0, Bytes::len) as u64;

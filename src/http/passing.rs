@@ -7,7 +7,7 @@ use std::error::Error;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -24,6 +24,9 @@ const EXPECTED: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub struct Passing {
     body: Incoming,
+    size: Option<u64>,
+    /// What was looked at ahead: a frame, or the end.
+    ahead: Poll<Option<Frame<Bytes>>>,
     silence: Duration,
     /// Runs while nothing comes.
     deadline: Option<Pin<Box<Sleep>>>,
@@ -40,17 +43,34 @@ pub struct Sending {
 impl Passing {
     /// A body of which something must come every so often.
     pub fn new(body: Incoming, silence: Duration) -> Self {
-        Self { body, silence, deadline: None, waiting: false }
+        let size = body.size_hint().exact();
+        Self { body, size, ahead: Poll::Pending, silence, deadline: None, waiting: false }
     }
 
     /// How many bytes it has, where that is known.
     pub fn size(&self) -> Option<u64> {
-        self.body.size_hint().exact()
+        self.size
+    }
+
+    /// Looks ahead without waiting; the error is that it broke off with nothing of it there.
+    pub fn look(&mut self) -> io::Result<()> {
+        // Who reads it next waits for it.
+        match Pin::new(&mut self.body).poll_frame(&mut Context::from_waker(Waker::noop())) {
+            Poll::Pending => Ok(()),
+            Poll::Ready(frame) => {
+                self.ahead = Poll::Ready(frame.transpose().map_err(io::Error::other)?);
+                Ok(())
+            }
+        }
     }
 
     /// The next frame, or the end.
     pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-        if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) {
+        let next = match std::mem::replace(&mut self.ahead, Poll::Pending) {
+            Poll::Ready(ahead) => Poll::Ready(ahead.map(Ok)),
+            Poll::Pending => Pin::new(&mut self.body).poll_frame(cx),
+        };
+        if let Poll::Ready(frame) = next {
             self.waiting = false;
             let clean = |frame: Frame<Bytes>| match frame.into_trailers() {
                 Ok(trailers) => Frame::trailers(stripped(&trailers)),

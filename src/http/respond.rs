@@ -151,7 +151,9 @@ impl Failure {
             Self::Reach(error) => match **error {
                 ReachError::Refused(_) => StatusCode::FORBIDDEN,
                 ReachError::FirstByte(_) => StatusCode::GATEWAY_TIMEOUT,
-                ReachError::Connect(_) | ReachError::Broken(_) => StatusCode::BAD_GATEWAY,
+                ReachError::Connect(_) | ReachError::Broken(_) | ReachError::Wrong(_) => {
+                    StatusCode::BAD_GATEWAY
+                }
             },
             Self::Refused(Refusal::Loop) => StatusCode::LOOP_DETECTED,
             Self::Method | Self::CallMethod(_) | Self::Trace | Self::TunnelVersion => {

@@ -59,6 +59,9 @@ pub enum ReachError {
     /// The connection broke before the answer.
     #[error("the connection broke: {0}")]
     Broken(String),
+    /// What came stands for nothing.
+    #[error("what the server says is no answer: {0}")]
+    Wrong(&'static str),
 }
 
 /// Why there is no tunnel.

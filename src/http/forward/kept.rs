@@ -11,7 +11,7 @@ use crate::base::tally::Outcome;
 use crate::http::body::Body;
 use crate::http::conditional::{is_not_modified, range_holds};
 use crate::http::forward::Forward;
-use crate::http::forward::pass::outcome;
+use crate::http::forward::pass::{broken, outcome};
 use crate::http::forward::status::CacheStatus;
 use crate::http::mirror::range;
 use crate::http::ranges::{Multipart, Wanted, content_range, wanted};
@@ -48,6 +48,9 @@ impl Forward<'_> {
         status: CacheStatus,
     ) -> Result<(Response<Body>, Outcome), Failure> {
         let arrival = arriving.arrival().clone();
+        if let Some(reason) = arrival.broken() {
+            return Err(broken(reason.to_string()));
+        }
         let status = CacheStatus { said: Some(arrival.head.status), stored: !status.collapsed, ..status };
         let shown =
             self.show(&arrival.head, arrival.size, Bytes::Arriving(Box::new(arriving)), status).await?;

@@ -223,7 +223,10 @@ impl Forward<'_> {
         }
         match self.instead(kept, Trouble::Unreached, status).await? {
             Some(served) => Ok(served),
-            None if kept.is_some() => Err(Failure::Unconfirmed(error)),
+            // Who answers nonsense was reached.
+            None if kept.is_some() && !matches!(*error, ReachError::Wrong(_)) => {
+                Err(Failure::Unconfirmed(error))
+            }
             None => Err(failed(error)),
         }
     }

@@ -18,8 +18,9 @@ use crate::http::passing::{Passing, Sending};
 use crate::http::respond::Failure;
 use crate::relay::cache::hops::{Transfer, stripped, told_length, transfer};
 use crate::relay::cache::renewal::{Fate, renewal};
+use crate::relay::cache::storable::is_failure;
 use crate::relay::cache::table::Found;
-use crate::relay::cache::validate::{describes, made_doubtful};
+use crate::relay::cache::validate::{UNASKED, describes, is_conditional, made_doubtful};
 use crate::relay::reach::{Outgoing, ReachError};
 
 /// Methods that change nothing (RFC 9110 section 9.2.1); of others it is not known.
@@ -49,11 +50,13 @@ impl Forward<'_> {
             Some("it says in two ways how long it is")
         } else if transfer == Transfer::Unknown && !headless {
             Some("its bytes are coded for the way in more than chunks")
+        } else if head.status == StatusCode::NOT_MODIFIED && !is_conditional(&self.headers) {
+            Some(UNASKED)
         } else {
             head.status.is_informational().then_some("it changes protocols unasked")
         };
         if let Some(what) = wrong {
-            return Err(Failure::Reach(Arc::new(ReachError::Broken(what.to_owned()))));
+            return Err(Failure::Reach(Arc::new(ReachError::Wrong(what))));
         }
         let cache = &self.live.cache;
         let mut headers = stripped(&head.headers);
@@ -69,7 +72,9 @@ impl Forward<'_> {
         let body = if body.is_end_stream() {
             Body::default()
         } else {
-            Body::passing(Passing::new(body, cache.silence()))
+            let mut passing = Passing::new(body, cache.silence());
+            passing.look().map_err(|error| broken(error.to_string()))?;
+            Body::passing(passing)
         };
         let mut response = Response::new(body);
         *response.status_mut() = head.status;
@@ -128,6 +133,11 @@ impl Forward<'_> {
     }
 }
 
+/// An answer that broke off before the agent had its head.
+pub(super) fn broken(reason: String) -> Failure {
+    Failure::Reach(Arc::new(ReachError::Broken(reason)))
+}
+
 /// Why there is no answer: a refusal is the policy's.
 pub(super) fn failed(error: Arc<ReachError>) -> Failure {
     match &*error {
@@ -141,7 +151,7 @@ pub(super) fn outcome(status: StatusCode) -> Outcome {
     match status {
         StatusCode::NOT_MODIFIED => Outcome::NotModified,
         StatusCode::NOT_FOUND => Outcome::NotFound,
-        status if status.is_server_error() => Outcome::Failed,
+        status if is_failure(status) => Outcome::Failed,
         status if status.is_client_error() => Outcome::BadRequest,
         _ => Outcome::Miss,
     }

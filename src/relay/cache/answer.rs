@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::relay::cache::directives::Directives;
 use crate::relay::cache::freshness::{Exchange, date, initial_age, lifetime};
+use crate::relay::cache::storable::is_final;
 use crate::relay::cache::vary::Selecting;
 use crate::store::blobs::BlobName;
 
@@ -168,7 +169,7 @@ impl Row {
         let received = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(self.received_secs))?;
         let passed = now.wall.duration_since(received).unwrap_or(UNKNOWN_AGE);
         let head = Head {
-            status: StatusCode::from_u16(self.status).ok()?,
+            status: StatusCode::from_u16(self.status).ok().filter(|status| is_final(*status))?,
             headers,
             age: Duration::from_secs(self.age_secs).saturating_add(passed),
             since: now.monotonic,

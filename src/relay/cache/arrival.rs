@@ -127,6 +127,14 @@ impl Arrival {
         });
     }
 
+    /// Why it broke off, if it did.
+    pub fn broken(&self) -> Option<Arc<str>> {
+        match &self.progress.borrow().phase {
+            Phase::Broken(reason) => Some(reason.clone()),
+            Phase::Running | Phase::Complete(_) | Phase::Beyond => None,
+        }
+    }
+
     /// Waits until nobody has read it for too long.
     pub(super) async fn given_up(&self) {
         loop {

@@ -17,13 +17,13 @@ use tracing::{debug, warn};
 
 use crate::relay::cache::answer::{Answer, Head};
 use crate::relay::cache::arrival::{Arrival, Piece};
-use crate::relay::cache::gather::{Trailers, gather};
+use crate::relay::cache::gather::{Batch, Trailers, at_hand, gather};
 use crate::relay::cache::hops::{Transfer, stripped, transfer};
 use crate::relay::cache::renewal::{Fate, renewal};
 use crate::relay::cache::shared::{Cache, Flight, Phase, Question, Told};
-use crate::relay::cache::storable::is_storable;
+use crate::relay::cache::storable::{is_failure, is_storable};
 use crate::relay::cache::underway::Share;
-use crate::relay::cache::validate::{ask_about, confirms};
+use crate::relay::cache::validate::{UNASKED, ask_about, can_ask_about, confirms};
 use crate::relay::cache::vary::{Selecting, selecting};
 use crate::relay::reach::ReachError;
 use crate::store::staging::{CommitError, Staged};
@@ -98,12 +98,14 @@ impl Fetch {
                 let _ = tell.send(Told::Alone(response));
             }
             Ok(Answered::New(new)) => self.bring(*new, tell).await,
-            Err(error) => {
-                let error = Arc::new(error);
-                self.flight.tell(Phase::Failed(error.clone()));
-                let _ = tell.send(Told::Failed(error));
-            }
+            Err(error) => self.failed(error, tell),
         }
+    }
+
+    fn failed(&self, error: ReachError, tell: oneshot::Sender<Told>) {
+        let error = Arc::new(error);
+        self.flight.tell(Phase::Failed(error.clone()));
+        let _ = tell.send(Told::Failed(error));
     }
 
     fn is_overtaken(&self) -> bool {
@@ -138,8 +140,11 @@ impl Fetch {
         if response.status() != StatusCode::NOT_MODIFIED || question.as_it_is {
             return Ok(self.judge(response, delay).await);
         }
+        let Some(kept) = question.kept.as_ref().filter(|kept| can_ask_about(&kept.head)) else {
+            return Err(ReachError::Wrong(UNASKED));
+        };
         let said = stripped(response.headers());
-        if let Some(kept) = question.kept.as_ref().filter(|kept| confirms(&kept.head.headers, &said)) {
+        if confirms(&kept.head.headers, &said) {
             let renewal = renewal(&question.key, kept, &question.headers, &said, delay, cache.now());
             let own = Arc::new(kept.with_head(renewal.own));
             let for_all = match renewal.fate {
@@ -162,7 +167,7 @@ impl Fetch {
         // It speaks of a state that is not kept: the whole is asked for.
         let (response, delay) = self.ask(None).await?;
         if response.status() == StatusCode::NOT_MODIFIED {
-            return Err(ReachError::Broken("the server answers 304 to a request without conditions".into()));
+            return Err(ReachError::Wrong(UNASKED));
         }
         Ok(self.judge(response, delay).await)
     }
@@ -178,9 +183,8 @@ impl Fetch {
         }
         let selecting = selecting(&head.headers, &question.headers);
         let storable = is_storable(&Method::GET, &request, status, &head.headers);
-        cache.note_passing(&question.key, !storable && !status.is_server_error());
-        if let Some(kept) = question.kept.as_ref().filter(|_| !status.is_server_error() && !question.as_it_is)
-        {
+        cache.note_passing(&question.key, !storable && !is_failure(status));
+        if let Some(kept) = question.kept.as_ref().filter(|_| !is_failure(status) && !question.as_it_is) {
             // What is newer stands in its place, or nothing does.
             cache.lose(&question.key, kept);
         }
@@ -237,15 +241,20 @@ impl Fetch {
         tell: oneshot::Sender<Told>,
     ) {
         let Came { head, selecting, size } = came;
-        let (arrival, beyond, first) = Arrival::new(head, selecting, size, staged.file().clone());
+        let first = at_hand(&mut body).await;
+        if let Some(Err(reason)) = first.ended {
+            // Nobody was told of it yet: it is no answer at all.
+            return self.failed(ReachError::Broken(reason), tell);
+        }
+        let (arrival, beyond, arriving) = Arrival::new(head, selecting, size, staged.file().clone());
         // Who breaks off says so, whatever ends this.
         let ending = Ending(arrival.clone());
         self.flight.tell(Phase::Arriving(arrival.clone()));
         // Who began it may have left.
-        let _ = tell.send(Told::Arriving(first));
+        let _ = tell.send(Told::Arriving(arriving));
         debug!(url = &*self.question.key, size, "an answer is on its way");
         let brought = tokio::select! {
-            brought = self.pump(&arrival, staged, &mut share, &mut body) => brought,
+            brought = self.pump(&arrival, staged, &mut share, first, &mut body) => brought,
             () = arrival.given_up() => Err("nobody has read it for too long".to_owned()),
         };
         match brought {
@@ -277,10 +286,15 @@ impl Fetch {
         arrival: &Arc<Arrival>,
         mut staged: Staged,
         share: &mut Share,
+        first: Batch,
         body: &mut Incoming,
     ) -> Result<Brought, String> {
+        let mut first = Some(first).filter(|first| first.ended.is_some() || !first.pieces.is_empty());
         loop {
-            let batch = gather(body, self.cache.silence()).await;
+            let batch = match first.take() {
+                Some(first) => first,
+                None => gather(body, self.cache.silence()).await,
+            };
             self.cache.resources.tally.upstream_bytes.add(batch.len());
             let written = staged.len() + batch.len();
             let pieces = batch.pieces.clone();

@@ -34,12 +34,22 @@ impl Batch {
 
 /// Gathers what is there without waiting, up to the batch's size; waits only for the first of it, and no longer than a silence.
 pub(super) async fn gather(body: &mut Incoming, silence: Duration) -> Batch {
+    gather_within(body, Some(silence)).await
+}
+
+/// The same without any waiting: there may be nothing.
+pub(super) async fn at_hand(body: &mut Incoming) -> Batch {
+    gather_within(body, None).await
+}
+
+async fn gather_within(body: &mut Incoming, silence: Option<Duration>) -> Batch {
     let (mut batch, mut trailers) = (Batch::default(), None);
+    let (waits, silence) = (silence.is_some(), silence.unwrap_or(Duration::MAX));
     loop {
         let frame = tokio::select! {
             biased;
             frame = tokio::time::timeout(silence, body.frame()) => frame,
-            () = std::future::ready(()), if !batch.pieces.is_empty() => return batch,
+            () = std::future::ready(()), if !waits || !batch.pieces.is_empty() => return batch,
         };
         match frame {
             Err(_) => batch.ended = Some(Err(format!("no byte came for {} s", silence.as_secs_f32()))),

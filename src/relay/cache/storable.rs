@@ -16,11 +16,24 @@ const UNDERSTOOD: [u16; 17] =
 /// Answers to how something was asked, not to what for: parts, refreshed copies, refusals of a user or a range.
 const NEVER: [u16; 6] = [206, 304, 401, 407, 416, 417];
 
+/// The last status that is one (RFC 9110 section 15).
+const LAST: u16 = 599;
+
+/// Whether a status says that the server failed, as one does that is out of all ranges (RFC 9110 section 15).
+pub fn is_failure(status: StatusCode) -> bool {
+    status.as_u16() >= 500
+}
+
+/// Whether a status is one of an answer: no interim one, and none out of all ranges.
+pub fn is_final(status: StatusCode) -> bool {
+    (200..=LAST).contains(&status.as_u16())
+}
+
 /// Whether the answer to a request may be kept. It has a `Date`.
 pub fn is_storable(method: &Method, request: &HeaderMap, status: StatusCode, headers: &HeaderMap) -> bool {
     let said = Directives::of(headers);
     let number = status.as_u16();
-    if *method != Method::GET || request.contains_key(RANGE) || number < 200 || NEVER.contains(&number) {
+    if *method != Method::GET || request.contains_key(RANGE) || !is_final(status) || NEVER.contains(&number) {
         return false;
     }
     let understood = said.has("must-understand");
@@ -135,6 +148,9 @@ mod tests {
             (false, 599, &[said("must-understand, max-age=60")]),
             (true, 200, &[said("must-understand, no-store, max-age=60")]),
             (false, 599, &[said("must-understand, no-store, max-age=60")]),
+            (false, 600, &[said("max-age=60")]),
+            (false, 999, &[said("public, max-age=60")]),
+            (false, 199, &[said("max-age=60")]),
         ] {
             assert_eq!(storable(status, &[], answer), expected, "{status} {answer:?}");
         }

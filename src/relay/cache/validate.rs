@@ -33,6 +33,14 @@ pub fn ask_about(request: &mut HeaderMap, kept: Option<&Head>) {
     }
 }
 
+/// What is wrong with a 304 that nobody asked for: it stands for nothing.
+pub const UNASKED: &str = "it answers 304 to a request without conditions";
+
+/// Whether a request may be answered by 304 (RFC 9110 sections 13.1.2 and 13.1.3).
+pub fn is_conditional(request: &HeaderMap) -> bool {
+    request.contains_key(IF_NONE_MATCH) || request.contains_key(IF_MODIFIED_SINCE)
+}
+
 /// Whether there is anything to ask a server by.
 pub fn can_ask_about(kept: &Head) -> bool {
     kept.headers.contains_key(ETAG) || kept.headers.contains_key(LAST_MODIFIED)

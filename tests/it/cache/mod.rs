@@ -1,5 +1,6 @@
 //! The forward proxy and mounts with their general cache (R3.2, R4.2, R4.4, R6.2), on real sockets.
 
+mod broken;
 mod carried;
 mod hostile;
 mod interim;

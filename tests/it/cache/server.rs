@@ -8,6 +8,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use rustix::net::{SendFlags, send};
 use socket2::SockRef;
 
 /// How long anything may take that a test waits for: far beyond any right answer.
@@ -18,6 +19,8 @@ const WITHIN: Duration = Duration::from_mins(1);
 pub(crate) enum Act {
     /// Sends these bytes.
     Send(Vec<u8>),
+    /// Sends these bytes and the connection's end in one.
+    Last(Vec<u8>),
     /// Waits until the gate is opened.
     Wait(Gate),
     /// Reads the request's body: before it, the head alone was read.
@@ -218,6 +221,10 @@ fn serve(shared: &Shared, stream: &TcpStream) -> std::io::Result<()> {
         for act in acts {
             match act {
                 Act::Send(bytes) => (&*stream).write_all(&bytes)?,
+                Act::Last(bytes) => {
+                    send(stream, &bytes, SendFlags::MORE | SendFlags::NOSIGNAL)?;
+                    return stream.shutdown(Shutdown::Both);
+                }
                 Act::Wait(gate) => gate.pass(),
                 Act::Body => {
                     let read = body(&mut reader, &mut asked);
