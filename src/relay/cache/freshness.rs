@@ -83,19 +83,9 @@ pub fn date(headers: &HeaderMap, name: &HeaderName) -> Option<SystemTime> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::relay::cache::samples::{Lines, NOW, dated as headers};
 
-    const NOW: &str = "Sat, 21 Nov 2026 12:00:00 GMT";
-
-    fn headers(lines: &[(&str, &str)]) -> HeaderMap {
-        let mut headers = HeaderMap::new();
-        headers.insert(DATE, NOW.parse().unwrap());
-        for (name, value) in lines {
-            headers.append(HeaderName::from_bytes(name.as_bytes()).unwrap(), value.parse().unwrap());
-        }
-        headers
-    }
-
-    fn secs(lines: &[(&str, &str)], status: u16) -> u64 {
+    fn secs(lines: Lines<'_>, status: u16) -> u64 {
         let headers = headers(lines);
         lifetime(StatusCode::from_u16(status).unwrap(), &headers, &Directives::of(&headers)).as_secs()
     }
@@ -133,7 +123,7 @@ mod tests {
     #[test]
     fn the_age_is_the_most_that_anything_says_r3_2() {
         let received = httpdate::parse_http_date(NOW).unwrap() + Duration::from_secs(10);
-        let age = |lines: &[(&str, &str)], delay| {
+        let age = |lines: Lines<'_>, delay| {
             let exchange = Exchange { delay: Duration::from_secs(delay), received };
             initial_age(&headers(lines), exchange).as_secs()
         };

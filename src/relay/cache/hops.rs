@@ -131,6 +131,7 @@ pub fn lowered(headers: &mut HeaderMap) -> Option<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::relay::cache::samples::headers;
 
     #[test]
     fn only_one_chunked_marks_the_end_of_an_answer_r1_5() {
@@ -173,14 +174,6 @@ mod tests {
             }
             assert_eq!(told_length(&headers), expected, "{lines:?}");
         }
-    }
-
-    fn headers(lines: &[(&'static str, &'static str)]) -> HeaderMap {
-        let mut headers = HeaderMap::new();
-        for (name, value) in lines {
-            headers.append(*name, value.parse().unwrap());
-        }
-        headers
     }
 
     #[test]

@@ -18,6 +18,8 @@ pub mod hops;
 pub mod interim;
 pub mod renewal;
 pub mod reuse;
+#[cfg(test)]
+mod samples;
 pub mod shared;
 pub mod storable;
 pub mod table;

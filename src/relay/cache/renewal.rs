@@ -72,20 +72,15 @@ mod tests {
     use std::time::SystemTime;
 
     use hyper::StatusCode;
-    use hyper::header::HeaderName;
 
     use super::*;
     use crate::base::blob::BlobId;
+    use crate::relay::cache::samples::{Lines, headers};
     use crate::store::blobs::BlobName;
 
     const NOW: Now = Now { wall: SystemTime::UNIX_EPOCH, monotonic: Duration::ZERO };
 
-    fn headers(lines: &[(&'static str, &'static str)]) -> HeaderMap {
-        let named = lines.iter().map(|(name, value)| (HeaderName::from_static(name), value.parse().unwrap()));
-        named.collect()
-    }
-
-    fn told(request: &[(&'static str, &'static str)], said: &[(&'static str, &'static str)]) -> Renewal {
+    fn told(request: Lines<'_>, said: Lines<'_>) -> Renewal {
         let kept = headers(&[("cache-control", "max-age=60"), ("etag", "\"x\""), ("x-old", "1")]);
         let head = Head::new(StatusCode::OK, kept, Duration::ZERO, NOW);
         let blob = BlobName { id: BlobId::of(b"x"), size: 1 };

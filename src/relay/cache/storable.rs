@@ -70,18 +70,8 @@ fn is_of_use(status: StatusCode, headers: &HeaderMap, said: &Directives) -> bool
 
 #[cfg(test)]
 mod tests {
-    use hyper::header::HeaderName;
-
     use super::*;
-
-    type Lines<'a> = &'a [(&'static str, &'static str)];
-
-    fn headers(lines: Lines<'_>) -> HeaderMap {
-        let named = lines.iter().map(|(name, value)| (HeaderName::from_static(name), value.parse().unwrap()));
-        let mut headers: HeaderMap = named.collect();
-        headers.insert("date", "Sat, 21 Nov 2026 12:00:00 GMT".parse().unwrap());
-        headers
-    }
+    use crate::relay::cache::samples::{Lines, dated as headers};
 
     fn storable(status: u16, request: Lines<'_>, answer: Lines<'_>) -> bool {
         let status = StatusCode::from_u16(status).unwrap();

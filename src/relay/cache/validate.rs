@@ -100,14 +100,7 @@ fn weak(tag: &HeaderValue) -> &[u8] {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn headers(lines: &[(&'static str, &'static str)]) -> HeaderMap {
-        let mut headers = HeaderMap::new();
-        for (name, value) in lines {
-            headers.append(*name, value.parse().unwrap());
-        }
-        headers
-    }
+    use crate::relay::cache::samples::headers;
 
     #[test]
     fn a_304_confirms_the_state_that_it_names_and_no_other_r3_2() {

@@ -38,14 +38,7 @@ fn compared(headers: &HeaderMap, name: &HeaderName) -> Option<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn headers(lines: &[(&'static str, &'static str)]) -> HeaderMap {
-        let mut headers = HeaderMap::new();
-        for (name, value) in lines {
-            headers.append(*name, value.parse().unwrap());
-        }
-        headers
-    }
+    use crate::relay::cache::samples::headers;
 
     #[test]
     fn requests_select_by_the_fields_that_vary_names_r3_2() {
