@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
 use crate::base::destination::Destination;
@@ -68,22 +67,16 @@ pub async fn open(live: &Live, agent: &Agent, caller: &Caller, to: &Destination)
         Reach::Here(server) => return Ok(Far::Here(server)),
         Reach::There(passage) => passage,
     };
-    let server = live.reach.tunnel(passage).await.map_err(|error| match error {
+    let ports = &agent.worker.ports;
+    let server = live.reach.tunnel(passage, ports.clone()).await.map_err(|error| match error {
         TunnelError::Refused(refusal) => Failure::Refused(refusal),
         TunnelError::Unreached(how, tried) => Failure::Unreached(how, tried),
     })?;
-    if leads_back(server.socket(), &agent.worker.ports) {
+    // There the agent would have the relay's address, and what that is allowed.
+    if server.leads_back(ports) {
         return Err(Refusal::Loop.into());
     }
     Ok(Far::There(server))
-}
-
-/// Whether a connection leads to a listener of the relay: there the agent would have the relay's address, and what that is allowed.
-fn leads_back(socket: &TcpStream, ports: &[u16]) -> bool {
-    let (Ok(near), Ok(far)) = (socket.local_addr(), socket.peer_addr()) else { return false };
-    // What connects to its own machine has the address that it connects to, but on loopback.
-    let same = near.ip() == far.ip() || near.ip().is_loopback() && far.ip().is_loopback();
-    same && ports.contains(&far.port())
 }
 
 impl Far {

@@ -128,11 +128,11 @@ impl Reach {
         AbortOnDropHandle::new(asked).await.unwrap_or_else(|error| Err(ReachError::Broken(error.to_string())))
     }
 
-    /// Connects to where the passage leads.
-    pub async fn tunnel(&self, passage: Passage) -> Result<Io, TunnelError> {
+    /// Connects to where the passage leads; `own` are the ports of the relay, which is no parent of its own.
+    pub async fn tunnel(&self, passage: Passage, own: Arc<[u16]>) -> Result<Io, TunnelError> {
         let clients = self.clients.clone();
         let failed = |error: &dyn Error| TunnelError::Unreached(Unreached::Host, error.to_string());
-        let connected = self.runtime.spawn(async move { clients.tunnel(passage).await });
+        let connected = self.runtime.spawn(async move { clients.tunnel(passage, &own).await });
         let io = AbortOnDropHandle::new(connected).await.map_err(|error| failed(&error))??;
         moved_here(io).map_err(|error| failed(&error))
     }

@@ -136,13 +136,13 @@ impl Clients {
         Forwarder { mounts: ways, others: by_agents(ReachSettings::default()) }
     }
 
-    /// A connection to where a passage leads.
-    pub async fn tunnel(&self, passage: Passage) -> Result<Io, ConnectError> {
+    /// A connection to where a passage leads, by no parent that listens at these ports of this machine.
+    pub async fn tunnel(&self, passage: Passage, own: &[u16]) -> Result<Io, ConnectError> {
         // What is spoken in a tunnel is not known: it is connected to as in clear text.
         let uri = format!("http://{}/", passage.destination()).parse().map_err(|_| ConnectError::Target)?;
         let named_by = NamedBy::Agent(passage);
         let connector = Connector { shared: self.shared.clone(), reach: ReachSettings::default(), named_by };
-        Ok(tunnel(connector, uri).await?.into_io())
+        Ok(tunnel(connector, uri, own).await?.into_io())
     }
 
     /// Whether others lead by the same ways to the same places: routes, what parents are told, and rules.

@@ -32,16 +32,17 @@ pub struct Hop {
 
 /// What a connection is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum For {
+pub enum For<'a> {
     /// HTTP requests.
     Requests,
-    /// Whatever is spoken with the destination itself.
-    Bytes,
+    /// Whatever is spoken with the destination itself, by no parent that listens at these ports of this machine: one that is the
+    /// relay would connect to itself, and so on, until there is no place left.
+    Bytes(&'a [u16]),
 }
 
 impl Hop {
     /// Connects to where a URI leads.
-    pub async fn connect(self, uri: Uri, purpose: For) -> Result<Connection, ConnectError> {
+    pub async fn connect(self, uri: Uri, purpose: For<'_>) -> Result<Connection, ConnectError> {
         let Some(parent) = &self.parent else { return self.direct.connect(uri).await };
         let target = Target::of(&uri)?;
         let to = Destination::new(&target.host, target.port).map_err(|_| ConnectError::Target)?;
@@ -53,6 +54,11 @@ impl Hop {
         let towards = Connector { shared: shared.clone(), reach, named_by };
         let reached = towards.connect(parent.uri().clone()).await;
         let io = reached.map_err(|error| ConnectError::Parent(error.to_string(), true))?.into_io();
+        if let For::Bytes(own) = purpose
+            && io.leads_back(own)
+        {
+            return Err(ConnectError::Parent("it is this relay".into(), true));
+        }
         if purpose == For::Requests && target.tls.is_none() && parent.takes_requests() {
             return Ok(Connection::new(io, End::Proxy));
         }

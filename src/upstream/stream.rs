@@ -71,6 +71,17 @@ impl Io {
     }
 }
 
+impl Io {
+    /// Whether it leads to one of these ports of this machine, by the socket below.
+    pub fn leads_back(&self, ports: &[u16]) -> bool {
+        let socket = self.socket();
+        let (Ok(near), Ok(far)) = (socket.local_addr(), socket.peer_addr()) else { return false };
+        // What connects to its own machine has the address that it connects to, but on loopback.
+        let same = near.ip() == far.ip() || near.ip().is_loopback() && far.ip().is_loopback();
+        same && ports.contains(&far.port())
+    }
+}
+
 impl AsyncRead for Io {
     fn poll_read(
         self: Pin<&mut Self>,

@@ -170,12 +170,16 @@ impl<B> Ways<B> {
 }
 
 /// A connection for whatever is spoken with a destination, by whichever way of it works. The URI is that of clear text.
-pub(super) async fn tunnel(connector: Connector, uri: hyper::Uri) -> Result<Connection, ConnectError> {
+pub(super) async fn tunnel(
+    connector: Connector,
+    uri: hyper::Uri,
+    own: &[u16],
+) -> Result<Connection, ConnectError> {
     let to = destination(&uri)?;
     let shared = connector.shared.clone();
     let mut tries = Tries::new(&shared, &to);
     while let Some(by) = tries.next_way() {
-        match hop(&connector, by).connect(uri.clone(), For::Bytes).await {
+        match hop(&connector, by).connect(uri.clone(), For::Bytes(own)).await {
             Ok(connection) => {
                 shared.routes.worked(by, &to);
                 return Ok(connection);

@@ -74,7 +74,7 @@ fn a_tunnel_goes_by_the_first_parent_that_works_and_keeps_every_byte_and_half_cl
         let dead = format!("http://{}", nobody());
         let (clients, policy) = clients(&[all_by(&[&dead, &refuses.url(), &works.url()], None)]);
         block_on(async {
-            let mut io = clients.tunnel(passage(&policy, "mail.test:80")).await.unwrap();
+            let mut io = clients.tunnel(passage(&policy, "mail.test:80"), &[]).await.unwrap();
             io.write_all(b"and back").await.unwrap();
             io.shutdown().await.unwrap();
             let mut heard = Vec::new();
@@ -95,7 +95,7 @@ fn a_tunnel_goes_by_the_first_parent_that_works_and_keeps_every_byte_and_half_cl
 fn where_no_parent_leads_a_tunnel_fails_with_each_named_r4_5() {
     let refuses = Proxy::start(&Speech::Http, Manner::Says(b"HTTP/1.1 403 No\r\n\r\n"), nobody());
     let (clients, policy) = clients(&[all_by(&[&refuses.url()], None)]);
-    let error = block_on(clients.tunnel(passage(&policy, "mail.test:80"))).unwrap_err().to_string();
+    let error = block_on(clients.tunnel(passage(&policy, "mail.test:80"), &[])).unwrap_err().to_string();
     assert!(error.contains(&refuses.url()) && error.contains("status 403"), "{error}");
 }
 
@@ -122,7 +122,7 @@ fn reserved_addresses_and_names_of_this_machine_are_refused_before_a_parent_hear
         match policy.reach(&agent(&policy), &to, Way::Tunnel) {
             // A name is judged when it is connected to.
             Ok(Reach::There(passage)) => {
-                let error = block_on(clients.tunnel(passage)).unwrap_err().to_string();
+                let error = block_on(clients.tunnel(passage, &[])).unwrap_err().to_string();
                 assert!(error.contains("no rule lists it"), "{uri}: {error}");
             }
             Ok(here @ Reach::Here(_)) => panic!("{here:?}"),

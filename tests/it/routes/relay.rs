@@ -1,6 +1,7 @@
 //! Another relay as the parent: a tree of the parent's is the parent's mirror, also for a relay behind it (R4.5, R6.2).
 
 use forebay::base::destination::HostPattern;
+use forebay::config::settings::Settings;
 use forebay::policy::reach::{Rule, Tunnels};
 
 use super::{all_by, assert_mirrors, nameless, unknown};
@@ -35,7 +36,7 @@ fn a_tunnel_through_a_parent_relay_leads_to_a_tls_upstream_r4_5() {
     serving.tls.certificates = vec![authority.sign("mirror", &["localhost"]).0];
     let mut upstream = Running::refreshed(serving);
     let url = format!("https://localhost:{}/activeupdate/", upstream.handle().running().tls[0].port());
-    let with_authority = |mut settings: forebay::config::settings::Settings| {
+    let with_authority = |mut settings: Settings| {
         settings.upstream.ca_file = Some(authority.file());
         settings
     };
@@ -50,11 +51,8 @@ fn a_tunnel_through_a_parent_relay_leads_to_a_tls_upstream_r4_5() {
     upstream.stop();
 }
 
-#[test]
-fn a_relay_whose_parent_is_itself_refuses_what_comes_back_r4_5_r4_6() {
-    let site = Site::with(5, &[4]);
-    let mut relay = Running::refreshed(settings(site.text()));
-    let own = relay.v4();
+/// Settings by which a server is reached through these parents.
+fn looped(site: &Site, via: &[&str]) -> Settings {
     let mut looped = settings(site.text());
     looped.upstream = nameless();
     looped.proxy.allow.push(Rule {
@@ -63,10 +61,38 @@ fn a_relay_whose_parent_is_itself_refuses_what_comes_back_r4_5_r4_6() {
         ports: vec![80],
         tunnels: Tunnels::Any,
     });
-    looped.routes = vec![all_by(&[&format!("http://{own}")], None)];
-    relay.handle().reload(looped).unwrap();
+    looped.routes = vec![all_by(via, None)];
+    looped
+}
+
+#[test]
+fn a_relay_whose_parent_is_itself_refuses_what_comes_back_r4_5_r4_6() {
+    let site = Site::with(5, &[4]);
+    let mut relay = Running::refreshed(settings(site.text()));
+    let own = relay.v4();
+    relay.handle().reload(looped(&site, &[&format!("http://{own}")])).unwrap();
     let mut client = Client::connect(own);
     client.ask("GET", "http://other.test/", &[]).unwrap();
     assert_eq!(client.answer("GET").unwrap().head.status, 508);
     relay.stop();
+}
+
+#[test]
+fn a_tunnel_whose_parent_is_the_relay_itself_leads_nowhere_and_takes_no_places_r4_5_r4_6() {
+    let site = Site::with(5, &[4]);
+    for by in ["http", "socks5"] {
+        let mut relay = Running::refreshed(settings(site.text()));
+        let own = if by == "http" { relay.v4() } else { relay.socks()[0] };
+        relay.handle().reload(looped(&site, &[&format!("{by}://{own}")])).unwrap();
+        let tally = relay.handle().tally().unwrap();
+        let mut client = Client::connect(relay.v4());
+        for asked in 1..=2 {
+            client.send(b"CONNECT other.test:80 HTTP/1.1\r\nHost: other.test:80\r\n\r\n").unwrap();
+            let answer = client.answer("CONNECT").unwrap();
+            assert_eq!(answer.head.status, 502, "{by}: {answer:?}");
+            assert!(tally.connections.value() <= 2 * asked, "{by}: {}", tally.connections.value());
+            client = Client::connect(relay.v4());
+        }
+        relay.stop();
+    }
 }
