@@ -1,5 +1,8 @@
 //! CONNECT: a request that makes a tunnel of its connection (RFC 9110 section 9.3.6).
 //!
+//! Over HTTP/2 there is none: what hyper gives of such a stream ends it in order when it is dropped, and takes the agent's reset
+//! for an end in order, so that bytes which broke off would pass for all of them on either side (`net/copy.rs`).
+//!
 //! Invariant: where there is no tunnel, what follows on the connection is not read, since it was not meant as requests; but a
 //! client that gave no credentials may give them next.
 
