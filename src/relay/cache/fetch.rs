@@ -108,6 +108,11 @@ impl Fetch {
         let _ = tell.send(Told::Failed(error));
     }
 
+    /// The URL as the log has it: a query may hold what is nobody's business.
+    fn place(&self) -> &str {
+        self.question.key.split('?').next().unwrap_or_default()
+    }
+
     fn is_overtaken(&self) -> bool {
         self.cache.is_overtaken(&self.question.key, &self.flight)
     }
@@ -220,7 +225,7 @@ impl Fetch {
         let wanted = FIRST_BYTES.min(size.unwrap_or(largest));
         let mut share = self.cache.under_way.share();
         if !share.grow(wanted, most) {
-            debug!(url = &*self.question.key, "an answer is passed on and not kept: too much is on its way");
+            debug!(url = self.place(), "an answer is passed on and not kept: too much is on its way");
             return None;
         }
         let resources = &self.cache.resources;
@@ -252,7 +257,7 @@ impl Fetch {
         self.flight.tell(Phase::Arriving(arrival.clone()));
         // Who began it may have left.
         let _ = tell.send(Told::Arriving(arriving));
-        debug!(url = &*self.question.key, size, "an answer is on its way");
+        debug!(url = self.place(), size, "an answer is on its way");
         let brought = tokio::select! {
             brought = self.pump(&arrival, staged, &mut share, first, &mut body) => brought,
             () = arrival.given_up() => Err("nobody has read it for too long".to_owned()),
@@ -274,7 +279,7 @@ impl Fetch {
                 drop(share);
             }
             Err(reason) => {
-                debug!(url = &*self.question.key, reason, "an answer broke off");
+                debug!(url = self.place(), reason, "an answer broke off");
                 arrival.break_off(&reason);
             }
         }

@@ -4,6 +4,7 @@ mod broken;
 mod carried;
 mod hostile;
 mod interim;
+mod killed;
 mod scope;
 mod sentences;
 pub(crate) mod server;

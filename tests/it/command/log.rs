@@ -3,6 +3,7 @@
 use rustix::process::Signal;
 use serde_json::Value;
 
+use crate::cache::server::{Act, Server, chunked};
 use crate::raw::{Client, fetch};
 use crate::served::{FIXTURE, Place, Served};
 
@@ -97,6 +98,39 @@ fn every_json_line_is_an_object_and_access_lines_have_numbers_as_numbers_r11_2()
     }
     let last = access.last().unwrap();
     assert_eq!((&last["path"], &last["status"], &last["bytes"]), (&PACKAGE.into(), &206.into(), &10.into()));
+}
+
+#[test]
+fn requests_for_other_servers_are_logged_with_their_place_and_without_their_query_r11_2() {
+    let server = Server::start(|asked, _| match &*asked.target {
+        "/broken?key=hunter2" => vec![Act::Last(b"HTTP/1.1 200 x\r\nContent-Length: 9\r\n\r\n".to_vec())],
+        _ => chunked(200, "Cache-Control: max-age=60", "body"),
+    });
+    let tail = format!(
+        "[[proxy.allow]]\nname = \"loopback\"\nto = \"127.0.0.0/8\"\nports = {}\n\
+         [[mount]]\npath = \"/tools/\"\nupstream = {:?}\n",
+        server.port(),
+        server.url("/mounted/"),
+    );
+    let place = Place::new();
+    place.configure("log.level = \"trace\"", FIXTURE, &tail);
+    let relay = place.serve_ready();
+    let origin = server.url("");
+    for (method, target, logged) in [
+        ("GET", format!("{origin}/kept?key=hunter2#hunter2"), format!("{origin}/kept")),
+        ("GET", format!("{origin}/kept?key=hunter2"), format!("{origin}/kept")),
+        ("POST", format!("{origin}/passed?key=hunter2"), format!("{origin}/passed")),
+        ("GET", format!("{origin}/broken?key=hunter2"), format!("{origin}/broken")),
+        ("GET", "http://127.0.0.1:1/refused?key=hunter2".into(), "http://127.0.0.1:1/refused".into()),
+        ("GET", "/tools/x?key=hunter2".into(), "/tools/x".into()),
+    ] {
+        let secret = [("Authorization", "Basic hunter2"), ("Cookie", "hunter2")];
+        Client::connect(relay.agents[0]).exchange(method, &target, &secret).unwrap();
+        let line = relay.wait_line(&format!("path=\"{logged}\""));
+        assert!(line.contains(&format!("method={method}")), "{line}");
+    }
+    let text = relay.stop().stderr;
+    assert!(!text.contains("hunter2"), "{text}");
 }
 
 #[test]
