@@ -104,6 +104,8 @@ impl Fetch {
 
     fn failed(&self, error: ReachError, tell: oneshot::Sender<Told>) {
         let error = Arc::new(error);
+        // Who hears of it and asks again asks anew.
+        self.cache.land(&self.question.key, &self.flight);
         self.flight.tell(Phase::Failed(error.clone()));
         let _ = tell.send(Told::Failed(error));
     }
@@ -280,6 +282,7 @@ impl Fetch {
             }
             Err(reason) => {
                 debug!(url = self.place(), reason, "an answer broke off");
+                self.cache.land(&self.question.key, &self.flight);
                 arrival.break_off(&reason);
             }
         }
