@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::task::coop::unconstrained;
 use tokio_util::sync::CancellationToken;
 
 use crate::base::destination::Destination;
@@ -116,11 +117,13 @@ where
                 tokio::select! {
                     biased;
                     end = copied => Ok(end),
-                    refusal = refused(agent, &tunnel.opened) => Err(refusal),
+                    // However much there is to copy, the change is heard of.
+                    refusal = unconstrained(refused(agent, &tunnel.opened)) => Err(refusal),
                 }
             };
             if !matches!(refusal, Ok(End::Closed)) {
-                // The server sees no end in order either.
+                // Neither the agent nor the server sees an end in order.
+                place.cut();
                 let _ = SockRef::from(server.socket()).set_linger(Some(Duration::ZERO));
             }
             match refusal {

@@ -43,7 +43,7 @@ fn ask(relay: &Running, agent: &str, method: &str, target: &str, headers: &[(&st
 }
 
 /// Whether a scope holds a class, from R6.1 and not from the code.
-fn holds(scope: Scope, class: &str) -> bool {
+pub(crate) fn holds(scope: Scope, class: &str) -> bool {
     match scope {
         Scope::Patterns => class == "pattern",
         Scope::PatternsEnginesDrivers => matches!(class, "pattern" | "engine" | "driver"),
@@ -52,7 +52,7 @@ fn holds(scope: Scope, class: &str) -> bool {
 }
 
 /// One file of each class and role.
-fn samples() -> Vec<FixtureFile> {
+pub(crate) fn samples() -> Vec<FixtureFile> {
     let mut samples: Vec<FixtureFile> = Vec::new();
     for file in Fixture::default().files() {
         if !samples.iter().any(|sample| (sample.class, sample.role) == (file.class, file.role)) {

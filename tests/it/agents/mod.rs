@@ -1,8 +1,13 @@
 //! Agents of the agent tree (R5.5, R5.6, R7, R8): how they become known, what they are told, what they get.
 //!
-//! `api`: enrolment, check-ins, reports, settings files, as agents call them.
+//! `api`: enrolment, check-ins, reports, settings files, as agents call them; `ways`: each scope, class and way in; `leaving`: what is
+//! taken back holds for open connections; `attack`: guesses, replays, races, smuggled identities; `certificates`: those of others, resumed
+//! sessions; `bodies`: too large, deep, slow or many; `secrets`: where none appears; `stock`: curl and wget. `line` is what they stand on.
 
 mod api;
+mod certificates;
+mod leaving;
+mod line;
 
 use std::net::SocketAddr;
 
@@ -17,7 +22,7 @@ use forebay::policy::tree::setting::Values;
 use forebay::state::record::Author;
 use forebay::state::{ChangeError, Done};
 use jiff::Timestamp;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::raw::Client;
 use crate::raw::answer::Answer;

@@ -7,7 +7,7 @@ mod refused;
 mod scope;
 mod socks;
 mod stock;
-mod users;
+pub(crate) mod users;
 
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
@@ -26,7 +26,7 @@ const FIXTURE: &str = "fixtures/activeupdate";
 
 /// How a tunnel is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum By {
+pub(crate) enum By {
     Connect,
     Socks,
 }
@@ -34,7 +34,7 @@ enum By {
 const BOTH: [By; 2] = [By::Connect, By::Socks];
 
 /// Settings for an upstream that no name server is needed for; these lines are the only names.
-fn named(upstream: &str, hosts: &[&str]) -> Settings {
+pub(crate) fn named(upstream: &str, hosts: &[&str]) -> Settings {
     let mut settings = settings(upstream);
     settings.upstream.nat64 = Nat64::Off;
     settings.upstream.hosts = hosts.iter().map(|line| host_entry(line).unwrap()).collect();
@@ -42,7 +42,7 @@ fn named(upstream: &str, hosts: &[&str]) -> Settings {
 }
 
 /// A rule that lists this machine's loopback, or what else these patterns name.
-fn rule(hosts: &[&str], ports: &[u16], tunnels: Tunnels) -> Rule {
+pub(crate) fn rule(hosts: &[&str], ports: &[u16], tunnels: Tunnels) -> Rule {
     let pattern = |text: &&str| match text.parse() {
         Ok(prefix) => HostPattern::Prefix(prefix),
         Err(_) if *text == "*" => HostPattern::Any,
@@ -61,23 +61,23 @@ fn leading_to(port: u16) -> Settings {
 }
 
 /// A server at the far end of tunnels.
-struct Far(TcpListener);
+pub(crate) struct Far(TcpListener);
 
 impl Far {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         Self(TcpListener::bind("127.0.0.1:0").unwrap())
     }
 
-    fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         self.0.local_addr().unwrap()
     }
 
-    fn port(&self) -> u16 {
+    pub(crate) fn port(&self) -> u16 {
         self.address().port()
     }
 
     /// The next connection; it waits no longer than a test does.
-    fn accept(&self) -> TcpStream {
+    pub(crate) fn accept(&self) -> TcpStream {
         let (stream, _) = self.0.accept().unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
@@ -125,7 +125,7 @@ fn ask(client: &mut Client, by: By, to: &str) -> u16 {
 }
 
 /// A request of SOCKS5 for a host and port.
-fn socks_ask(command: u8, to: &str) -> Vec<u8> {
+pub(crate) fn socks_ask(command: u8, to: &str) -> Vec<u8> {
     let (host, port) = to.rsplit_once(':').unwrap();
     let mut bytes = vec![5, command, 0];
     match host.trim_matches(['[', ']']).parse() {
@@ -147,7 +147,7 @@ fn socks_ask(command: u8, to: &str) -> Vec<u8> {
 }
 
 /// Reads a whole reply of SOCKS5; gives its number.
-fn socks_reply(client: &mut Client) -> u16 {
+pub(crate) fn socks_reply(client: &mut Client) -> u16 {
     let head = client.take(4);
     assert_eq!((head.len(), head[0], head[2]), (4, 5, 0), "{head:?}");
     let rest = if head[3] == 1 { 6 } else { 18 };
@@ -156,7 +156,7 @@ fn socks_reply(client: &mut Client) -> u16 {
 }
 
 /// Waits until something is so.
-fn until(what: &str, so: impl Fn() -> bool) {
+pub(crate) fn until(what: &str, so: impl Fn() -> bool) {
     let began = std::time::Instant::now();
     while !so() {
         assert!(began.elapsed() < PATIENCE, "{what} in time");

@@ -77,7 +77,7 @@ fn connect_and_other_servers_urls_need_credentials_and_the_mirror_does_not_r4_6(
     relay.stop();
 }
 
-fn credentials(name: &[u8], secret: &[u8]) -> Vec<u8> {
+pub(crate) fn credentials(name: &[u8], secret: &[u8]) -> Vec<u8> {
     let count = |bytes: &[u8]| [u8::try_from(bytes.len()).unwrap()];
     [&[1], &count(name)[..], name, &count(secret), secret].concat()
 }
