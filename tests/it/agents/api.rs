@@ -8,7 +8,6 @@ use forebay::config::settings::ClearText;
 use forebay::policy::identity::Fingerprint;
 use forebay::policy::tree::file::{Content, FileName};
 use forebay::policy::tree::value::{Enforce, Switch};
-use serde_json::json;
 
 use super::*;
 
@@ -149,6 +148,43 @@ fn an_update_now_without_the_privilege_is_refused_and_recorded_r8_1() {
     assert_eq!(post(relay.v4(), CHECK_IN, None, &json!({ "why": "start" })).0, 401);
     let answer = get(relay.v4(), CHECK_IN, &token("patterns"));
     assert_eq!((answer.head.status, answer.head.header("allow")), (405, Some("POST")));
+}
+
+/// Every privilege with what it depends on, as an agent is told it.
+#[test]
+fn a_check_in_tells_each_privilege_with_what_it_depends_on_r8() {
+    let mut relay = fleet(local());
+    let agents = token("patterns");
+    for number in 0..32 {
+        let [update_now, proxy_settings, scheduled, toggle, users] =
+            [0, 1, 2, 3, 4].map(|bit| number >> bit & 1 == 1);
+        let values = Values {
+            update_now: Some(Switch::from(update_now)),
+            proxy_settings: Some(Switch::from(proxy_settings)),
+            scheduled_updates: Some(Switch::from(scheduled)),
+            toggle_schedule: Some(Switch::from(toggle)),
+            ..Values::default()
+        };
+        set(&mut relay, domain(1), values);
+        let runs = scheduled && (users || !toggle);
+        for (why, allowed) in [("update-now", update_now), ("schedule", runs), ("start", true)] {
+            let says = json!({ "why": why, "schedule_enabled": users });
+            let (status, told) = post(relay.v4(), CHECK_IN, Some(&agents), &says);
+            let what = format!("{number:05b} {why}: {told}");
+            assert_eq!(
+                (status, told["permission_secs"].is_number()),
+                (if allowed { 200 } else { 403 }, allowed),
+                "{what}"
+            );
+            assert_eq!(told["denied"].is_null(), allowed, "{what}");
+            let may = json!({
+                "update_now": update_now,
+                "own_proxy": update_now && proxy_settings,
+                "toggle_schedule": scheduled && toggle,
+            });
+            assert_eq!((&told["may"], &told["schedule_runs"]), (&may, &json!(runs)), "{what}");
+        }
+    }
 }
 
 #[test]

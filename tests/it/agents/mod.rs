@@ -5,9 +5,12 @@
 //! sessions; `bodies`: too large, deep, slow or many; `secrets`: where none appears; `stock`: curl and wget. `line` is what they stand on.
 
 mod api;
+mod attack;
 mod certificates;
 mod leaving;
 mod line;
+mod stock;
+mod ways;
 
 use std::net::SocketAddr;
 
