@@ -232,7 +232,7 @@ pub const TABLE: &[Row] = &[
         key: "limits.head_timeout_secs",
         default: Preset::Toml("15"),
         allowed: Allowed::Number(1, 600),
-        reason: "a thin line sends a full head in it; idle connections end after it too",
+        reason: "a thin line sends a full head in it; bodies of the agents' API have as long, and idle connections end after it too",
     },
     Row {
         key: "limits.stall_timeout_secs",

@@ -263,8 +263,8 @@ pub struct LimitSettings {
     pub path_bytes_max: usize,
     /// Ranges in one request. Default 16: resuming asks for one; hundreds are an attack (CVE-2011-3192).
     pub ranges_max: usize,
-    /// For a request's head to arrive, and for an idle connection to ask again. Default 15: a thin line sends
-    /// 16 KiB in it.
+    /// For a request's head to arrive, for a body of the agents' API after it, and for an idle connection to ask again. Default 15:
+    /// a thin line sends 16 KiB in it.
     pub head_timeout: Duration,
     /// A client that takes no byte for so long is cut. Default 60: longer than a line that comes back.
     pub stall_timeout: Duration,

@@ -91,6 +91,9 @@ pub enum Failure {
     /// A body that broke off.
     #[error("the body broke off")]
     BodyEnd,
+    /// A body that did not come.
+    #[error("the body did not come in time")]
+    BodyLate,
     /// A body that is not what the call takes.
     #[error("the body is not what is taken here: {0}")]
     Body(String),
@@ -145,6 +148,7 @@ impl Failure {
             | Self::BodyEnd
             | Self::Body(_) => StatusCode::BAD_REQUEST,
             Self::BodyLength => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::BodyLate => StatusCode::REQUEST_TIMEOUT,
             Self::NotCheckedIn => StatusCode::CONFLICT,
             Self::Enrol(error) => enrolment_status(error),
             Self::OtherServer => StatusCode::MISDIRECTED_REQUEST,
@@ -300,7 +304,8 @@ pub fn failure(failure: &Failure) -> Response<Body> {
     if later && !matches!(failure, Failure::NotKept) {
         headers.insert(RETRY_AFTER, RETRY_SECS);
     }
-    if matches!(failure, Failure::RequestBody | Failure::Framing | Failure::Host | Failure::Method) {
+    let unread = matches!(failure, Failure::RequestBody | Failure::BodyLate);
+    if unread || matches!(failure, Failure::Framing | Failure::Host | Failure::Method) {
         // Whatever follows on this connection may be the body: it is not read as a request.
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }

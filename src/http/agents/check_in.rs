@@ -14,7 +14,7 @@ use url::Url;
 use crate::base::tally::{Outcome, RefusedBy};
 use crate::config::settings::Upstream;
 use crate::http::agents::answer::json;
-use crate::http::agents::{Calling, Served, files, read};
+use crate::http::agents::{Calling, Served, files};
 use crate::http::respond::Failure;
 use crate::net::listen::Transport;
 use crate::policy::caller::{Caller, Who};
@@ -130,7 +130,7 @@ pub(super) fn checked(versions: &Versions) -> Result<(), Failure> {
 impl Calling<'_> {
     pub(super) async fn check_in(&self, body: Incoming) -> Served {
         let Some(caller) = self.caller else { return Err(Refusal::Unnamed.into()) };
-        let says: ChecksIn = read(body).await?;
+        let says: ChecksIn = self.read(body).await?;
         checked(&says.versions)?;
         if says.addresses.len() > ADDRESSES_MAX {
             return Err(Failure::Body(format!("addresses: at most {ADDRESSES_MAX}")));

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::base::tally::Outcome;
 use crate::config::settings::ClearText;
 use crate::http::agents::answer::json;
-use crate::http::agents::{Calling, Served, read};
+use crate::http::agents::{Calling, Served};
 use crate::http::body::Body;
 use crate::http::respond::Failure;
 use crate::net::listen::Transport;
@@ -51,7 +51,7 @@ struct Told<'t> {
 impl Calling<'_> {
     pub(super) async fn enrol(&self, body: Incoming) -> Served {
         self.check_transport()?;
-        let says: Enrols = read(body).await?;
+        let says: Enrols = self.read(body).await?;
         let token = Token::parse(&says.token).ok_or(Failure::EnrolmentToken)?;
         let agent = says.agent.map_or_else(made_up, Ok)?;
         let author = self.author(&format!("enrolment {}", token.id))?;
@@ -63,7 +63,7 @@ impl Calling<'_> {
     pub(super) async fn renew(&self, body: Incoming) -> Served {
         self.check_transport()?;
         let agent = self.known()?;
-        let says: Renews = read(body).await?;
+        let says: Renews = self.read(body).await?;
         let author = self.author(&format!("agent {}", agent.as_str()))?;
         let given = self.live.agents.renew(agent, wanted(says.certificate_request), author, self.moment().at);
         Ok(told(StatusCode::OK, &agent, given.await?))

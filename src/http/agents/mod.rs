@@ -16,6 +16,8 @@ use hyper::body::Incoming;
 use hyper::http::request::Parts;
 use hyper::{Method, Response};
 use serde::de::DeserializeOwned;
+use serde_json::error::Category;
+use tokio::time::timeout;
 
 use crate::base::tally::Outcome;
 use crate::http::body::Body;
@@ -133,12 +135,27 @@ impl Calling<'_> {
     fn from(&self) -> IpAddr {
         self.agent.address.ip()
     }
+
+    /// Reads a body, which has as long as a head has.
+    async fn read<T: DeserializeOwned>(&self, body: Incoming) -> Result<T, Failure> {
+        let whole = Limited::new(body, BODY_BYTES_MAX).collect();
+        let whole = timeout(self.live.limits.head_timeout, whole).await.map_err(|_| Failure::BodyLate)?;
+        let bytes = whole.map_err(|error| {
+            if error.is::<LengthLimitError>() { Failure::BodyLength } else { Failure::BodyEnd }
+        })?;
+        serde_json::from_slice(&bytes.to_bytes()).map_err(|error| wrong(&error))
+    }
 }
 
-/// Reads a body.
-async fn read<T: DeserializeOwned>(body: Incoming) -> Result<T, Failure> {
-    let bytes = Limited::new(body, BODY_BYTES_MAX).collect().await.map_err(|error| {
-        if error.is::<LengthLimitError>() { Failure::BodyLength } else { Failure::BodyEnd }
-    })?;
-    serde_json::from_slice(&bytes.to_bytes()).map_err(|error| Failure::Body(error.to_string()))
+/// What is wrong with a body, without anything that stands in it: that may be a secret in the wrong place.
+fn wrong(error: &serde_json::Error) -> Failure {
+    let said = error.to_string();
+    let names_a_field = ["missing field", "duplicate field"].iter().any(|what| said.starts_with(what));
+    if error.classify() != Category::Data || names_a_field {
+        return Failure::Body(said);
+    }
+    let (line, column) = (error.line(), error.column());
+    Failure::Body(format!(
+        "it has a value that is none of those allowed there at line {line} column {column}"
+    ))
 }

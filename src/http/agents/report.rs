@@ -6,7 +6,7 @@ use serde::Deserialize;
 use crate::base::tally::Went;
 use crate::http::agents::answer::nothing;
 use crate::http::agents::check_in::checked;
-use crate::http::agents::{Calling, Served, read};
+use crate::http::agents::{Calling, Served};
 use crate::http::respond::Failure;
 use crate::relay::agents::check_in::{Reported, Versions};
 
@@ -28,7 +28,7 @@ const DETAIL_CHARS_MAX: usize = 256;
 impl Calling<'_> {
     pub(super) async fn report(&self, body: Incoming) -> Served {
         let agent = self.known()?;
-        let says: Reports = read(body).await?;
+        let says: Reports = self.read(body).await?;
         if let Some(versions) = &says.versions {
             checked(versions)?;
         }

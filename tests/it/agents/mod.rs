@@ -6,6 +6,7 @@
 
 mod api;
 mod attack;
+mod bodies;
 mod certificates;
 mod leaving;
 mod line;
