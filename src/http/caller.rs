@@ -5,9 +5,11 @@
 //! itself is nobody's proxying, whichever way it was named. Never logs or keeps a secret. Invariant: of credentials that can be
 //! read in two ways none counts, and the request is refused.
 
+use std::net::{IpAddr, Ipv6Addr};
+
 use headers::authorization::{Basic, Bearer};
 use headers::{Authorization, Header as _};
-use hyper::header::{AUTHORIZATION, HeaderName, PROXY_AUTHORIZATION};
+use hyper::header::{AUTHORIZATION, HeaderName, HeaderValue, PROXY_AUTHORIZATION};
 use hyper::http::request::Parts;
 use hyper::{Method, Version};
 
@@ -57,8 +59,10 @@ pub fn caller(
         (Some(toward), _) => Said::Before(toward.who),
         (None, Given::Nothing) => of_path.as_deref().map_or(Said::Nothing, token),
         (None, given) => match (given.said(), route, door) {
-            // What a mount's server is to know, or the proxy of its users, shows nothing of an agent.
-            (Said::Other, Route::Elsewhere(Elsewhere { leave: Leave::Mount(_), .. }), _) => Said::Nothing,
+            // What a mount's server is to know, or the proxy of its users, shows nothing of an agent: the path may.
+            (Said::Other, Route::Elsewhere(Elsewhere { leave: Leave::Mount(_), .. }), _) => {
+                of_path.as_deref().map_or(Said::Nothing, token)
+            }
             (Said::Other, _, Door::Proxy) if !live.users.is_empty() => Said::Nothing,
             (said, ..) => said,
         },
@@ -77,9 +81,17 @@ pub fn caller(
     Ok(caller)
 }
 
-/// Whether a request to the relay itself shows an agent's token, which is nobody else's to see.
-pub fn shows_token(request: &Parts) -> bool {
-    matches!(Given::of(request, Door::Own).said(), Said::Token(_))
+/// Whether a line of `Authorization` holds an agent's token, which is nobody else's to see. To a mount, who speaks to the relay
+/// itself, it is one in any case; on its way to another server a token may be for that, which may be a relay too, unless an agent
+/// of this one has it.
+pub fn holds_token(line: &HeaderValue, leave: Leave, live: &Live) -> bool {
+    let given = Given::read(line);
+    let said = given.said();
+    let Said::Token(_) = said else { return false };
+    let shown = Shown { said, ..Shown::from(IpAddr::from(Ipv6Addr::UNSPECIFIED)) };
+    let ours =
+        || live.policy.caller(&live.agents.tree(), &shown).is_ok_and(|caller| caller.agent().is_some());
+    leave != Leave::Proxy || ours()
 }
 
 /// What a text says that is to be a token.
@@ -99,9 +111,10 @@ impl Given {
     fn of(request: &Parts, door: Door) -> Self {
         let mut values = request.headers.get_all(door.header()).iter();
         let Some(value) = values.next() else { return Self::Nothing };
-        if values.next().is_some() {
-            return Self::Unreadable;
-        }
+        if values.next().is_some() { Self::Unreadable } else { Self::read(value) }
+    }
+
+    fn read(value: &HeaderValue) -> Self {
         let basic = Authorization::<Basic>::decode(&mut [value].into_iter());
         let bearer = || Authorization::<Bearer>::decode(&mut [value].into_iter());
         let read = basic

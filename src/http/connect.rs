@@ -33,8 +33,9 @@ pub async fn answer(
     busy: &Busy,
     onward: Option<&Onward>,
 ) -> Response<Body> {
-    let named = request.uri.authority().map_or("", |authority| authority.as_str());
-    let mut record = TunnelRecord::begin(&agent.worker, agent.address, By::Connect, named);
+    // What may stand before the host is no part of a destination, and may be a secret.
+    let named = request.uri.authority().and_then(|authority| authority.as_str().rsplit('@').next());
+    let mut record = TunnelRecord::begin(&agent.worker, agent.address, By::Connect, named.unwrap_or(""));
     match opened(agent, request, live, busy, onward).await {
         Ok((far, opened, onward)) => {
             let response = Response::new(Body::default());

@@ -25,7 +25,7 @@ use crate::base::destination::Destination;
 use crate::base::path::PATH_ESCAPED;
 use crate::base::tally::Outcome;
 use crate::http::body::Body;
-use crate::http::caller::shows_token;
+use crate::http::caller::holds_token;
 use crate::http::forward::status::Way as Answered;
 use crate::http::interim::passing_on;
 use crate::http::respond::{FORWARDED, Failure};
@@ -85,7 +85,7 @@ pub async fn serve(
     if request.method == Method::TRACE {
         return Err(Failure::Trace);
     }
-    let mut headers = headers(request, *leave);
+    let mut headers = headers(request, *leave, live);
     if request.method == Method::OPTIONS && lowered(&mut headers).is_none() {
         return Ok(options());
     }
@@ -185,11 +185,9 @@ pub fn check_framing(request: &Parts, body: &Incoming) -> Result<(), Failure> {
 }
 
 /// The headers for the next server. Its host is the URL's, whatever the request calls it (RFC 9112 section 3.2.2).
-fn headers(request: &Parts, leave: Leave) -> HeaderMap {
+fn headers(request: &Parts, leave: Leave, live: &Live) -> HeaderMap {
     let mut headers = stripped(&request.headers);
-    if let Leave::Mount(_) = leave
-        && shows_token(request)
-    {
+    if request.headers.get_all(AUTHORIZATION).iter().any(|line| holds_token(line, leave, live)) {
         headers.remove(AUTHORIZATION);
     }
     headers.remove(HOST);

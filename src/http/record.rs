@@ -16,6 +16,7 @@ use crate::base::tally::{Outcome, Tally};
 use crate::config::settings::AccessLog;
 use crate::http::route::Prefixed;
 use crate::policy::caller::Caller;
+use crate::policy::secret::Token;
 use crate::policy::tree::id::AgentId;
 
 /// One request's line of the access log.
@@ -79,7 +80,7 @@ impl Record {
 
     /// Notes that the request is for another server, and for what there.
     pub fn toward(&mut self, url: &Url) {
-        let place = format!("{}{}", url.origin().ascii_serialization(), url.path());
+        let place = format!("{}{}", url.origin().ascii_serialization(), shown(url.path()));
         self.path = place.chars().take(PATH_CHARS_MAX).collect();
     }
 
@@ -120,13 +121,20 @@ impl Record {
     }
 }
 
-/// A path as it may be shown: without the token that it may begin with, in whatever way it is written.
-fn shown(path: &str) -> Cow<'_, str> {
+/// A path as it may be shown: without the token that it may begin with, or any other in it, in whatever way they are written.
+pub fn shown(path: &str) -> Cow<'_, str> {
     let plain = percent_decode_str(path).decode_utf8_lossy();
-    match Prefixed::of(&plain) {
-        Some(Prefixed { path, .. }) => format!("/t/.{path}").into(),
-        None => path.into(),
-    }
+    let (begins, rest) = match Prefixed::of(&plain) {
+        Some(Prefixed { path, .. }) => ("/t/.", path),
+        None if plain.split('/').any(is_token) => ("", &*plain),
+        None => return path.into(),
+    };
+    let names: Vec<_> = rest.split('/').map(|name| if is_token(name) { "." } else { name }).collect();
+    format!("{begins}{}", names.join("/")).into()
+}
+
+fn is_token(name: &str) -> bool {
+    Token::parse(name).is_some()
 }
 
 /// The longest path and range that a log line holds, in characters.

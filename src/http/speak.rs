@@ -32,7 +32,7 @@ use crate::http::connection::Worker;
 use crate::http::forward::{self, Meanwhile};
 use crate::http::frames::Frames;
 use crate::http::mirror;
-use crate::http::record::Record;
+use crate::http::record::{Record, shown};
 use crate::http::respond::{Failure, failure, problem};
 use crate::http::route::{Asked, Leave, Route, Routed, route};
 use crate::http::streams::{Quiet, Streams};
@@ -281,7 +281,7 @@ async fn answer(agent: &Agent, request: Request<Incoming>, busy: Busy, own: Opti
         }
         record.failed(&failed);
         if let Failure::Serve(ServeError::Store(error)) = &failed {
-            error!(path = request.uri.path(), %error, "the store could not be read");
+            error!(path = %shown(request.uri.path()), %error, "the store could not be read");
         }
         let answer = if to_api { problem(&failed) } else { failure(&failed) };
         (answer, failed.outcome())

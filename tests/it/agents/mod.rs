@@ -10,6 +10,7 @@ mod bodies;
 mod certificates;
 mod leaving;
 mod line;
+mod secrets;
 mod stock;
 mod ways;
 
