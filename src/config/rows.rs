@@ -180,7 +180,7 @@ pub const TABLE: &[Row] = &[
     },
     Row {
         key: "agents.unknown",
-        default: Preset::Otherwise("`\"all\"` while nobody is known by anything, else `\"refuse\"`"),
+        default: Preset::Otherwise("the root's scope until there is a range or a domain, then `\"refuse\"`"),
         allowed: Allowed::Words(&["refuse", "patterns", "patterns-engines-drivers", "all"]),
         reason: "a first start serves everybody; who lists agents means those",
     },

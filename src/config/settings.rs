@@ -222,8 +222,8 @@ pub enum Prefetch {
 /// `[agents]`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AgentSettings {
-    /// What an agent that nothing shows gets outside all ranges. Default: scope `all` while there is no range and the agent
-    /// tree knows nobody (a first start serves everybody), else refuse: who lists agents means those.
+    /// What an agent that nothing shows gets outside all ranges. Default: what the root of the agent tree says, scope `all`
+    /// by default, until there is a range or a domain (a first start serves everybody); then refuse: who lists agents means those.
     pub unknown: Unknown,
     /// `[[agents.range]]`, each prefix once; of two that hold an address the longer counts. Default none.
     pub ranges: Vec<AgentRange>,

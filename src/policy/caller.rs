@@ -1,8 +1,8 @@
 //! Who is calling, of all that a request shows: the one place where that is decided (R5.5).
 //!
 //! What shows an agent counts in this order: a TLS certificate, a token, the address. The first that is shown counts, and where it
-//! shows nobody the request is refused: a key that was taken back is never passed over for the address beside it. While nobody is
-//! known by anything, nothing that is shown is looked at. Never reads a request. Invariants: who is calling is decided anew for each
+//! shows nobody the request is refused: a key that was taken back is never passed over for the address beside it. While there never
+//! was a domain, nothing that is shown is looked at. Never reads a request. Invariants: who is calling is decided anew for each
 //! request, without a lock and without allocating; how long it takes says nothing about a secret or about which agents there are.
 
 use std::hash::Hash;
@@ -175,7 +175,9 @@ impl Policy {
         }
         let scope = match (of_settings, self.unknown()) {
             (Some((_, scope)), _) | (None, Unknown::Scope(scope)) => scope,
-            (None, Unknown::Open) if tree.tree().knows_nobody() => Scope::All,
+            (None, Unknown::Open) if tree.tree().knows_nobody() => {
+                return Ok(Caller::effective(Who::Address, address, &tree.root()));
+            }
             (None, Unknown::Refuse) if tree.tree().knows_nobody() => return Err(Refusal::UnknownAgent),
             (None, Unknown::Open | Unknown::Refuse) => return Err(Refusal::Unnamed),
         };

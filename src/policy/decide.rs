@@ -26,7 +26,7 @@ use crate::policy::tree::value::Enforce;
 /// What an agent may have that nothing shows, and whose address no range names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unknown {
-    /// Everything while the agent tree knows nobody, then nothing (R5.5).
+    /// What the root of the agent tree says, everything by default, until there is a domain; then nothing (R5.5).
     Open,
     /// Nothing.
     Refuse,

@@ -1,14 +1,11 @@
 //! Who is calling: every order and every wrong key; what holds for whom.
 
-use jiff::Timestamp;
-
 use super::*;
 use crate::manifest::catalogue::Class;
 use crate::policy::decide::{Ask, Permission};
 use crate::policy::identity::Fingerprint;
-use crate::policy::tree::change::{Action, Patch};
-use crate::policy::tree::enrolment::Enrolment;
-use crate::policy::tree::id::{DomainName, EnrolmentId};
+use crate::policy::tree::change::{Action, Below, Patch, Reach};
+use crate::policy::tree::id::DomainName;
 use crate::policy::tree::keys::Key;
 use crate::policy::tree::setting::Values;
 use crate::policy::tree::value::Switch;
@@ -153,24 +150,14 @@ fn while_nobody_is_known_everybody_has_all_and_then_nobody_unnamed_r5_5() {
     assert_eq!(scope(&tree(), Unknown::Refuse, Said::Nothing), Err(Refusal::Unnamed));
     assert_eq!(scope(&tree(), Unknown::Scope(Scope::Patterns), Said::Nothing), Ok(Scope::Patterns));
     assert_eq!(scope(&tree(), Unknown::Scope(Scope::Patterns), wrong), Err(Refusal::Secret));
-    // An enrolment alone is enough: agents are meant to come.
-    let enrolment = Enrolment {
-        domain: domain(1),
-        secret: SecretHash::of(b"x"),
-        left: 1,
-        until: Timestamp::from_second(1).unwrap(),
-    };
-    let actions = [
-        Action::AddDomain {
-            domain: domain(1),
-            name: DomainName::parse("a").unwrap(),
-            parent: None,
-            values: Values::default(),
-        },
-        Action::AddEnrolment { id: EnrolmentId::parse("t").unwrap(), enrolment },
-    ];
-    let tree = Compiled::new(Tree::default().changed(&actions).unwrap().tree);
-    assert_eq!(scope(&tree, Unknown::Open, Said::Nothing), Err(Refusal::Unnamed));
+    // The root holds for everybody then, and what was shut once stays so.
+    let set = Action::SetRoot { reach: Reach::AllAgents, patch: Patch::set(scoped(Scope::Patterns)) };
+    let root = Compiled::new(Tree::default().changed(&[set]).unwrap().tree);
+    assert_eq!(scope(&root, Unknown::Open, Said::Nothing), Ok(Scope::Patterns));
+    let remove = |number| Action::RemoveDomain { domain: domain(number), below: Below::Removed };
+    let left = Compiled::new(tree().tree().changed(&[remove(1), remove(2)]).unwrap().tree);
+    assert_eq!((left.tree().agent_count(), left.tree().domain_count()), (0, 0));
+    assert_eq!(scope(&left, Unknown::Open, Said::Nothing), Err(Refusal::Unnamed));
 }
 
 fn with(values: Values) -> Compiled {

@@ -186,9 +186,10 @@ impl Tree {
         &self.customised
     }
 
-    /// Whether nobody ever put anything in it that an agent could be known by.
+    /// Whether nobody ever made a domain in it: then there is nothing that an agent could be known by, and never was. What was
+    /// shut once stays so when the last agent leaves (R5.5).
     pub fn knows_nobody(&self) -> bool {
-        self.agent_count() == 0 && self.ranges.is_empty() && self.enrolments.is_empty()
+        self.last_domain == 0
     }
 
     /// All domains, in the order in which they were made.
