@@ -49,6 +49,7 @@
 //! - `prefetch`: all, used, none; what is asked after before it is shown (R1.4, R1.5).
 //! - `proxies`: the PROXY protocol from trusted proxies, and from anybody else (R4.1, R6.1).
 //! - `quota`: the data folder stays within it, the oldest goes first, and what is missing is said (R1.8).
+//! - `raced`: `benches/race` measures all of its rows, and every body in them is right (issue 6).
 //! - `ranges`: ranges are slices of the file, in memory, on the disk, in a view and while it is filled (R3.1).
 //! - `readme`: its settings table is the program's, and the program accepts its configurations (R11.3).
 //! - `recovery`: random lives of a data folder, cut at a random place of a journal: a prefix of what was acknowledged.
@@ -128,6 +129,7 @@ mod prefetch;
 mod process;
 mod proxies;
 mod quota;
+mod raced;
 mod ranges;
 mod raw;
 mod readme;

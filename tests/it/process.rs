@@ -134,6 +134,12 @@ pub(crate) fn tool(name: &str) -> Option<PathBuf> {
     find(name, &env::var_os("PATH").unwrap_or_default()).or_else(|| missing(name))
 }
 
+/// nginx, which Debian has where only root's path leads.
+pub(crate) fn nginx() -> Option<PathBuf> {
+    let beside = ["/usr/sbin/nginx", "/usr/local/sbin/nginx"].map(PathBuf::from);
+    beside.into_iter().find(|path| path.is_file()).or_else(|| tool("nginx"))
+}
+
 /// Says that a test is skipped for want of something; under `CI=true` panics naming it.
 pub(crate) fn missing<T>(what: &str) -> Option<T> {
     assert!(!env::var("CI").is_ok_and(|ci| ci == "true"), "needs {what}, which this machine lacks");

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
-use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicU8, Ordering};
 
@@ -10,7 +9,7 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 
 use super::ground::play;
-use crate::process::{Process, tool};
+use crate::process::{Process, nginx};
 use crate::relay::{Running, settings};
 use crate::served::{FIXTURE, WITHIN};
 
@@ -26,7 +25,7 @@ static STARTED: AtomicU8 = AtomicU8::new(90);
 
 impl Nginx {
     fn start() -> Option<Self> {
-        let program = beside_the_path().or_else(|| tool("nginx"))?;
+        let program = nginx()?;
         let folder = tempfile::tempdir().unwrap();
         let [_, _, high, low] = std::process::id().to_be_bytes();
         let host = IpAddr::from(Ipv4Addr::new(127, STARTED.fetch_add(1, Ordering::Relaxed), high, low));
@@ -69,11 +68,6 @@ impl Nginx {
         };
         log.lines().map(line).collect()
     }
-}
-
-/// Where Debian has it, and only root's path leads.
-fn beside_the_path() -> Option<PathBuf> {
-    ["/usr/sbin/nginx", "/usr/local/sbin/nginx"].map(PathBuf::from).into_iter().find(|path| path.is_file())
 }
 
 #[test]
