@@ -133,7 +133,7 @@ class Race:
 
     def idle(self, name):
         """A new server's memory before and after so many connections, each of which asked once."""
-        server = KINDS[name].start(self.ground, f"{name}-idle")
+        server = KINDS[name].start(replace(self.ground, prefetch="none"), f"{name}-idle")
         sockets = []
         try:
             expected = self.files.bytes_of(tree.SMALL)
