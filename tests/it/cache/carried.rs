@@ -254,7 +254,12 @@ fn an_agent_of_http_1_0_is_reset_where_an_answer_breaks_off_that_has_no_length_r
     for path in ["/passed", "/kept"] {
         let mut client = Client::connect(relay.v4());
         client.send(format!("GET {} HTTP/1.0\r\n\r\n", server.url(path)).as_bytes()).unwrap();
-        let end = client.answer("GET").map_or_else(|end| end, |answer| answer.end);
+        let end = match client.answer("GET") {
+            // On a busy machine the break may be known before the head has gone.
+            Ok(answer) if answer.head.status == 502 => continue,
+            Ok(answer) => answer.end,
+            Err(end) => end,
+        };
         assert_eq!(end, End::Reset, "{path}");
     }
     relay.stop();

