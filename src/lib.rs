@@ -28,11 +28,11 @@
 //! | | `load/` | the fleet that plays against a server with a tree; its flow: `load/mod.rs`; shares no code with what serves |
 //! | | `fixture/` | writes trees for tests; shares no code with the parser |
 //! | use cases | `relay/` | serve (hit or fill), fill, refresh (a new generation), scrub and mend; reach other servers, and the general cache of what they answer: `relay/cache/`; agents as they are met: `relay/agents/` |
-//! | parts | `net/` | sockets, data workers, streams that may not stall |
+//! | parts | `net/` | sockets, data workers, streams that may not stall; files that the kernel sends: `net/socket.rs` |
 //! | | `store/` | staging, blobs, generations, index (sled), quarantine; the layout on disk: `store/mod.rs` |
 //! | | `upstream/` | where a tree comes from: URLs in order, or a directory; routes, names, and the race for a connection |
 //! | | `state/` | the agent tree on the disk: the journal of its changes, which is the audit log too; the layout: `state/mod.rs`; the relay's own authority: `state/authority.rs` |
-//! | ground | `disk/` | the way to the data folder, on which tests see and break each step; journals of checksummed lines |
+//! | ground | `disk/` | the way to the data folder, on which tests see and break each step; journals of checksummed lines; files as mappings |
 //! | knowledge | `config/` | file -> checked settings; a default and its reason: `config/settings.rs` |
 //! | | `policy/` | who may have what; why a request was refused: `policy/decide.rs`; who sends it: `policy/caller.rs`; the agent tree: `policy/tree/`, and as a file: `policy/outline/`; where agents update from: `policy/sources.rs` |
 //! | | `manifest/` | `server.ini`: lines, what they list, the class of a component, what a scope sees |
@@ -63,6 +63,7 @@
 //! | scrub, quarantine, mend | checks stored files; where bad ones go; fetches them anew |
 //! | prior | what was held under an entry's path before it |
 //! | shelf | the blobs that a data worker has at hand |
+//! | mapping, span | a file's bytes under an address, for the kernel alone to read; a run of it that a connection is about to send |
 //! | pin | the generation that an agent stays on |
 //! | mount, stands for | a path of the relay that is another server's; so does a tree for its upstream |
 //! | destination | a host and a port that an agent wants to be taken to; *listed* by a rule or by the settings |
@@ -119,6 +120,8 @@
 //! - A difference holds a node as a whole, before and after, so that a journal that lost a part does not fit and is refused.
 //! - The agents have a table of our own, `policy/tree/agents.rs`: the one on the path of each request, measured against a library's.
 //! - The seam for faults is a value, `disk::Disk`, not a second backend: each step tells it before and after.
+//! - A connection's socket finds spans in a queue of its own, not in a table of address ranges of its worker: it is empty or short, and
+//!   what it names cannot be unmapped meanwhile.
 //! - RFC 9111 is decided in `relay/cache/`, not by `http-cache-semantics`: that follows RFC 7234, gives what is stale to who takes it
 //!   so despite `proxy-revalidate` and `s-maxage`, compares directives by case, and keeps one line of a field that has several.
 //! - A date alone never vouches for a signature or package, and for a manifest only when it was a minute old: releases may

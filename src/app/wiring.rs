@@ -126,6 +126,7 @@ pub(super) fn compile(
         policy: policy.with_destinations(clients.destinations().clone()),
         users: Users::new(settings.proxy.users.iter().map(|user| (user.name.clone(), user.secret_hash))),
         tunnels: Bounds { idle: settings.proxy.tunnel_idle, total: settings.proxy.tunnel_total },
+        sendfile: settings.sendfile,
         trusted_proxies: settings.trusted_proxies.clone(),
         limits: settings.limits,
         http2: settings.http2,

@@ -14,7 +14,7 @@ use crate::config::proxying::{cache, mounts, proxy, routes};
 use crate::config::reader::Section;
 use crate::config::settings::{
     AccessLog, AgentRange, AgentSettings, ClearText, FillSettings, Http2Settings, LimitSettings, LogFormat,
-    LogLevel, LogSettings, Prefetch, ScrubSettings, Settings, TreeSettings, Upstream,
+    LogLevel, LogSettings, Prefetch, ScrubSettings, Sendfile, Settings, TreeSettings, Upstream,
 };
 use crate::config::table::row;
 use crate::config::upstream::{origin, reach, tree_upstream, upstream};
@@ -48,6 +48,7 @@ pub(super) fn settings(mut root: Section<'_>) -> Settings {
         data: root.text("data", file_path).unwrap_or(default.data),
         quota_bytes: root.bytes("quota_bytes"),
         workers: root.number("workers"),
+        sendfile: root.word("sendfile", SENDFILES).unwrap_or(default.sendfile),
         listen: listen(&mut root, default.listen, &mut Vec::new()),
         ..default
     };
@@ -271,6 +272,9 @@ fn default_tree(upstream: Upstream) -> TreeSettings {
 fn default_name() -> TreeName {
     TreeBase::default().name().expect("the default path makes a name")
 }
+
+const SENDFILES: &[(&str, Sendfile)] =
+    &[("auto", Sendfile::Auto), ("on", Sendfile::On), ("off", Sendfile::Off)];
 
 const LEVELS: &[(&str, LogLevel)] = &[
     ("error", LogLevel::Error),

@@ -24,6 +24,12 @@ pub const TABLE: &[Row] = &[
         reason: "a worker never blocks, so more would only take turns",
     },
     Row {
+        key: "sendfile",
+        default: Preset::Toml("\"auto\""),
+        allowed: Allowed::Words(&["auto", "on", "off"]),
+        reason: "the kernel sends large stored files by itself (HTTP/1, clear text), which spares a copy; auto: but to this machine, where the reader would make it",
+    },
+    Row {
         key: "listen",
         default: Preset::Toml("[\"[::]:8080\", \"0.0.0.0:8080\"]"),
         allowed: Allowed::Text(ADDRESSES),

@@ -31,6 +31,9 @@ pub struct Settings {
     pub quota_bytes: Option<u64>,
     /// Data workers. Default `None`, one for each core: a worker never blocks, so more would only take turns.
     pub workers: Option<usize>,
+    /// How the bytes of large stored files are sent in clear text over HTTP/1. Default auto: `sendfile` spares a copy, but for
+    /// agents on the same machine, where the reader has to make it.
+    pub sendfile: Sendfile,
     /// Where agents connect. Default `[::]:8080` and `0.0.0.0:8080`: both families, and a port that needs no
     /// rights.
     pub listen: Listen,
@@ -68,6 +71,18 @@ pub struct Settings {
     pub mounts: Vec<MountSettings>,
     /// `[[route]]`. Default none: all connections are direct.
     pub routes: Vec<RouteSettings>,
+}
+
+/// Whether the kernel sends files by itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Sendfile {
+    /// Where the other side is another machine.
+    #[default]
+    Auto,
+    /// Everywhere.
+    On,
+    /// Nowhere: it copies them from where they are in memory.
+    Off,
 }
 
 /// Addresses to listen on. A default one that cannot be had is a warning, a configured one an error.
@@ -381,6 +396,7 @@ impl Settings {
             data: "./forebay-data".into(),
             quota_bytes: None,
             workers: None,
+            sendfile: Sendfile::default(),
             listen: Listen::Default(vec![
                 SocketAddr::from((Ipv6Addr::UNSPECIFIED, 8080)),
                 SocketAddr::from((Ipv4Addr::UNSPECIFIED, 8080)),

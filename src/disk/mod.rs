@@ -5,6 +5,7 @@
 //! its bytes outlive a power cut.
 
 pub mod journal;
+pub mod mapping;
 
 use std::fmt;
 use std::fs::{self, DirBuilder, File};

@@ -8,7 +8,6 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
@@ -21,6 +20,8 @@ use crate::net::ahead::Ahead;
 use crate::net::idle::Place;
 use crate::net::noted::Noted;
 use crate::net::proxy_header;
+use crate::net::socket::Socket;
+use crate::net::spans::Spans;
 use crate::net::stall::Stall;
 use crate::net::worker::Accepted;
 
@@ -31,6 +32,8 @@ pub struct Arrival {
     pub stream: Raw,
     /// Who speaks.
     pub agent: Agent,
+    /// What is to be sent of files, for whoever writes straight to the stream.
+    pub spans: Rc<Spans>,
     /// What bounds its next steps.
     pub steps: Steps,
     /// Its part in the relay's counts; kept until it ends.
@@ -38,7 +41,7 @@ pub struct Arrival {
 }
 
 /// A connection's stream as it was accepted, with what was read ahead of it.
-pub type Raw = Ahead<Stall<Noted<TcpStream>>>;
+pub type Raw = Ahead<Stall<Noted<Socket>>>;
 
 /// A connection's part in the relay's counts, while it is held.
 #[derive(Debug)]
@@ -77,7 +80,8 @@ impl Arrival {
         let local = accepted.stream.local_addr().map_or(peer, normalised_peer);
         let live = worker.live.load_full();
         let place = accepted.place;
-        let stream = Noted::new(accepted.stream, place.clone());
+        let spans = Rc::new(Spans::new(local, peer));
+        let stream = Noted::new(Socket::new(accepted.stream, spans.clone()), place.clone());
         let mut stream = Ahead::new(Stall::new(stream, live.limits.stall_timeout));
         let deadline = live.limits.head_timeout;
         let steps = Steps { place: place.clone(), drain: drain.clone(), deadline, peer };
@@ -105,9 +109,10 @@ impl Arrival {
             transport: accepted.transport,
             certificate: None,
             toward: None,
+            spans: None,
         };
         let counts = Counts { _open: open, _of_its_address: counted };
-        Some(Self { stream, agent, steps, counts })
+        Some(Self { stream, agent, spans, steps, counts })
     }
 }
 

@@ -7,20 +7,23 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use hyper::body::{Frame, SizeHint};
 use hyper::header::HeaderMap;
+use tokio::task::coop;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::base::limits::BODY_CHUNK_BYTES;
+use crate::base::limits::{BODY_CHUNK_BYTES, BODY_TURN_BYTES};
 use crate::base::range::ByteRange;
 use crate::http::passing::Passing;
 use crate::http::record::Record;
 use crate::http::streams::{Stream, Turn};
 use crate::net::idle::Busy;
+use crate::net::spans::{By, Spans};
 use crate::relay::cache::arrival::{Arriving, Next};
 use crate::relay::content::Content;
 use crate::relay::follow::Follower;
@@ -38,9 +41,19 @@ pub struct Body {
     record: Option<Record>,
     stream: Option<Stream>,
     busy: Option<Busy>,
+    outlet: Option<Outlet>,
     ended_by: EndedBy,
     /// Why it broke off, until what came before is sent.
     broken: Option<io::Error>,
+}
+
+/// A socket that sends files.
+#[derive(Clone, Debug)]
+pub struct Outlet {
+    /// Where it learns what is of them.
+    pub spans: Rc<Spans>,
+    /// How it sends them.
+    pub by: By,
 }
 
 /// What shows an agent the end of a body.
@@ -89,6 +102,7 @@ impl Default for Body {
             record: None,
             stream: None,
             busy: None,
+            outlet: None,
             ended_by: EndedBy::default(),
             broken: None,
         }
@@ -151,6 +165,12 @@ impl Body {
         self
     }
 
+    /// Has what is in memory of a blob sent from its file.
+    #[must_use]
+    pub fn sent_by(self, outlet: Option<Outlet>) -> Self {
+        Self { outlet, ..self }
+    }
+
     /// Says what shows the agent its end.
     #[must_use]
     pub fn ended_by(self, ended_by: EndedBy) -> Self {
@@ -184,6 +204,15 @@ impl Body {
                     // Over HTTP/2 what is read waits for the client's window; over HTTP/1 the socket takes much of it.
                     let most = self.stream.as_ref().map_or(BODY_CHUNK_BYTES, Stream::share_bytes);
                     let run = chunk(*range, most.min(BODY_CHUNK_BYTES));
+                    if self.reading.is_none() {
+                        if let (Some(Content::Blob(blob)), Some(outlet)) = (&self.content, &self.outlet)
+                            && let Some(bytes) = ready!(outlet.poll_span(blob, *range, cx))
+                        {
+                            *range = range.advanced(bytes.len() as u64);
+                            return Poll::Ready(Some(Ok(Frame::data(bytes))));
+                        }
+                        ready!(poll_turn(run.len(), cx));
+                    }
                     let read = match ready!(poll_read(self.content.as_mut(), &mut self.reading, run, cx)) {
                         Ok(Read::Bytes(bytes)) if bytes.len() as u64 <= range.len() => {
                             *range = range.advanced(bytes.len() as u64);
@@ -225,6 +254,28 @@ impl Piece {
             Self::Rest(_) => 0,
         }
     }
+}
+
+impl Outlet {
+    /// Hands over what is in memory from the start of a run on; nothing where its first byte is not.
+    fn poll_span(&self, blob: &OpenBlob, run: ByteRange, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        let Some(mapping) = blob.mapping().filter(|_| !blob.is_condemned()) else { return Poll::Ready(None) };
+        let there = mapping.resident_bytes(run);
+        if there == 0 {
+            return Poll::Ready(None);
+        }
+        ready!(poll_turn(there, cx));
+        let run = ByteRange::new(run.start(), run.start() + there);
+        Poll::Ready(Some(self.spans.hand(mapping, blob.turns(), self.by, run)))
+    }
+}
+
+/// Takes so many bytes' part of the task's turn: of the runtime's budget for one, which has 128 parts.
+fn poll_turn(bytes: u64, cx: &mut Context<'_>) -> Poll<()> {
+    for _ in 0..bytes / (BODY_TURN_BYTES / 128) {
+        ready!(coop::poll_proceed(cx)).made_progress();
+    }
+    Poll::Ready(())
 }
 
 /// Reads from the start of a run, which is not empty and no longer than a chunk; gives at least one byte of it.

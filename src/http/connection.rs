@@ -46,7 +46,7 @@ pub struct Worker {
 pub async fn serve(worker: Rc<Worker>, accepted: Accepted, drain: CancellationToken) {
     let transport = accepted.transport;
     let Some(arrival) = Arrival::of(worker, accepted, &drain).await else { return };
-    let Arrival { mut stream, mut agent, steps, counts } = arrival;
+    let Arrival { mut stream, mut agent, spans, steps, counts } = arrival;
     match (transport, &agent.worker.tls) {
         (Transport::Tls, Some(tls)) => {
             let shaken = shake_hands(&agent.worker.tally, stream, tls.acceptor());
@@ -68,7 +68,10 @@ pub async fn serve(worker: Rc<Worker>, accepted: Accepted, drain: CancellationTo
         (Transport::Tls, None) => error!("a TLS listener without certificates"),
         (Transport::Clear, _) => match steps.take("the first bytes", begins_http2(&mut stream)).await {
             Ok(true) => speak_http2(agent, stream, drain).await,
-            Ok(false) => speak(agent, stream, drain).await,
+            Ok(false) => {
+                agent.spans = Some(spans);
+                speak(agent, stream, drain).await;
+            }
             Err(_) => {}
         },
         (Transport::Socks, _) => error!("HTTP is not spoken on a SOCKS listener"),

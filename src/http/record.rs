@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::io;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use crate::base::clock::Clock;
 use crate::base::tally::{Outcome, Tally};
 use crate::config::settings::AccessLog;
 use crate::http::route::Prefixed;
+use crate::net::spans::Spans;
 use crate::policy::caller::Caller;
 use crate::policy::secret::Token;
 use crate::policy::tree::id::AgentId;
@@ -40,6 +42,8 @@ pub struct Record {
     expected_bytes: Option<u64>,
     sent_bytes: u64,
     broken: bool,
+    /// Where it shows that a file broke off after its bytes were handed over.
+    spans: Option<Rc<Spans>>,
 }
 
 impl Record {
@@ -70,12 +74,18 @@ impl Record {
             expected_bytes: Some(0),
             sent_bytes: 0,
             broken: false,
+            spans: None,
         }
     }
 
     /// Notes which agent of the tree sends the request.
     pub fn known_as(&mut self, caller: &Caller) {
         self.id = caller.agent().copied();
+    }
+
+    /// Notes where bytes are handed to that come of files.
+    pub fn sent_by(&mut self, spans: Option<Rc<Spans>>) {
+        self.spans = spans;
     }
 
     /// Notes that the request is for another server, and for what there.
@@ -143,6 +153,9 @@ const RANGE_CHARS_MAX: usize = 200;
 
 impl Drop for Record {
     fn drop(&mut self) {
+        if !self.broken && self.spans.as_ref().is_some_and(|spans| spans.is_broken()) {
+            self.broken(&io::Error::other("a file of the store could not be sent to its end"));
+        }
         let outcome = match self.outcome {
             _ if self.broken => Outcome::Failed,
             outcome if self.is_short() && outcome != Outcome::Failed => Outcome::GivenUp,

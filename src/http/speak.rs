@@ -25,7 +25,7 @@ use tracing::{debug, error};
 
 use crate::base::tally::Outcome;
 use crate::http::agents::{self, Call};
-use crate::http::body::{Body, EndedBy};
+use crate::http::body::{Body, EndedBy, Outlet};
 use crate::http::caller::caller;
 use crate::http::connect::{self, Onward};
 use crate::http::connection::Worker;
@@ -42,6 +42,7 @@ use crate::net::half_open::HalfOpen;
 use crate::net::idle::{Busy, Place};
 use crate::net::inserts::{Inserting, Inserts};
 use crate::net::listen::Transport;
+use crate::net::spans::Spans;
 use crate::policy::identity::Certificate;
 use crate::relay::live::Live;
 use crate::relay::serve::ServeError;
@@ -63,6 +64,8 @@ pub struct Agent {
     pub certificate: Option<Rc<Certificate>>,
     /// The server that the agent believes to speak to, where the relay stands in for it.
     pub toward: Option<Toward>,
+    /// What its connection is about to send of files, where answers are written straight to its socket: clear text, and HTTP/1.
+    pub spans: Option<Rc<Spans>>,
 }
 
 impl Agent {
@@ -286,6 +289,7 @@ async fn answer(agent: &Agent, request: Request<Incoming>, busy: Busy, own: Opti
         let answer = if to_api { problem(&failed) } else { failure(&failed) };
         (answer, failed.outcome())
     });
+    record.sent_by(agent.spans.clone());
     let body_bytes = response.body().size_hint().exact();
     record.answered(response.status(), outcome, body_bytes);
     if request.version == Version::HTTP_2 {
@@ -299,7 +303,9 @@ async fn answer(agent: &Agent, request: Request<Incoming>, busy: Busy, own: Opti
     busy.waits(false);
     let by_close = request.version == Version::HTTP_10;
     let ended_by = if by_close { EndedBy::Close } else { EndedBy::Framing };
-    response.map(|body| body.recorded(record).busy(busy).ended_by(ended_by))
+    let outlet =
+        agent.spans.as_ref().map(|spans| Outlet { spans: spans.clone(), by: spans.by(live.sendfile) });
+    response.map(|body| body.recorded(record).busy(busy).ended_by(ended_by).sent_by(outlet))
 }
 
 /// Serves what a request is for to whoever sends it.

@@ -103,7 +103,8 @@ where
             let toward = Some(Toward { server, who: tunnel.opened.who });
             let (address, local, transport) = (*address, *local, *transport);
             let certificate = certificate.clone();
-            let agent = Rc::new(Agent { worker, address, place, local, transport, certificate, toward });
+            let agent =
+                Rc::new(Agent { worker, address, place, local, transport, certificate, toward, spans: None });
             // The route refuses tunnels within a tunnel.
             requests(&agent, stream, drain).await;
             tunnel.record.ended(&"the relay answered for the server");

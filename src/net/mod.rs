@@ -1,4 +1,5 @@
-//! Sockets: listening, the data workers that accept, TLS, streams that may not stall, and bytes that are passed on.
+//! Sockets: listening, the data workers that accept, TLS, streams that may not stall, files that the kernel sends, and bytes that are
+//! passed on.
 //!
 //! Never knows what a request is. Invariant: connections are bounded in number, and each ends.
 
@@ -19,6 +20,8 @@ mod pem;
 pub mod places;
 pub mod proxy_header;
 pub mod pulse;
+pub mod socket;
+pub mod spans;
 pub mod stall;
 pub mod tls;
 pub mod worker;

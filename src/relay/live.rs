@@ -11,7 +11,7 @@ use url::Url;
 
 use crate::base::destination::Destination;
 use crate::config::elsewhere::MountSettings;
-use crate::config::settings::{ClearText, Http2Settings, LimitSettings, LogSettings};
+use crate::config::settings::{ClearText, Http2Settings, LimitSettings, LogSettings, Sendfile};
 use crate::net::copy::Bounds;
 use crate::policy::decide::Policy;
 use crate::policy::users::Users;
@@ -47,6 +47,8 @@ pub struct Live {
     pub users: Users,
     /// The bounds of tunnels.
     pub tunnels: Bounds,
+    /// How files are sent.
+    pub sendfile: Sendfile,
     /// Who says for whom a connection is.
     pub trusted_proxies: Vec<IpNet>,
     /// The bounds of requests and connections.

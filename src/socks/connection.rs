@@ -31,7 +31,7 @@ use crate::socks::respond::NoTunnel;
 /// Serves a connection until either side closes it; once `drain` is cancelled, until its tunnel is idle.
 pub async fn serve(worker: Rc<Worker>, accepted: Accepted, drain: CancellationToken) {
     let Some(arrival) = Arrival::of(worker, accepted, &drain).await else { return };
-    let Arrival { mut stream, agent, steps, counts } = arrival;
+    let Arrival { mut stream, agent, steps, counts, .. } = arrival;
     if let Some(tunnel) = asked(&mut stream, &agent, &steps).await {
         run(&agent, stream, tunnel, drain).await;
     }

@@ -13,8 +13,9 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 
 use crate::base::blob::BlobId;
-use crate::base::limits::COLD_READS_MAX;
+use crate::base::limits::{COLD_READS_MAX, SMALL_BLOB_BYTES_MAX};
 use crate::disk::Disk;
+use crate::disk::mapping::Mapping;
 use crate::store::quarantine::Condemned;
 
 /// A blob's hash and size, as its file name has them.
@@ -64,7 +65,9 @@ pub struct OpenBlob(Arc<Opened>);
 #[derive(Debug)]
 struct Opened {
     disk: Disk,
-    file: File,
+    file: Arc<File>,
+    /// Small ones are read whole.
+    mapping: Option<Mapping>,
     name: BlobName,
     turns: Arc<Semaphore>,
     condemned: Arc<Condemned>,
@@ -85,10 +88,16 @@ impl OpenBlob {
             return Ok(None);
         }
         let Some(file) = disk.open_to_read(&name.path(blobs))? else { return Ok(None) };
-        let whole = file.metadata()?.len() == name.size;
+        if file.metadata()?.len() != name.size {
+            return Ok(None);
+        }
+        let file = Arc::new(file);
+        let large = name.size > SMALL_BLOB_BYTES_MAX;
+        let mapping = large.then(|| Mapping::of(disk, &file, name.size)).flatten();
         let turns = Arc::new(Semaphore::new(COLD_READS_MAX));
-        let opened = Opened { disk: disk.clone(), file, name, turns, condemned: condemned.clone(), epoch };
-        Ok(whole.then(|| Self(Arc::new(opened))))
+        let condemned = condemned.clone();
+        let opened = Opened { disk: disk.clone(), file, mapping, name, turns, condemned, epoch };
+        Ok(Some(Self(Arc::new(opened))))
     }
 
     /// The same as [`read_cached`] of its file.
@@ -103,6 +112,11 @@ impl OpenBlob {
     /// The same as [`read_exact`] of its file. Blocks on the disk.
     pub fn read_exact(&self, len: usize, offset: u64) -> io::Result<Vec<u8>> {
         self.0.disk.read_at(&self.0.file, len, offset)
+    }
+
+    /// The mapping of its file, where there is one.
+    pub fn mapping(&self) -> Option<&Mapping> {
+        self.0.mapping.as_ref()
     }
 
     /// Who reads it from the disk holds one of these.

@@ -63,6 +63,7 @@
 //! - `scopes`: each scope sees and gets its classes and no other; `[Server]` leads nowhere but to the relay (R6, R5.5).
 //! - `scrub`: stored files that go bad (R1.5). `found`: what is damaged, who had it, what becomes of it; `passes`: pace, restarts, beside
 //!   sweeps and agents; `faults`: the disk says no at each step; `command`: `forebay scrub`, with a relay and without.
+//! - `sendfile`: large files that the kernel sends by itself: right bytes each way, files that are cut, removed or leave the memory meanwhile (R3.1, R2.3).
 //! - `serve`: every file of the tree over both families; the store serves after a restart without the upstream (R1.1, R1.6).
 //! - `slow_clients`: the slow, the idle and the gone are cut in time and hold up nobody; requests are counted once (R11.2).
 //! - `soak`: a mixed load with faults, for `FOREBAY_SOAK_SECS`: right bytes all along, and memory, files, threads and tasks return.
@@ -142,6 +143,7 @@ mod restart;
 mod routes;
 mod scopes;
 mod scrub;
+mod sendfile;
 mod serve;
 mod served;
 mod site;

@@ -106,6 +106,11 @@ impl Running {
         &mut self.handle
     }
 
+    /// Its settings.
+    pub(crate) fn settings(&self) -> Settings {
+        Settings { data: self.data.path().to_owned(), ..self.settings.clone() }
+    }
+
     /// Its data folder.
     pub(crate) fn data(&self) -> &Path {
         self.data.path()
