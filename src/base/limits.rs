@@ -19,7 +19,7 @@ pub const FILL_BATCH_BYTES: usize = 256 << 10;
 pub const BODY_CHUNK_BYTES: usize = 128 << 10;
 
 /// Bytes that a body gives in one turn of its task, of what is in memory: one agent that takes all at once leaves others theirs.
-pub const BODY_TURN_BYTES: u64 = 1 << 20;
+pub const BODY_TURN_BYTES: u64 = 2 << 20;
 
 /// Blobs up to this size are kept in memory by each worker, in bytes.
 pub const SMALL_BLOB_BYTES_MAX: u64 = 64 << 10;

@@ -104,14 +104,14 @@ impl Drop for Mapped {
 /// Unmapping takes 4 us for each MiB.
 const UNMAPPED_AT_ONCE_BYTES: usize = 16 << 20;
 
-/// Bytes that one look at what is in memory covers at most: 2 us of a worker's time.
-pub const LOOK_BYTES_MAX: u64 = 256 << 10;
+/// Bytes that one look at what is in memory covers at most: 8 us of a worker's time at the first, 2 once pages were copied from.
+pub const LOOK_BYTES_MAX: u64 = 1 << 20;
 
 /// The least that a page has, on any machine. Where pages are larger nothing is mapped.
 const PAGE_BYTES: u64 = 4096;
 
 /// The pages of a look that begins within one.
-#[allow(clippy::cast_possible_truncation, reason = "a few dozen")]
+#[allow(clippy::cast_possible_truncation, reason = "a few hundred")]
 const LOOK_PAGES: usize = (LOOK_BYTES_MAX / PAGE_BYTES) as usize + 1;
 
 fn at(offset: u64) -> usize {

@@ -7,7 +7,7 @@
 //! sends it -> [`mirror`] asks the policy,
 //! finds the entry and gets its representation, or [`forward`] takes it to another server or to what the general cache keeps ->
 //! [`conditional`] and [`ranges`] say which part of it -> [`body`] gives
-//! the bytes. What goes wrong becomes a status in [`respond`] (one match); [`record`] counts and logs each request once,
+//! the bytes, as [`reading`] reads them, or an [`outlet`] has them sent from their file. What goes wrong becomes a status in [`respond`] (one match); [`record`] counts and logs each request once,
 //! when its body ends. Invariant: a body that cannot be given whole ends in an error on the wire.
 
 pub mod agents;
@@ -21,8 +21,10 @@ pub mod forward;
 pub mod frames;
 pub mod interim;
 pub mod mirror;
+pub mod outlet;
 pub mod passing;
 pub mod ranges;
+pub mod reading;
 pub mod record;
 pub mod respond;
 pub mod route;

@@ -25,13 +25,14 @@ use tracing::{debug, error};
 
 use crate::base::tally::Outcome;
 use crate::http::agents::{self, Call};
-use crate::http::body::{Body, EndedBy, Outlet};
+use crate::http::body::{Body, EndedBy};
 use crate::http::caller::caller;
 use crate::http::connect::{self, Onward};
 use crate::http::connection::Worker;
 use crate::http::forward::{self, Meanwhile};
 use crate::http::frames::Frames;
 use crate::http::mirror;
+use crate::http::outlet::Outlet;
 use crate::http::record::{Record, shown};
 use crate::http::respond::{Failure, failure, problem};
 use crate::http::route::{Asked, Leave, Route, Routed, route};

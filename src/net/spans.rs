@@ -138,3 +138,25 @@ impl Span {
 
 /// Spans that wait on one connection: hyper queues 16 buffers at most before it has them written.
 const SPANS_MAX: usize = 32;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn auto_is_off_towards_this_machine_whichever_address_it_goes_by() {
+        for (local, peer, auto) in [
+            ("192.0.2.1:80", "192.0.2.7:9", By::File),
+            ("[2001:db8::1]:80", "[2001:db8::7]:9", By::File),
+            ("127.0.0.1:80", "127.0.0.9:9", By::Copy),
+            ("[::1]:80", "[::1]:9", By::Copy),
+            ("[::ffff:127.0.0.1]:80", "[::ffff:127.0.0.1]:9", By::Copy),
+            ("192.0.2.1:80", "192.0.2.1:9", By::Copy),
+            ("[2001:db8::1]:80", "[2001:db8::1]:9", By::Copy),
+        ] {
+            let spans = Spans::new(local.parse().unwrap(), peer.parse().unwrap());
+            assert_eq!(spans.by(Sendfile::Auto), auto, "{local} and {peer}");
+            assert_eq!([spans.by(Sendfile::On), spans.by(Sendfile::Off)], [By::File, By::Copy]);
+        }
+    }
+}
