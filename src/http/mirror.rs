@@ -136,9 +136,15 @@ async fn answer(
         Verdict::Proceed => {}
     }
     let (size, outcome) = (representation.size, representation.outcome);
-    let now = tree.resources.clock.wall().into();
     let wanted = match range(request) {
-        Some(range) if range_holds(headers, Some(&representation.etag), modified, now) => {
+        Some(range)
+            if range_holds(
+                headers,
+                Some(&representation.etag),
+                modified,
+                tree.resources.clock.wall().into(),
+            ) =>
+        {
             ranges::wanted(range, size, live.limits.ranges_max)
         }
         _ => Wanted::Whole,
@@ -150,7 +156,7 @@ async fn answer(
         Wanted::Whole => {
             let head = response.headers_mut();
             head.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
-            head.insert(header::CONTENT_LENGTH, size.into());
+            head.insert(header::CONTENT_LENGTH, representation.length.clone());
             if request.method == Method::GET {
                 *response.body_mut() = Body::run(representation.open(shelf).await?, ByteRange::whole(size));
             }

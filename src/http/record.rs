@@ -64,10 +64,9 @@ impl Record {
             agent,
             id: None,
             method: request.method.clone(),
-            path: shown(request.uri.path()).chars().take(PATH_CHARS_MAX).collect(),
-            range: range.map(|range| {
-                String::from_utf8_lossy(range.as_bytes()).chars().take(RANGE_CHARS_MAX).collect()
-            }),
+            path: cut(&shown(request.uri.path()), PATH_CHARS_MAX).to_owned(),
+            range: range
+                .map(|range| cut(&String::from_utf8_lossy(range.as_bytes()), RANGE_CHARS_MAX).to_owned()),
             status: None,
             outcome: Outcome::GivenUp,
             reason: None,
@@ -91,7 +90,7 @@ impl Record {
     /// Notes that the request is for another server, and for what there.
     pub fn toward(&mut self, url: &Url) {
         let place = format!("{}{}", url.origin().ascii_serialization(), shown(url.path()));
-        self.path = place.chars().take(PATH_CHARS_MAX).collect();
+        cut(&place, PATH_CHARS_MAX).clone_into(&mut self.path);
     }
 
     /// Notes how the request is answered, with how many bytes of body, where that is known.
@@ -145,6 +144,15 @@ pub fn shown(path: &str) -> Cow<'_, str> {
 
 fn is_token(name: &str) -> bool {
     Token::parse(name).is_some()
+}
+
+/// The first so many characters of a text.
+fn cut(text: &str, chars_max: usize) -> &str {
+    // Few texts have more bytes than that.
+    if text.len() <= chars_max {
+        return text;
+    }
+    text.char_indices().nth(chars_max).map_or(text, |(at, _)| &text[..at])
 }
 
 /// The longest path and range that a log line holds, in characters.

@@ -266,7 +266,8 @@ async fn answer(agent: &Agent, request: Request<Incoming>, busy: Busy, own: Opti
     let (request, body) = request.into_parts();
     if request.method == Method::CONNECT {
         let onward = own.map(|own| &own.onward);
-        return connect::answer(agent, &request, &live, &busy, onward).await.map(|body| body.busy(busy));
+        let answer = Box::pin(connect::answer(agent, &request, &live, &busy, onward)).await;
+        return answer.map(|body| body.busy(busy));
     }
     let mut record =
         Record::begin(worker.tally.clone(), worker.clock.clone(), live.log.access, agent.address, &request);
@@ -309,7 +310,8 @@ async fn answer(agent: &Agent, request: Request<Incoming>, busy: Busy, own: Opti
     response.map(|body| body.recorded(record).busy(busy).ended_by(ended_by).sent_by(outlet))
 }
 
-/// Serves what a request is for to whoever sends it.
+/// Serves what a request is for to whoever sends it. What is not the mirror's has a place of its own in memory: each request of the
+/// mirror would take room for it.
 async fn served(
     agent: &Agent,
     request: &Parts,
@@ -321,7 +323,7 @@ async fn served(
 ) -> Result<(Response<Body>, Outcome), Failure> {
     if let Route::Agents(Call::Enrol) = routed.route {
         // Who enrols is nobody yet.
-        return agents::serve(agent, None, request, body, &Call::Enrol, live).await;
+        return Box::pin(agents::serve(agent, None, request, body, &Call::Enrol, live)).await;
     }
     let caller = caller(agent, request, &routed, live)?;
     record.known_as(&caller);
@@ -338,9 +340,11 @@ async fn served(
             if elsewhere.leave == Leave::Proxy {
                 record.toward(&elsewhere.url);
             }
-            forward::serve(shelf, &caller, request, body, &elsewhere, live, meanwhile).await
+            Box::pin(forward::serve(shelf, &caller, request, body, &elsewhere, live, meanwhile)).await
         }
-        Route::Agents(call) => agents::serve(agent, Some(&caller), request, body, &call, live).await,
+        Route::Agents(call) => {
+            Box::pin(agents::serve(agent, Some(&caller), request, body, &call, live)).await
+        }
         // Another method has no tunnel.
         Route::Tunnel(_) => Err(Failure::Target),
     }

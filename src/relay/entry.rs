@@ -115,6 +115,8 @@ pub struct Stamp {
     pub validator: Validator,
     /// The relay's strong entity tag.
     pub etag: HeaderValue,
+    /// How many bytes, where that is known.
+    pub length: Option<HeaderValue>,
     /// The upstream's date, where it is one.
     pub last_modified: Option<(HeaderValue, SystemTime)>,
 }
@@ -159,10 +161,10 @@ impl Entry {
         }
     }
 
-    /// What agents are told, if the upstream was asked already.
-    pub fn stamp(&self) -> Option<Stamp> {
+    /// The entity tag that agents are told, if the upstream was asked already.
+    pub fn etag(&self) -> Option<HeaderValue> {
         match &**self.state() {
-            State::Seen(stamp) | State::Held(_, stamp) => Some(stamp.clone()),
+            State::Seen(stamp) | State::Held(_, stamp) => Some(stamp.etag.clone()),
             State::Listed | State::Absent => None,
         }
     }
@@ -187,7 +189,8 @@ impl Entry {
 
     /// Notes that it is in the store.
     pub fn set_held(&self, blob: BlobName, validator: Validator) {
-        self.state.store(Arc::new(State::Held(blob, self.stamped(validator))));
+        let stamp = Stamp { length: Some(blob.size.into()), ..self.stamped(validator) };
+        self.state.store(Arc::new(State::Held(blob, stamp)));
     }
 
     /// Notes that the upstream has no such file.
@@ -264,7 +267,7 @@ impl Entry {
             let time = httpdate::parse_http_date(date).ok()?;
             Some((HeaderValue::from_str(&httpdate::fmt_http_date(time)).ok()?, time))
         });
-        Stamp { validator, etag, last_modified }
+        Stamp { validator, etag, length: size.map(HeaderValue::from), last_modified }
     }
 }
 
@@ -304,12 +307,12 @@ mod tests {
     fn the_entity_tag_is_the_same_when_seen_held_and_after_a_restart_r3_1() {
         let first = entry(None);
         first.set_seen(tag("\"x\""));
-        let seen = first.stamp().unwrap().etag;
+        let seen = first.etag().unwrap();
         first.set_held(BlobName { id: crate::base::blob::BlobId::of(b"abc"), size: 3 }, tag("\"x\""));
-        assert_eq!(first.stamp().unwrap().etag, seen);
+        assert_eq!(first.etag().unwrap(), seen);
         let again = entry(None);
         again.set_seen(tag("\"x\""));
-        assert_eq!(again.stamp().unwrap().etag, seen);
+        assert_eq!(again.etag().unwrap(), seen);
     }
 
     #[test]
@@ -318,7 +321,7 @@ mod tests {
             |(number, etag)| {
                 let entry = entry(number);
                 entry.set_seen(tag(etag));
-                entry.stamp().unwrap().etag
+                entry.etag().unwrap()
             },
         );
         for (index, tag) in tags.iter().enumerate() {

@@ -32,6 +32,8 @@ use crate::store::blobs::BlobName;
 pub struct Representation {
     /// How many bytes it has.
     pub size: u64,
+    /// The same as a header has it.
+    pub length: HeaderValue,
     /// Its strong entity tag.
     pub etag: HeaderValue,
     /// When it changed at the upstream, where that is known.
@@ -76,6 +78,7 @@ pub fn manifest(permit: Permit, published: &Published) -> Result<Representation,
     let view = published.view(scope);
     Ok(Representation {
         size: view.bytes.len() as u64,
+        length: view.bytes.len().into(),
         etag: view.etag.clone(),
         last_modified: None,
         outcome: Outcome::Hit,
@@ -93,14 +96,13 @@ pub async fn file(
     tree.note_used(entry);
     loop {
         let known = match &**entry.state() {
-            State::Held(blob, stamp) => Some((blob.size, stamp.clone(), Outcome::Hit)),
-            State::Seen(stamp) => entry.size().map(|size| (size, stamp.clone(), Outcome::Miss)),
+            State::Held(blob, stamp) => Some(described(blob.size, stamp, Outcome::Hit)),
+            State::Seen(stamp) => entry.size().map(|size| described(size, stamp, Outcome::Miss)),
             State::Absent => return Err(ServeError::Absent),
             State::Listed => None,
         };
-        if let Some((size, Stamp { etag, last_modified, .. }, outcome)) = known {
-            let body = Body::Entry(tree.clone(), entry.clone());
-            return Ok(Representation { size, etag, last_modified, outcome, body });
+        if let Some(described) = known {
+            return Ok(described(Body::Entry(tree.clone(), entry.clone())));
         }
         let Some(fill) = tree.fill(entry) else { continue };
         match entry.size() {
@@ -109,6 +111,13 @@ pub async fn file(
             None => in_time(tree, fill.finished()).await.map(|_| ())?,
         }
     }
+}
+
+/// What the head needs of a state; its bytes are told next.
+fn described(size: u64, stamp: &Stamp, outcome: Outcome) -> impl FnOnce(Body) -> Representation + use<> {
+    let (etag, last_modified) = (stamp.etag.clone(), stamp.last_modified.clone());
+    let length = stamp.length.clone().unwrap_or_else(|| size.into());
+    move |body| Representation { size, length, etag, last_modified, outcome, body }
 }
 
 impl Representation {
@@ -136,10 +145,7 @@ impl Representation {
             }
         };
         // The fill may have met another state of the file than the one that was described.
-        match entry.stamp() {
-            Some(stamp) if stamp.etag == self.etag => Ok(content),
-            _ => Err(ServeError::Moved),
-        }
+        if entry.etag().is_some_and(|etag| etag == self.etag) { Ok(content) } else { Err(ServeError::Moved) }
     }
 }
 

@@ -9,6 +9,7 @@
 //! - `cache`: the forward proxy and mounts, a file each: `sentences` (RFC 9111, one by one), `shared` (one question for all who want
 //!   the same), `stored` (restarts, equal bytes, bounds, bytes that break off), `carried` (what passes on each side), `hostile` (smuggling,
 //!   loops), `scope` (a tree's upstream by its URL), `stock` (curl and wget); `server` is a server that says what it is told (R3.2, R4).
+//! - `calls`: the system calls of a hit, counted (issue 6).
 //! - `client_certificates`: who shows one over TLS. `seen`: fingerprints, names that an authority vouches for, resumed sessions, changed
 //!   files; `hostile`: stolen, damaged, oversize; `stock`: curl and openssl; `issued`: by the relay's own authority.
 //!   the same), `stored` (restarts, equal bytes, bounds, bytes that break off), `carried` (what passes on each side), `interim` (1xx answers), `hostile`
@@ -101,6 +102,7 @@ mod admin;
 mod agents;
 mod authority;
 mod cache;
+mod calls;
 mod client_certificates;
 mod command;
 mod conditional;

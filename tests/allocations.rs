@@ -1,0 +1,96 @@
+//! What a hit costs of the allocator, counted (issue 6, point 6).
+//!
+//! A program of its own: the counts are of the whole process, in which nothing else happens meanwhile.
+#![cfg(test)]
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use forebay::app::Relay;
+use forebay::app::handle::RelayHandle;
+use forebay::config::settings::{Listen, Settings};
+
+#[global_allocator]
+static ALLOCATOR: dhat::Alloc = dhat::Alloc;
+
+/// Requests of one reading; what else allocates in that time, such as a timer's turn, weighs little.
+const REQUESTS: u64 = 200;
+
+/// Readings, of which the least counts.
+const READINGS: usize = 5;
+
+/// What it takes now, and two more; the requirement is 25.
+const ALLOCATIONS_MAX: u64 = 12;
+
+fn start_relay(folder: &std::path::Path) -> RelayHandle {
+    let tree = folder.join("tree");
+    std::fs::create_dir_all(tree.join("pattern")).unwrap();
+    std::fs::write(tree.join("pattern/small.zip"), vec![7; 2048]).unwrap();
+    std::fs::write(tree.join("server.ini"), "[PATTERN]\r\nP.4=pattern/small.zip,100,2048\r\n").unwrap();
+    let mut settings = Settings::for_upstream(tree.to_str().unwrap()).unwrap();
+    settings.data = folder.join("data");
+    settings.workers = Some(1);
+    let any = || Listen::Configured(vec!["127.0.0.1:0".parse().unwrap()]);
+    (settings.listen, settings.admin, settings.socks.listen) = (any(), any(), any());
+    let relay = Relay::start(settings).unwrap();
+    let begun = Instant::now();
+    while relay.trees()[0].snapshot().is_none() {
+        assert!(begun.elapsed() < Duration::from_mins(1), "the relay took no generation");
+        std::thread::yield_now();
+    }
+    relay
+}
+
+/// A client that allocates nothing.
+struct Client {
+    stream: TcpStream,
+    buffer: [u8; 4096],
+}
+
+impl Client {
+    fn connect(address: SocketAddr) -> Self {
+        let stream = TcpStream::connect(address).unwrap();
+        stream.set_nodelay(true).unwrap();
+        Self { stream, buffer: [0; 4096] }
+    }
+
+    fn ask(&mut self) {
+        self.stream
+            .write_all(b"GET /activeupdate/pattern/small.zip HTTP/1.1\r\nHost: relay\r\n\r\n")
+            .unwrap();
+        let mut filled = 0;
+        loop {
+            let count = self.stream.read(&mut self.buffer[filled..]).unwrap();
+            assert!(count > 0, "the connection was closed");
+            filled += count;
+            let head = self.buffer[..filled].windows(4).position(|window| window == b"\r\n\r\n");
+            if head.is_some_and(|head| filled == head + 4 + 2048) {
+                break;
+            }
+        }
+        assert!(self.buffer.starts_with(b"HTTP/1.1 200 "));
+    }
+}
+
+#[test]
+fn a_small_hit_on_a_warm_connection_takes_at_most_12_allocations() {
+    let folder = tempfile::tempdir().unwrap();
+    let relay = start_relay(folder.path());
+    let mut client = Client::connect(relay.running().listen[0]);
+    for _ in 0..20 {
+        client.ask();
+    }
+    let profiler = dhat::Profiler::builder().testing().build();
+    let readings = (0..READINGS).map(|_| {
+        let before = dhat::HeapStats::get().total_blocks;
+        for _ in 0..REQUESTS {
+            client.ask();
+        }
+        (dhat::HeapStats::get().total_blocks - before).div_ceil(REQUESTS)
+    });
+    let least = readings.min().unwrap();
+    println!("{least} allocations for each request");
+    drop(profiler);
+    assert!(least <= ALLOCATIONS_MAX, "{least} allocations for each request");
+}
