@@ -24,7 +24,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use forebay::app::Relay;
 use forebay::app::handle::RelayHandle;
 use forebay::base::path::TreePath;
-use forebay::config::settings::{AccessLog, Listen, Settings};
+use forebay::config::settings::{AccessLog, Listen, Sendfile, Settings};
 use forebay::manifest::catalogue::Class;
 use forebay::policy::caller::Shown;
 use forebay::policy::decide::{Ask, Permission, Policy, Unknown};
@@ -37,27 +37,73 @@ use hyper::{Request, Response, StatusCode, header};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use pairs::Compared;
 
-/// What is asked for: its name, the file, the range, how many bytes come, answers in one turn, turns.
-const ASKED: [Asked; 3] = [
-    Asked { name: "2 KiB", file: "small.zip", range: None, bytes: 2 << 10, answers: 2_000, turns: 40 },
-    Asked { name: "64 KiB", file: "medium.zip", range: None, bytes: 64 << 10, answers: 1_000, turns: 40 },
+/// What is asked for: its name, the file, the range, how many bytes come, how the relay sends them, answers in one turn, turns.
+const ASKED: [Asked; 6] = [
+    Asked {
+        name: "2 KiB",
+        file: "small.zip",
+        range: None,
+        bytes: 2 << 10,
+        sendfile: Sendfile::Auto,
+        answers: 2_000,
+        turns: 40,
+    },
+    Asked {
+        name: "64 KiB",
+        file: "medium.zip",
+        range: None,
+        bytes: 64 << 10,
+        sendfile: Sendfile::Auto,
+        answers: 1_000,
+        turns: 40,
+    },
     Asked {
         name: "1 MiB range",
         file: "large.zip",
         range: Some((1 << 20, 2 << 20)),
         bytes: 1 << 20,
+        sendfile: Sendfile::Off,
         answers: 200,
         turns: 40,
     },
+    Asked {
+        name: "1 MiB range, sendfile",
+        file: "large.zip",
+        range: Some((1 << 20, 2 << 20)),
+        bytes: 1 << 20,
+        sendfile: Sendfile::On,
+        answers: 200,
+        turns: 40,
+    },
+    Asked {
+        name: "64 MiB",
+        file: "huge.zip",
+        range: None,
+        bytes: 64 << 20,
+        sendfile: Sendfile::Off,
+        answers: 4,
+        turns: 20,
+    },
+    Asked {
+        name: "64 MiB, sendfile",
+        file: "huge.zip",
+        range: None,
+        bytes: 64 << 20,
+        sendfile: Sendfile::On,
+        answers: 4,
+        turns: 20,
+    },
 ];
 
-const FILES: [(&str, usize); 3] = [("small.zip", 2 << 10), ("medium.zip", 64 << 10), ("large.zip", 4 << 20)];
+const FILES: [(&str, usize); 4] =
+    [("small.zip", 2 << 10), ("medium.zip", 64 << 10), ("large.zip", 4 << 20), ("huge.zip", 64 << 20)];
 
 struct Asked {
     name: &'static str,
     file: &'static str,
     range: Option<(usize, usize)>,
     bytes: usize,
+    sendfile: Sendfile,
     answers: u32,
     turns: usize,
 }
@@ -79,7 +125,7 @@ fn contents(size: usize) -> Vec<u8> {
     bytes
 }
 
-fn start_relay(folder: &Path) -> RelayHandle {
+fn start_relay(folder: &Path) -> (RelayHandle, Settings) {
     let tree = folder.join("tree");
     std::fs::create_dir(&tree).unwrap();
     write_tree(&tree);
@@ -90,13 +136,13 @@ fn start_relay(folder: &Path) -> RelayHandle {
     settings.admin = Listen::Configured(vec!["127.0.0.1:0".parse().unwrap()]);
     settings.socks.listen = Listen::Configured(vec!["127.0.0.1:0".parse().unwrap()]);
     settings.log.access = AccessLog::Off;
-    let relay = Relay::start(settings).unwrap();
+    let relay = Relay::start(settings.clone()).unwrap();
     let waited = Instant::now();
     while relay.trees()[0].snapshot().is_none() {
         assert!(waited.elapsed() < Duration::from_mins(1), "the relay took no generation");
         std::thread::sleep(Duration::from_millis(10));
     }
-    relay
+    (relay, settings)
 }
 
 /// The least that hyper can do: the path is a file's name, the body a slice of memory.
@@ -211,7 +257,7 @@ impl ThreadTime {
 
 fn end_to_end(criterion: &mut Criterion) {
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-    let relay = start_relay(folder.path());
+    let (mut relay, settings) = start_relay(folder.path());
     let bare = start_bare();
     // A thread has its name for certain once it has answered.
     for address in [bare, relay.running().listen[0]] {
@@ -223,6 +269,7 @@ fn end_to_end(criterion: &mut Criterion) {
     }
     let mut group = criterion.benchmark_group("hit");
     for asked in &ASKED {
+        relay.reload(Settings { sendfile: asked.sendfile, ..settings.clone() }).unwrap();
         group.throughput(Throughput::Bytes(asked.bytes as u64));
         for (name, address) in [("bare", bare), ("relay", relay.running().listen[0])] {
             let mut client = Client::connect(address, asked);
@@ -261,7 +308,7 @@ fn compare(
 
 fn parts(criterion: &mut Criterion) {
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-    let relay = start_relay(folder.path());
+    let (relay, _) = start_relay(folder.path());
     let tree = &relay.trees()[0];
     let mut group = criterion.benchmark_group("parts of a hit");
     group.bench_function("look-up: path, snapshot, entry, state", |bencher| {
