@@ -16,11 +16,15 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use forebay::base::clock::SystemClock;
 use forebay::disk::Disk;
 use forebay::manifest::catalogue::Class;
+use forebay::policy::caller::{Said, Shown, Who};
+use forebay::policy::decide::{Ask, Permission, Policy, Unknown};
 use forebay::policy::scope::Scope;
+use forebay::policy::secret::{SecretHash, Token};
 use forebay::policy::tree::Tree;
 use forebay::policy::tree::change::{Action, Patch, Reach};
 use forebay::policy::tree::compiled::Compiled;
 use forebay::policy::tree::id::{AgentId, DomainId, DomainName};
+use forebay::policy::tree::keys::Key;
 use forebay::policy::tree::setting::Values;
 use forebay::policy::tree::value::Switch;
 use forebay::state::record::Author;
@@ -29,6 +33,11 @@ use forebay::state::{Keep, State};
 const AGENTS: u32 = 100_000;
 
 const DOMAINS: u32 = 2_000;
+
+/// Address ranges, each of another domain.
+const RANGES: u32 = 1_792;
+
+const SECRET: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
 /// Domains right below each other: each domain holds so many until there are enough.
 const FANOUT: u32 = 12;
@@ -45,7 +54,8 @@ fn scope(scope: Scope) -> Values {
     Values { scope: Some(scope), ..Values::default() }
 }
 
-fn actions(own: impl Fn(u32) -> Values) -> Vec<Action> {
+/// Two transactions: one alone would name too much.
+fn actions(own: impl Fn(u32) -> Values) -> [Vec<Action>; 2] {
     let mut actions = Vec::new();
     for number in 1..=DOMAINS {
         let name = DomainName::parse(&format!("Domain {number}")).unwrap();
@@ -58,11 +68,18 @@ fn actions(own: impl Fn(u32) -> Values) -> Vec<Action> {
         domain: id(1 + number % DOMAINS),
         values: own(number),
     }));
-    actions
+    let key = Key::Secret(SecretHash::of(SECRET.as_bytes()));
+    let mut keys: Vec<_> = (0..AGENTS).map(|number| Action::GiveKey { agent: agent(number), key }).collect();
+    keys.extend((0..RANGES).map(|number| Action::SetRange {
+        from: format!("10.{}.{}.0/24", number / 256, number % 256).parse().unwrap(),
+        domain: Some(id(1 + number)),
+    }));
+    [actions, keys]
 }
 
 fn tree(own: impl Fn(u32) -> Values) -> Tree {
-    Tree::default().changed(&actions(own)).unwrap().tree
+    let [nodes, keys] = actions(own);
+    Tree::default().changed(&nodes).unwrap().tree.changed(&keys).unwrap().tree
 }
 
 fn a_few(number: u32) -> Values {
@@ -112,16 +129,29 @@ fn benches(criterion: &mut Criterion) {
     let asked: Vec<_> = (0..AGENTS).map(|number| agent(number * 61_803 % AGENTS)).collect();
     let live = ArcSwap::from_pointee(compiled);
     let mut next = asked.iter().cycle();
-    group.bench_function("decision: take the snapshot, find the agent, compare its scope", |bencher| {
+    let policy = Policy::new([], Unknown::Refuse);
+    let decide = |compiled: &Compiled, said, address: [u8; 4]| {
+        let shown = Shown { certificate: None, said, address: address.into() };
+        let caller = policy.caller(compiled, &shown).unwrap();
+        let permit = policy.decide(&caller, Ask::Component(Class::Pattern), Permission::Closed);
+        permit.unwrap().spend(Ask::Component(Class::Pattern))
+    };
+    group.bench_function("decision: an agent that was known before", |bencher| {
+        bencher
+            .iter(|| decide(&live.load(), Said::Before(Who::Agent(*next.next().unwrap())), [192, 0, 2, 1]));
+    });
+    group.bench_function("decision: an agent by its token, its hash included", |bencher| {
         bencher.iter(|| {
-            let compiled = live.load();
-            let effective = compiled.agent(next.next().unwrap()).unwrap();
-            effective.scope().sees(black_box(Class::Engine))
+            let token = Token { id: next.next().unwrap().as_str(), secret: SECRET };
+            decide(&live.load(), Said::Token(token), [192, 0, 2, 1])
         });
     });
-    group.bench_function("decision for an agent that is not there", |bencher| {
-        let unknown = AgentId::parse("nobody").unwrap();
-        bencher.iter(|| live.load().agent(black_box(&unknown)).is_none());
+    group.bench_function("decision: a domain by the address", |bencher| {
+        let mut third = 0u8;
+        bencher.iter(|| {
+            third = third.wrapping_add(61);
+            decide(&live.load(), Said::Nothing, [10, third % 7, third, 9])
+        });
     });
     group.sample_size(20);
     let worst = Compiled::new(tree(|_| scope(Scope::Patterns)));
@@ -141,7 +171,11 @@ fn start(criterion: &mut Criterion) {
         let clock = Arc::new(SystemClock::default());
         let open = || State::open(&Disk::default(), folder.path(), keep, clock.clone()).unwrap();
         let author = Author::parse("a bench").unwrap();
-        open().change(author, actions(a_few)).unwrap().wait().unwrap();
+        let state = open();
+        for actions in actions(a_few) {
+            state.change(author.clone(), actions).unwrap().wait().unwrap();
+        }
+        drop(state);
         group.bench_function(name, |bencher| {
             bencher.iter(|| assert_eq!(open().current().tree().agent_count(), AGENTS as usize));
         });
