@@ -13,10 +13,10 @@ use crate::policy::identity::{Certificate, Validity};
 use crate::policy::scope::Scope;
 use crate::policy::secret::{SecretHash, Token};
 use crate::policy::sources::Kind;
-use crate::policy::tree::Tree;
 use crate::policy::tree::compiled::{Compiled, Effective};
 use crate::policy::tree::id::{AgentId, DomainId};
 use crate::policy::tree::value::Enforce;
+use crate::policy::tree::{Agent, Tree};
 
 /// What a request shows of who sends it.
 #[derive(Clone, Copy, Debug)]
@@ -142,15 +142,15 @@ impl Policy {
         if tree.tree().knows_nobody() {
             return self.by_address(tree, shown.address);
         }
-        let agent = match (shown.certificate, shown.said) {
+        let (id, agent) = match (shown.certificate, shown.said) {
             (_, Said::Before(who)) => return self.again(tree, who, shown.address),
             (Some(certificate), _) => by_certificate(tree.tree(), certificate)?,
             (None, Said::Token(token)) => by_token(tree.tree(), token)?,
             (None, Said::Other) => return Err(Refusal::Secret),
             (None, Said::Nothing) => return self.by_address(tree, shown.address),
         };
-        let effective = tree.agent(&agent).ok_or(Refusal::Secret)?;
-        Ok(Caller::effective(Who::Agent(agent), shown.address, &effective))
+        let effective = tree.holds_for(agent).ok_or(Refusal::Secret)?;
+        Ok(Caller::effective(Who::Agent(id), shown.address, &effective))
     }
 
     /// What holds now for who was let in before, on the same connection.
@@ -160,7 +160,7 @@ impl Policy {
         if agent.is_revoked() {
             return Err(Refusal::Revoked(id));
         }
-        let effective = tree.agent(&id).ok_or(Refusal::Secret)?;
+        let effective = tree.holds_for(agent).ok_or(Refusal::Secret)?;
         Ok(Caller::effective(who, address, &effective))
     }
 
@@ -187,29 +187,31 @@ impl Policy {
 
 /// The agent that a certificate shows: the one that it was given to, or the one that it names, where an authority of the settings
 /// vouches for the name.
-fn by_certificate(tree: &Tree, certificate: &Certificate) -> Result<AgentId, Refusal> {
+fn by_certificate<'t>(tree: &'t Tree, certificate: &Certificate) -> Result<(AgentId, &'t Agent), Refusal> {
     if certificate.validity == Validity::Past {
         return Err(Refusal::Certificate);
     }
     if let Some(id) = tree.agent_with(certificate.fingerprint) {
-        return Ok(*id);
+        return tree.agent(id).map(|agent| (*id, agent)).ok_or(Refusal::Certificate);
     }
     let ids = certificate.names.iter().filter_map(|name| AgentId::parse(&name.to_ascii_lowercase()).ok());
     let mut known = ids.filter_map(|id| Some((id, tree.agent(&id)?)));
     match known.next() {
         Some((id, agent)) if agent.is_revoked() => Err(Refusal::Revoked(id)),
-        Some((id, _)) => Ok(id),
+        Some(known) => Ok(known),
         None => Err(Refusal::Certificate),
     }
 }
 
 /// The agent whose token this is. Where there is no such agent, or it has no secret, there is something to compare with all the
 /// same.
-fn by_token(tree: &Tree, token: Token<'_>) -> Result<AgentId, Refusal> {
+fn by_token<'t>(tree: &'t Tree, token: Token<'_>) -> Result<(AgentId, &'t Agent), Refusal> {
     let id = AgentId::parse(token.id).map_err(|_| Refusal::Secret)?;
-    let known = tree.agent(&id).and_then(|agent| agent.keys.as_ref()?.secret);
+    let agent = tree.agent(&id);
+    let known = agent.and_then(|agent| agent.keys?.secret);
     let right = known.unwrap_or(SecretHash::NOBODYS) == SecretHash::of(token.secret.as_bytes());
-    if right && known.is_some() { Ok(id) } else { Err(Refusal::Secret) }
+    let agent = agent.filter(|_| right && known.is_some());
+    agent.map(|agent| (id, agent)).ok_or(Refusal::Secret)
 }
 
 #[cfg(test)]

@@ -55,7 +55,7 @@ struct DomainOutline {
 struct AgentOutline {
     domain: DomainPath,
     values: Option<Arc<Values>>,
-    keys: Option<Arc<Keys>>,
+    keys: Option<Keys>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,7 +76,7 @@ impl Outline {
             (at(&id), DomainOutline { id: Some(id), values, started_with })
         });
         let agents = tree.agents().map(|(id, agent)| {
-            let (values, keys) = (agent.values.clone(), agent.keys.clone());
+            let (values, keys) = (agent.values.clone(), agent.keys);
             (*id, AgentOutline { domain: at(&agent.domain), values, keys })
         });
         let enrolments = tree.enrolments().map(|(id, enrolment)| {

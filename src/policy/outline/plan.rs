@@ -84,7 +84,7 @@ fn agents(tree: &Tree, outline: &Outline, ids: &Ids<'_>, differences: &mut Vec<D
         Difference::Agent { id: *id, before, after: None }
     }));
     for (id, AgentOutline { domain, values, keys }) in &outline.agents {
-        let after = Agent { domain: ids[domain], values: values.clone(), keys: keys.clone() };
+        let after = Agent { domain: ids[domain], values: values.clone(), keys: *keys };
         let before = tree.agent(id);
         if before != Some(&after) {
             differences.push(Difference::Agent { id: *id, before: before.cloned(), after: Some(after) });

@@ -191,8 +191,8 @@ impl<'n> Reader<'n> {
         let keys = Keys { secret, certificate, ..Keys::default() };
         let keys = match (revoked, keys == Keys::default()) {
             (false, true) => None,
-            (false, false) => Some(keys.into()),
-            (true, true) => Some(Keys { standing: Standing::Revoked, ..keys }.into()),
+            (false, false) => Some(keys),
+            (true, true) => Some(Keys { standing: Standing::Revoked, ..keys }),
             (true, false) => {
                 let reason = "an agent that is shut out has no keys: leave secret_hash and certificate out, or revoked";
                 return section.refuse("revoked", Some("true"), reason);

@@ -112,7 +112,7 @@ proptest! {
         prop_assert!(plan(&changed.tree, &outline.without_ids()).is_empty(), "what was made is made");
         let told = told(&one, &changed);
         prop_assert_eq!(told.is_empty(), changed.differences.is_empty());
-        let hashes = other.agents().filter_map(|(_, agent)| agent.keys.as_ref()?.secret);
+        let hashes = other.agents().filter_map(|(_, agent)| agent.keys?.secret);
         for hash in hashes {
             prop_assert!(!told.iter().any(|line| line.contains(&hash.to_string())));
         }

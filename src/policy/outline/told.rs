@@ -157,8 +157,8 @@ impl Teller {
             let none = Values::default();
             let values = |agent: Option<&Agent>| agent.and_then(|agent| agent.values.as_deref().cloned());
             parts.extend(settings(&values(before).unwrap_or_default(), &values(Some(after)).unwrap_or(none)));
-            let was = before.and_then(|agent| agent.keys.as_deref().cloned()).unwrap_or_default();
-            parts.extend(keys(&was, &after.keys.as_deref().cloned().unwrap_or_default()));
+            let was = before.and_then(|agent| agent.keys).unwrap_or_default();
+            parts.extend(keys(&was, &after.keys.unwrap_or_default()));
         }
         self.say(3, fate, format!("agent {id}: {}", parts.join(", ")));
     }

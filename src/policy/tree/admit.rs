@@ -26,14 +26,14 @@ impl Draft {
             return Err(Refused::CertificateTaken(*taken_by));
         }
         let agent = self.agent(id)?;
-        let keys = agent.keys.as_deref().cloned().unwrap_or_default().with(key);
-        let agent = Agent { keys: Some(keys.into()), ..agent.clone() };
+        let keys = agent.keys.unwrap_or_default().with(key);
+        let agent = Agent { keys: Some(keys), ..agent.clone() };
         self.put_agent(id, Some(agent));
         Ok(())
     }
 
     pub(super) fn revoke(&mut self, id: &AgentId) -> Result<(), Refused> {
-        let agent = Agent { keys: Some(Keys::revoked().into()), ..self.agent(id)?.clone() };
+        let agent = Agent { keys: Some(Keys::revoked()), ..self.agent(id)?.clone() };
         self.put_agent(id, Some(agent));
         Ok(())
     }
@@ -177,7 +177,7 @@ impl Draft {
 impl Agent {
     /// Whether the agent was shut out.
     pub fn is_revoked(&self) -> bool {
-        self.keys.as_ref().is_some_and(|keys| keys.standing == Standing::Revoked)
+        self.keys.is_some_and(|keys| keys.standing == Standing::Revoked)
     }
 }
 

@@ -5,9 +5,10 @@
 //! (benches/RESULTS.md): twice the memory, and more than twice the time for an agent that no cache holds. Invariant: an agent is in
 //! the shard that its hash says, once.
 
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher;
 use std::sync::Arc;
 
+use foldhash::fast::RandomState;
 use imbl::Vector;
 
 use crate::policy::tree::Agent;
@@ -33,7 +34,7 @@ pub(super) struct Agents {
 impl Default for Agents {
     fn default() -> Self {
         let shards = std::iter::repeat_n(Shard::from([]), SHARDS_MIN).collect();
-        Self { shards, hasher: RandomState::new(), count: 0 }
+        Self { shards, hasher: RandomState::default(), count: 0 }
     }
 }
 

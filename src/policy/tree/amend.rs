@@ -93,13 +93,13 @@ fn check_domain(after: &Tree, id: DomainId, domain: &Domain) -> Result<(), Refus
 
 /// Who is shut out has no keys, and a certificate is one agent's, also where an agent that is not named had it.
 fn check_keys(before: &Tree, after: &Tree, id: &AgentId, agent: &Agent) -> Result<(), Refused> {
-    let Some(keys) = agent.keys.as_deref() else { return Ok(()) };
-    if *keys == Keys::default() || (keys.standing == Standing::Revoked && *keys != Keys::revoked()) {
+    let Some(keys) = agent.keys else { return Ok(()) };
+    if keys == Keys::default() || (keys.standing == Standing::Revoked && keys != Keys::revoked()) {
         return Err(Refused::KeysAndStanding(*id));
     }
     let Some(certificate) = keys.certificate else { return Ok(()) };
     let has = |other: &AgentId| {
-        let keys = after.agent(other).and_then(|agent| agent.keys.as_ref());
+        let keys = after.agent(other).and_then(|agent| agent.keys);
         keys.is_some_and(|keys| keys.certificate == Some(certificate))
     };
     let holders = [before.agent_with(certificate), after.agent_with(certificate)];

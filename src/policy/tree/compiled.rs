@@ -7,15 +7,16 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use foldhash::fast::RandomState;
 use ipnet::IpNet;
 use prefix_trie::joint::map::JointPrefixMap;
 
 use crate::base::address::normalised;
-use crate::policy::tree::Tree;
 use crate::policy::tree::difference::Difference;
 use crate::policy::tree::id::{AgentId, DomainId};
 use crate::policy::tree::setting::{Resolved, Values};
 use crate::policy::tree::value::Switch;
+use crate::policy::tree::{Agent, Tree};
 
 /// A tree and what holds in it; immutable.
 #[derive(Clone, Debug, Default)]
@@ -23,7 +24,7 @@ pub struct Compiled {
     tree: Tree,
     root: Arc<Resolved>,
     /// Domains without values of their own share those of the domain that holds them.
-    domains: Arc<HashMap<DomainId, Arc<Resolved>>>,
+    domains: Arc<HashMap<DomainId, Arc<Resolved>, RandomState>>,
     ranges: Arc<JointPrefixMap<IpNet, DomainId>>,
 }
 
@@ -38,7 +39,7 @@ impl Compiled {
     /// Works out what holds in each domain.
     pub fn new(tree: Tree) -> Self {
         let root = Arc::new(Resolved::default().overlaid(tree.root()));
-        let mut domains = HashMap::with_capacity(tree.domain_count());
+        let mut domains = HashMap::with_capacity_and_hasher(tree.domain_count(), RandomState::default());
         let mut open = vec![(None, root.clone())];
         while let Some((parent, above)) = open.pop() {
             for (_, id) in tree.domains_in(parent) {
@@ -78,7 +79,11 @@ impl Compiled {
 
     /// What holds for an agent; `None` where it is not in the tree.
     pub fn agent(&self, id: &AgentId) -> Option<Effective<'_>> {
-        let agent = self.tree.agent(id)?;
+        self.holds_for(self.tree.agent(id)?)
+    }
+
+    /// What holds for an agent of this tree that was found already; `None` where its domain is not in it.
+    pub fn holds_for<'a>(&'a self, agent: &'a Agent) -> Option<Effective<'a>> {
         let inherited = self.domains.get(&agent.domain)?;
         Some(Effective { own: agent.values.as_deref(), inherited })
     }

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use crate::policy::identity::Fingerprint;
 use crate::policy::secret::SecretHash;
 
-/// The keys of one agent.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// The keys of one agent. They lie beside it, and not behind a pointer: a decision looks at them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Keys {
     /// The hash of its secret.

@@ -86,7 +86,7 @@ pub struct Agent {
     pub values: Option<Arc<Values>>,
     /// What it is known by; `None` where nothing is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub keys: Option<Arc<Keys>>,
+    pub keys: Option<Keys>,
 }
 
 /// What a setting may stand at.
@@ -284,7 +284,7 @@ impl Tree {
             Some(values) => drop(self.differing.insert(*id, values)),
             None => drop(self.differing.remove(id)),
         }
-        let certificate = |agent: Option<&Agent>| agent?.keys.as_ref()?.certificate;
+        let certificate = |agent: Option<&Agent>| agent?.keys?.certificate;
         let has = certificate(agent.as_ref());
         let before = self.agents.put(id, agent);
         let had = certificate(before.as_ref());

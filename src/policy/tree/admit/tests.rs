@@ -185,7 +185,7 @@ fn rekeyed(tree: &Tree, id: &str, keys: impl Into<Option<Keys>>) -> Difference {
     let keys: Option<Keys> = keys.into();
     let id = agent(id);
     let before = tree.agent(&id).cloned();
-    let after = before.clone().map(|agent| Agent { keys: keys.map(Into::into), ..agent });
+    let after = before.clone().map(|agent| Agent { keys, ..agent });
     Difference::Agent { id, before, after }
 }
 
@@ -343,7 +343,7 @@ impl Model {
             }
         }
         let (_, keys) = self.agents.get_mut(id).ok_or(())?;
-        let mut next = keys.clone().unwrap_or_default();
+        let mut next = keys.unwrap_or_default();
         next.standing = Standing::Admitted;
         match key {
             Key::Secret(hash) => next.secret = Some(hash),
@@ -393,7 +393,7 @@ proptest! {
             (tree, model) = (changed.tree, next);
             let agents: BTreeMap<_, _> = tree
                 .agents()
-                .map(|(id, agent)| (id.to_string(), (agent.domain.number(), agent.keys.as_deref().cloned())))
+                .map(|(id, agent)| (id.to_string(), (agent.domain.number(), agent.keys)))
                 .collect();
             prop_assert_eq!(&agents, &model.agents);
             for (id, (_, keys)) in &model.agents {
