@@ -1,11 +1,13 @@
 //! The log: text or JSON on standard error, written by a thread of its own so that no worker waits for a terminal.
 
+pub mod lines;
+pub mod moment;
+
 use std::io::{self, Write};
 use std::sync::Arc;
 
 use indicatif::MultiProgress;
 use tracing::warn;
-use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::reload;
@@ -13,36 +15,34 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry};
 
 use crate::base::tally::Tally;
-use crate::cli::output::plain;
+use crate::cli::logging::lines::{Lines, Writing};
+use crate::cli::logging::moment::Moment;
 use crate::config::settings::{LogFormat, LogLevel, LogSettings};
-
-/// Lines that wait for the terminal or the file at most; more are lost and counted.
-const LINES_MAX: usize = 65_536;
 
 /// The log of this process. Dropping it writes out what waits.
 #[derive(Debug)]
 pub struct Logging {
     level: reload::Handle<Targets, Registry>,
-    lost: ErrorCounter,
-    _guard: WorkerGuard,
+    lines: Lines,
+    _writing: Writing,
 }
 
 impl Logging {
     /// Sets up the log; progress bars and lines do not disturb each other.
-    pub fn start(settings: &LogSettings, bars: &Arc<MultiProgress>) -> Self {
-        let (writer, guard) = NonBlockingBuilder::default()
-            .buffered_lines_limit(LINES_MAX)
-            .lossy(true)
-            .finish(BesideBars(bars.clone()));
-        let lost = writer.error_counter();
+    pub fn start(settings: &LogSettings, bars: &Arc<MultiProgress>) -> io::Result<Self> {
+        let bars = bars.clone();
+        let (lines, writing) = Lines::start(move |text| {
+            // Whoever read it may have left.
+            let _ = bars.suspend(|| io::stderr().write_all(text.as_bytes()));
+        })?;
         let (filter, level) = reload::Layer::new(filter(settings.level));
-        let lines = tracing_subscriber::fmt::layer().with_writer(writer);
-        let lines = match settings.format {
-            LogFormat::Text => lines.with_ansi(false).boxed(),
-            LogFormat::Json => lines.json().flatten_event(true).boxed(),
+        let written = tracing_subscriber::fmt::layer().with_timer(Moment).with_writer(lines.clone());
+        let written = match settings.format {
+            LogFormat::Text => written.with_ansi(false).boxed(),
+            LogFormat::Json => written.json().flatten_event(true).boxed(),
         };
-        tracing_subscriber::registry().with(lines.with_filter(filter)).init();
-        Self { level, lost, _guard: guard }
+        tracing_subscriber::registry().with(written.with_filter(filter)).init();
+        Ok(Self { level, lines, _writing: writing })
     }
 
     /// Takes another level from here on.
@@ -53,7 +53,7 @@ impl Logging {
 
     /// Takes the lines that were lost into the relay's counts. Nothing else counts them there.
     pub fn count_lost(&self, tally: &Tally) {
-        let lines = (self.lost.dropped_lines() as u64).saturating_sub(tally.log_lines_lost.value());
+        let lines = self.lines.lost().saturating_sub(tally.log_lines_lost.value());
         if lines > 0 {
             tally.log_lines_lost.add(lines);
             warn!(lines, "log lines are lost: whoever reads them is too slow");
@@ -74,21 +74,4 @@ fn filter(level: LogLevel) -> Targets {
         .with_default(own.min(LevelFilter::WARN))
         .with_target("forebay", own)
         .with_target("access", LevelFilter::INFO)
-}
-
-/// Standard error, with bars taken away while a line is written. What a request or an upstream sent cannot end a line.
-struct BesideBars(Arc<MultiProgress>);
-
-impl Write for BesideBars {
-    /// `line` is a whole one: the log hands them over so.
-    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        let text = String::from_utf8_lossy(line);
-        let text = plain(text.strip_suffix('\n').unwrap_or(&text)).into_owned() + "\n";
-        self.0.suspend(|| io::stderr().write_all(text.as_bytes()))?;
-        Ok(line.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        io::stderr().flush()
-    }
 }

@@ -57,7 +57,7 @@ impl Serve {
         let inherited = sockets::inherited()?;
         let settings = self.settings()?;
         let bars = Arc::new(MultiProgress::new());
-        let logging = Logging::start(&settings.log, &bars);
+        let logging = Logging::start(&settings.log, &bars)?;
         files::raise_limit(settings.limits.connections_max, worker_count(&settings));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         // Signals are caught before anything is to be lost by them.
