@@ -36,7 +36,7 @@ impl BlobName {
     }
 
     pub(super) fn folder(self, blobs: &Path) -> PathBuf {
-        blobs.join(&self.id.to_string()[..2])
+        folder_of(blobs, self.id.as_bytes()[0])
     }
 
     pub(super) fn path(self, blobs: &Path) -> PathBuf {
@@ -48,9 +48,14 @@ impl BlobName {
     }
 }
 
+/// The folder of the blobs whose hashes begin with this byte.
+pub(super) fn folder_of(blobs: &Path, first: u8) -> PathBuf {
+    blobs.join(format!("{first:02x}"))
+}
+
 /// Makes the folders that blobs lie in, so that no commit has to.
 pub(super) fn make_folders(disk: &Disk, blobs: &Path) -> io::Result<()> {
-    let missing = (0..=u8::MAX).map(|first| blobs.join(format!("{first:02x}"))).filter(|path| !path.is_dir());
+    let missing = (0..=u8::MAX).map(|first| folder_of(blobs, first)).filter(|path| !path.is_dir());
     let missing: Vec<_> = missing.collect();
     for folder in &missing {
         disk.create_private_folder(folder)?;

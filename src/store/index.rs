@@ -1,16 +1,17 @@
 //! Which blobs are there, when each was last used, and which components agents use: a view in sled, never an authority.
 //!
 //! A row of `blobs` is the hash, then size and time of last use in seconds, big-endian. A blob that was only listed counts as
-//! last used when its file was made.
+//! last used when its file was made. The row that marks a closed index has what all blobs take on the disk, so that a start reads no
+//! row of theirs.
 //!
-//! No type of sled leaves this file and [`answers`](crate::store::answers). Invariant: an index that was not closed, or that sled cannot read, is thrown away and
-//! made again by listing `blobs/`.
+//! No type of sled leaves this file and [`answers`](crate::store::answers). Invariant: an index that was not closed is compared with the
+//! names in `blobs/`, and one that sled cannot read is thrown away and made again from them.
 
 use std::io;
 use std::ops::Bound;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use jiff::Timestamp;
 use thiserror::Error;
@@ -22,6 +23,7 @@ use crate::disk::Disk;
 use crate::store::answers::Answers;
 use crate::store::blobs::BlobName;
 use crate::store::eviction::Candidate;
+use crate::store::listing;
 use crate::store::room::on_disk;
 
 /// sled's cache, in bytes: a million blobs are listed in 160 MB whatever it is, look-ups are rare.
@@ -40,6 +42,8 @@ pub struct Index {
     blobs: sled::Tree,
     used: sled::Tree,
     answers: Answers,
+    /// What all blobs take on the disk, in bytes.
+    blobs_on_disk: AtomicU64,
     /// Whether a change of it failed: then the next start makes it again.
     doubted: AtomicBool,
 }
@@ -70,7 +74,7 @@ impl IndexError {
 }
 
 impl Index {
-    /// Opens the index in `path`; where it is missing, damaged or was not closed, makes it again from `blobs`.
+    /// Opens the index in `path`; where it is missing, damaged or was not closed, brings it to the files in `blobs`.
     pub fn open(disk: Disk, path: &Path, blobs: &Path) -> Result<Self, IndexError> {
         let opened = catch_unwind(AssertUnwindSafe(|| Self::open_whole(disk.clone(), path, blobs)));
         match opened.unwrap_or_else(|_| Err(IndexError::panicked(path))) {
@@ -80,21 +84,22 @@ impl Index {
         disk.remove_folder_if_there(path)
             .map_err(|source| IndexError::Io { path: path.to_owned(), source })?;
         let index = Self::open_database(disk, path)?;
-        index.fill(blobs)?;
+        index.bring_to(blobs)?;
         Ok(index)
     }
 
     /// Opens what is there and brings it up to the files. sled may panic on damaged ones; that counts as damage.
     fn open_whole(disk: Disk, path: &Path, blobs: &Path) -> Result<Self, IndexError> {
         let index = Self::open_database(disk, path)?;
-        if !index.take_closed_mark()? {
-            index.answers.set_doubted();
-            if index.database.was_recovered() {
-                info!("the index was not closed: it is made again from the files");
-            }
-            index.blobs.clear()?;
-            index.fill(blobs)?;
+        if let Some(bytes) = index.take_closed_mark()? {
+            index.blobs_on_disk.store(bytes, Ordering::Relaxed);
+            return Ok(index);
         }
+        index.answers.set_doubted();
+        if index.database.was_recovered() {
+            info!("the index was not closed: it is compared with the files");
+        }
+        index.bring_to(blobs)?;
         Ok(index)
     }
 
@@ -104,57 +109,52 @@ impl Index {
         let database = config.open()?;
         let (blobs, used) = (database.open_tree("blobs")?, database.open_tree("used")?);
         let answers = Answers::new(disk.clone(), database.open_tree("answers")?);
-        Ok(Self { disk, database, blobs, used, answers, doubted: AtomicBool::new(false) })
+        let (blobs_on_disk, doubted) = (AtomicU64::new(0), AtomicBool::new(false));
+        Ok(Self { disk, database, blobs, used, answers, blobs_on_disk, doubted })
     }
 
-    /// Whether the index was closed; from here on it counts as not closed until [`Index::close`].
-    fn take_closed_mark(&self) -> Result<bool, IndexError> {
+    /// What all blobs take on the disk, where the index was closed; from here on it counts as not closed until [`Index::close`].
+    fn take_closed_mark(&self) -> Result<Option<u64>, IndexError> {
         self.disk.index("index open", || {
-            let closed = self.database.remove(CLOSED)?.is_some();
+            let closed = self.database.remove(CLOSED)?;
             self.database.flush()?;
-            Ok(closed)
+            // Programs before this one wrote no number.
+            let listed = || self.blobs().fold(0, |sum: u64, blob| sum.saturating_add(on_disk(blob.size)));
+            Ok(closed.map(|mark| number(&mark).unwrap_or_else(listed)))
         })
     }
 
-    fn fill(&self, blobs: &Path) -> Result<(), IndexError> {
-        let at = |path: &Path| {
-            let path = path.to_owned();
-            move |source| IndexError::Io { path, source }
-        };
-        let mut count = 0u64;
-        for folder in self.disk.list(blobs).map_err(at(blobs))? {
-            let folder = folder.map_err(at(blobs))?.path();
-            for file in self.disk.list(&folder).map_err(at(&folder))? {
-                let file = file.map_err(at(&folder))?;
-                let Some(name) = file.file_name().to_str().and_then(BlobName::parse) else {
-                    warn!(file = %file.path().display(), "not the name of a blob: left alone");
-                    continue;
-                };
-                let made = file.metadata().and_then(|metadata| metadata.modified()).ok();
-                let made = made.and_then(|made| Timestamp::try_from(made).ok());
-                self.insert(name, made.unwrap_or(Timestamp::UNIX_EPOCH))?;
-                count += 1;
-                if count.is_multiple_of(100_000) {
-                    info!(blobs = count, "making the index");
-                }
-            }
-        }
+    fn bring_to(&self, blobs: &Path) -> Result<(), IndexError> {
+        let bytes = listing::bring(self, &self.disk, blobs)?;
+        self.blobs_on_disk.store(bytes, Ordering::Relaxed);
         self.database.flush()?;
-        if count > 0 {
-            info!(blobs = count, "the index is made");
-        }
         Ok(())
     }
 
     /// Adds a blob that is used now; true where it was not there before.
     pub fn insert(&self, name: BlobName, used: Timestamp) -> Result<bool, IndexError> {
         let row = [name.size.to_be_bytes(), secs(used)].concat();
-        self.changed("index insert", || Ok(self.blobs.insert(name.id.as_bytes(), row)?.is_none()))
+        self.changed("index insert", || {
+            let before = self.blobs.insert(name.id.as_bytes(), row)?;
+            self.blobs_on_disk.fetch_add(on_disk(name.size), Ordering::Relaxed);
+            self.take_off(before.as_deref());
+            Ok(before.is_none())
+        })
     }
 
     /// Forgets a blob; true where it was there.
     pub fn remove(&self, id: BlobId) -> Result<bool, IndexError> {
-        self.changed("index remove", || Ok(self.blobs.remove(id.as_bytes())?.is_some()))
+        self.changed("index remove", || {
+            let before = self.blobs.remove(id.as_bytes())?;
+            self.take_off(before.as_deref());
+            Ok(before.is_some())
+        })
+    }
+
+    /// Counts a row no longer.
+    fn take_off(&self, row: Option<&[u8]>) {
+        let size = row.and_then(|row| number(row.get(..8)?));
+        self.blobs_on_disk.fetch_sub(size.map_or(0, on_disk), Ordering::Relaxed);
     }
 
     /// Notes that a blob is used now. A lost note makes it go a little earlier, no more.
@@ -181,16 +181,21 @@ impl Index {
         let from = after.map_or(Bound::Unbounded, |id| Bound::Excluded(*id.as_bytes()));
         self.blobs.range::<[u8; 32], _>((from, Bound::Unbounded)).filter_map(|row| {
             let (id, row) = row.ok()?;
-            let id: [u8; 32] = (*id).try_into().ok()?;
-            let (size, used) = row.split_at_checked(8)?;
-            let number = |bytes: &[u8]| Some(u64::from_be_bytes(bytes.try_into().ok()?));
-            Some(Candidate { id: id.into(), size: number(size)?, used_secs: number(used)? })
+            candidate(&id, &row)
         })
     }
 
-    /// What all blobs take on the disk, in bytes.
+    /// The blobs whose names begin with this byte; a row that is none is damage.
+    pub(super) fn rows_of(&self, first: u8) -> impl Iterator<Item = Result<Candidate, IndexError>> {
+        self.blobs.scan_prefix([first]).map(|row| {
+            let (id, row) = row?;
+            candidate(&id, &row).ok_or_else(|| io::Error::other("a row is no blob's").into())
+        })
+    }
+
+    /// What all blobs take on the disk, in bytes. Looks no row up.
     pub fn blobs_on_disk(&self) -> u64 {
-        self.blobs().fold(0, |sum, blob| sum.saturating_add(on_disk(blob.size)))
+        self.blobs_on_disk.load(Ordering::Relaxed)
     }
 
     /// What the index itself takes on the disk, in bytes.
@@ -234,7 +239,7 @@ impl Index {
         }
         let closed: Result<usize, IndexError> = self.disk.index("index close", || {
             self.database.flush()?;
-            self.database.insert(CLOSED, &[])?;
+            self.database.insert(CLOSED, &self.blobs_on_disk().to_be_bytes())?;
             Ok(self.database.flush()?)
         });
         if let Err(error) = closed {
@@ -245,6 +250,17 @@ impl Index {
 
 fn used_key(tree: &TreeName, what: &str) -> String {
     format!("{tree}/{what}")
+}
+
+/// What a row of a blob says; `None` where it is none.
+fn candidate(id: &[u8], row: &[u8]) -> Option<Candidate> {
+    let id: [u8; 32] = id.try_into().ok()?;
+    let (size, used) = row.split_at_checked(8)?;
+    Some(Candidate { id: id.into(), size: number(size)?, used_secs: number(used)? })
+}
+
+fn number(bytes: &[u8]) -> Option<u64> {
+    Some(u64::from_be_bytes(bytes.try_into().ok()?))
 }
 
 /// A time as a row has it; before 1970 it is 0.

@@ -10,8 +10,9 @@
 //! data/trees/TREE/N.new/       the same, while its manifest and the first records of its journal are written
 //! data/agents/                 the agent tree: see `state`, which this part never touches
 //! data/authority/              what signs agents' certificates: see `state` too
-//! data/index/                  sled: a view of blobs/, rebuilt when it is missing, damaged or was not closed; and what the general
-//!                              cache keeps, which is fetched again where it is lost
+//! data/index/                  sled: a view of blobs/, made again from the names there when it is missing or damaged, and compared
+//!                              with them when it was not closed; and what the general cache keeps, which is fetched again
+//!                              where it is lost
 //! data/quarantine/             blobs that turned out to be damaged, under their names; the newest few, for people to look at
 //! data/scrub.json              where the scrubber is, and what its last pass found
 //! ```
@@ -26,6 +27,7 @@ mod folder;
 pub mod format;
 pub mod generations;
 pub mod index;
+mod listing;
 pub mod quarantine;
 pub mod room;
 pub mod scrub;

@@ -44,6 +44,8 @@
 //! - `layers`: a file imports lower layers only; what knows does no I/O; sled stays in its folders; lib.rs names each folder.
 //! - `load`: a fleet that plays, a file each: `relayed` (against a relay: counts, seeds, ranges, TLS, give-ups), `nginx`, `found` (each
 //!   thing that a server can do wrong), `ends` (signals, time, what is shown), `many` (`FOREBAY_AGENTS` says how many), `typed` (R12.1).
+//! - `many_blobs`: starts and stops on data folders of very many blobs (`FOREBAY_BLOBS` says how many), with the index whole, left open,
+//!   lost or damaged (issue 6).
 //! - `missing`: packages, increments and signatures that the upstream does not have, and that appear later (R1.5).
 //! - `paths`: nothing outside the tree has a path, and each bad path has its status.
 //! - `persistence`: HTTP/1.0 and 1.1, keep-alive, pipelining, HEAD, what heads say (R1.1).
@@ -123,6 +125,7 @@ mod http2;
 mod layers;
 mod load;
 mod machine;
+mod many_blobs;
 mod missing;
 mod network;
 mod origin;
