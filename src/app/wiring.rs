@@ -241,7 +241,8 @@ pub(super) fn start_workers(
                         Transport::Clear | Transport::Tls => {
                             http::connection::serve(worker, accepted, drain).await;
                         }
-                        Transport::Socks => socks::connection::serve(worker, accepted, drain).await,
+                        // What HTTP in clear text does not need has a place of its own: each connection would take room for it.
+                        Transport::Socks => Box::pin(socks::connection::serve(worker, accepted, drain)).await,
                     }
                 }
             }

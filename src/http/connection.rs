@@ -13,9 +13,9 @@ use tracing::error;
 
 use crate::base::clock::Clock;
 use crate::base::tally::{Outcome, Tally};
-use crate::http::arrival::{Arrival, Ended, Raw, part};
+use crate::http::arrival::{Arrival, Ended, Raw, Steps, part};
 use crate::http::frames::PREFACE;
-use crate::http::speak::{speak, speak_http2};
+use crate::http::speak::{Agent, speak, speak_http2};
 use crate::net::listen::Transport;
 use crate::net::places::Places;
 use crate::net::tls::Tls;
@@ -47,27 +47,12 @@ pub async fn serve(worker: Rc<Worker>, accepted: Accepted, drain: CancellationTo
     let transport = accepted.transport;
     let Some(arrival) = Arrival::of(worker, accepted, &drain).await else { return };
     let Arrival { mut stream, mut agent, spans, steps, counts } = arrival;
-    match (transport, &agent.worker.tls) {
-        (Transport::Tls, Some(tls)) => {
-            let shaken = shake_hands(&agent.worker.tally, stream, tls.acceptor());
-            let stream = match steps.take("a TLS handshake", shaken).await {
-                Ok(Some(stream)) => stream,
-                Err(Ended::Failed) => return agent.worker.tally.tls_failed.one(),
-                Ok(None) | Err(Ended::Told) => return,
-            };
-            agent.worker.tally.tls_completed.one();
-            agent.place.begins();
-            let certificate = tls.certificate_of(stream.get_ref().1, agent.worker.clock.wall());
-            agent.certificate = certificate.map(Rc::new);
-            if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
-                speak_http2(agent, stream, drain).await;
-            } else {
-                speak(agent, stream, drain).await;
-            }
-        }
+    // What HTTP/1 in clear text does not need has a place of its own: each connection would take room for it.
+    match (transport, agent.worker.tls.clone()) {
+        (Transport::Tls, Some(tls)) => Box::pin(in_tls(agent, stream, &tls, steps, drain)).await,
         (Transport::Tls, None) => error!("a TLS listener without certificates"),
         (Transport::Clear, _) => match steps.take("the first bytes", begins_http2(&mut stream)).await {
-            Ok(true) => speak_http2(agent, stream, drain).await,
+            Ok(true) => Box::pin(speak_http2(agent, stream, drain)).await,
             Ok(false) => {
                 agent.spans = Some(spans);
                 speak(agent, stream, drain).await;
@@ -77,6 +62,25 @@ pub async fn serve(worker: Rc<Worker>, accepted: Accepted, drain: CancellationTo
         (Transport::Socks, _) => error!("HTTP is not spoken on a SOCKS listener"),
     }
     drop(counts);
+}
+
+/// Serves a connection in TLS.
+async fn in_tls(mut agent: Agent, stream: Raw, tls: &Tls, steps: Steps, drain: CancellationToken) {
+    let shaken = shake_hands(&agent.worker.tally, stream, tls.acceptor());
+    let stream = match steps.take("a TLS handshake", shaken).await {
+        Ok(Some(stream)) => stream,
+        Err(Ended::Failed) => return agent.worker.tally.tls_failed.one(),
+        Ok(None) | Err(Ended::Told) => return,
+    };
+    agent.worker.tally.tls_completed.one();
+    agent.place.begins();
+    let certificate = tls.certificate_of(stream.get_ref().1, agent.worker.clock.wall());
+    agent.certificate = certificate.map(Rc::new);
+    if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
+        Box::pin(speak_http2(agent, stream, drain)).await;
+    } else {
+        Box::pin(speak(agent, stream, drain)).await;
+    }
 }
 
 /// Makes a TLS stream. Who begins with a request instead, in clear text, is told so: `None`.

@@ -1,7 +1,7 @@
 //! What agents speak: HTTP/1.0, 1.1 and 2 over hyper (R3).
 //!
-//! A connection's way: [`arrival`] finds out whom it is for -> [`connection`] what is spoken -> [`speak`] speaks it, and
-//! [`connect`] makes a [`tunnel`] of it where that is asked for.
+//! A connection's way: [`arrival`] finds out whom it is for -> [`connection`] what is spoken -> [`speak`] speaks it, [`http1`] until nothing is
+//! asked for a while, and [`connect`] makes a [`tunnel`] of it where that is asked for.
 //!
 //! A request's way: [`speak`] reads it -> [`route`] says what it is for (one match), [`caller`] who
 //! sends it -> [`mirror`] asks the policy,
@@ -19,6 +19,7 @@ pub mod connect;
 pub mod connection;
 pub mod forward;
 pub mod frames;
+pub mod http1;
 pub mod interim;
 pub mod mirror;
 pub mod outlet;

@@ -1,21 +1,20 @@
-//! HTTP on a connection: hyper over its stream, with the deadlines of a connection that does not ask or does not take.
+//! HTTP on a connection: hyper over its stream, with the deadlines of a connection that does not ask or does not take. What is HTTP/1's
+//! alone: [`http1`](crate::http::http1).
 //!
 //! Never knows what lies under the stream. Invariant: a connection ends by its client, its deadlines, a flood of frames, the
 //! relay's stop, or for want of room; the last two not before what was asked is answered.
 
 use std::convert::Infallible;
-use std::future::poll_fn;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
 
 use hyper::body::{Body as _, Incoming};
 use hyper::header::{CONNECTION, CONTENT_LENGTH};
 use hyper::http::request::Parts;
-use hyper::rt::{Executor, Read, Write};
-use hyper::server::conn::{http1, http2};
-use hyper::service::{HttpService, service_fn};
+use hyper::rt::Executor;
+use hyper::server::conn::http2;
+use hyper::service::service_fn;
 use hyper::{Method, Request, Response, Version};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -31,17 +30,16 @@ use crate::http::connect::{self, Onward};
 use crate::http::connection::Worker;
 use crate::http::forward::{self, Meanwhile};
 use crate::http::frames::Frames;
+use crate::http::http1::requests;
 use crate::http::mirror;
 use crate::http::outlet::Outlet;
 use crate::http::record::{Record, shown};
 use crate::http::respond::{Failure, failure, problem};
 use crate::http::route::{Asked, Leave, Route, Routed, route};
 use crate::http::streams::{Quiet, Streams};
-use crate::http::tunnel::{Toward, Tunnel, run};
-use crate::net::ahead::Ahead;
-use crate::net::half_open::HalfOpen;
+use crate::http::tunnel::{Toward, run};
 use crate::net::idle::{Busy, Place};
-use crate::net::inserts::{Inserting, Inserts};
+use crate::net::inserts::Inserts;
 use crate::net::listen::Transport;
 use crate::net::spans::Spans;
 use crate::policy::identity::Certificate;
@@ -78,11 +76,11 @@ impl Agent {
 
 /// What a connection may do that one request has to itself.
 #[derive(Debug, Default)]
-struct Own {
+pub(super) struct Own {
     /// Become a tunnel.
-    onward: Onward,
+    pub(super) onward: Onward,
     /// Carry interim answers.
-    inserts: Rc<Inserts>,
+    pub(super) inserts: Rc<Inserts>,
 }
 
 /// Speaks HTTP/1, and then whatever is spoken in the tunnel that the connection may have become.
@@ -92,73 +90,9 @@ where
 {
     let agent = Rc::new(agent);
     if let Some((stream, tunnel)) = requests(&agent, stream, drain.clone()).await {
-        run(&agent, stream, tunnel, drain).await;
+        // In a place of its own: each connection would take room for it.
+        Box::pin(run(&agent, stream, tunnel, drain)).await;
     }
-}
-
-/// Answers requests of HTTP/1 until the connection ends, or is given back to be a tunnel.
-pub async fn requests<S>(agent: &Rc<Agent>, stream: S, drain: CancellationToken) -> Option<(Ahead<S>, Tunnel)>
-where
-    S: AsyncRead + AsyncWrite + Unpin + 'static,
-{
-    let Agent { worker, address, place, .. } = &**agent;
-    let limits = worker.live.load().limits;
-    let own = Rc::new(Own::default());
-    let Own { onward, inserts } = &*own;
-    let stream = Inserting::new(HalfOpen::new(stream, place.clone()), inserts.clone());
-    // Boxed, so that hyper lets go of the stream when it becomes a tunnel; its own way asks for streams that change threads.
-    let service = service_fn(|request| {
-        let (agent, busy, own) = (agent.clone(), place.begin(), own.clone());
-        Box::pin(async move { Ok::<_, Infallible>(answer(&agent, request, busy, Some(&own)).await) })
-    });
-    let mut connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(limits.head_timeout)
-        .max_buf_size(limits.head_bytes_max)
-        .serve_connection(TokioIo::new(stream), service);
-    let served = tokio::select! {
-        biased;
-        served = to_its_end(&mut connection, onward) => served,
-        () = drain.cancelled() => to_an_early_end(&mut connection, onward).await,
-        () = place.dismissed() => {
-            debug!(agent = %address, "an idle connection makes room");
-            timeout(PARTING, to_an_early_end(&mut connection, onward)).await.unwrap_or_else(|_| {
-                onward.take();
-                Ok(())
-            })
-        }
-    };
-    if let Err(error) = served {
-        if error.is_parse() {
-            // hyper has answered what it could not read; no record was begun for it.
-            worker.tally.request(Outcome::BadRequest);
-        }
-        debug!(agent = %address, %error, "a connection ended");
-        return None;
-    }
-    let tunnel = onward.take()?;
-    let parts = connection.into_parts();
-    Some((Ahead::with(parts.io.into_inner().into_inner().into_inner(), parts.read_buf.into()), tunnel))
-}
-
-/// Runs a connection to its end, or to where it becomes a tunnel: then its stream is left open.
-async fn to_its_end<I, S>(connection: &mut http1::Connection<I, S>, onward: &Onward) -> hyper::Result<()>
-where
-    I: Read + Write + Unpin,
-    S: HttpService<Incoming, ResBody = Body, Error = Infallible, Future: Unpin> + Unpin,
-{
-    poll_fn(|cx| connection.poll_without_shutdown(cx)).await?;
-    if onward.borrow().is_some() { Ok(()) } else { connection.await }
-}
-
-/// The same once nothing more is to be asked.
-async fn to_an_early_end<I, S>(connection: &mut http1::Connection<I, S>, onward: &Onward) -> hyper::Result<()>
-where
-    I: Read + Write + Unpin,
-    S: HttpService<Incoming, ResBody = Body, Error = Infallible, Future: Unpin> + Unpin,
-{
-    Pin::new(&mut *connection).graceful_shutdown();
-    to_its_end(connection, onward).await
 }
 
 /// Speaks HTTP/2.
@@ -245,7 +179,7 @@ const REQUEST_WINDOW_BYTES: u32 = 65_535;
 const GOODBYE: Duration = Duration::from_secs(1);
 
 /// The same while somebody waits for its place: a round trip within a site.
-const PARTING: Duration = Duration::from_millis(50);
+pub(super) const PARTING: Duration = Duration::from_millis(50);
 
 /// Runs the requests of a connection on its worker.
 #[derive(Clone, Copy, Debug)]
@@ -260,7 +194,12 @@ impl<F: Future + 'static> Executor<F> for OnThisThread {
 }
 
 /// Answers a request; `own` is what its connection may do for it, where it has one to itself.
-async fn answer(agent: &Agent, request: Request<Incoming>, busy: Busy, own: Option<&Own>) -> Response<Body> {
+pub(super) async fn answer(
+    agent: &Agent,
+    request: Request<Incoming>,
+    busy: Busy,
+    own: Option<&Own>,
+) -> Response<Body> {
     let worker = &agent.worker;
     let live = worker.live.load_full();
     let (request, body) = request.into_parts();

@@ -13,8 +13,9 @@ use tokio::task::coop::unconstrained;
 use tokio_util::sync::CancellationToken;
 
 use crate::base::destination::Destination;
+use crate::http::http1::requests;
 use crate::http::respond::Failure;
-use crate::http::speak::{Agent, requests};
+use crate::http::speak::Agent;
 use crate::http::tunnel_record::TunnelRecord;
 use crate::net::copy::{End, copy};
 use crate::policy::caller::{Caller, Who};

@@ -1,10 +1,12 @@
 //! A stream whose first bytes can be looked at before anybody reads them.
 
+use std::future::poll_fn;
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// Bytes that one look reads at most: what clients say first fits, and what follows is soon handed over.
 const LOOK_BYTES: usize = 2048;
@@ -22,9 +24,9 @@ impl<S> Ahead<S> {
         Self { stream, bytes: Vec::new() }
     }
 
-    /// A stream of which these bytes were read already.
-    pub fn with(stream: S, bytes: Vec<u8>) -> Self {
-        Self { stream, bytes }
+    /// Has bytes read again that its reader read last and did not use.
+    pub fn put_back(&mut self, bytes: &[u8]) {
+        self.bytes.splice(..0, bytes.iter().copied());
     }
 
     /// What was read ahead and not skipped.
@@ -41,10 +43,15 @@ impl<S> Ahead<S> {
 impl<S: AsyncRead + Unpin> Ahead<S> {
     /// Reads more ahead, up to 2,048 bytes; gives how many, 0 at the stream's end.
     pub async fn look(&mut self) -> io::Result<usize> {
-        let mut more = [0; LOOK_BYTES];
-        let count = self.stream.read(&mut more).await?;
-        self.bytes.extend_from_slice(&more[..count]);
-        Ok(count)
+        // What is read lies on the stack: a connection that waits here has no buffer.
+        poll_fn(|cx| {
+            let mut more = [MaybeUninit::uninit(); LOOK_BYTES];
+            let mut more = ReadBuf::uninit(&mut more);
+            ready!(Pin::new(&mut self.stream).poll_read(cx, &mut more))?;
+            self.bytes.extend_from_slice(more.filled());
+            Poll::Ready(Ok(more.filled().len()))
+        })
+        .await
     }
 }
 
@@ -96,7 +103,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Ahead<S> {
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::AsyncWriteExt;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
 
@@ -109,6 +116,9 @@ mod tests {
         far.write_all(b"def").await.unwrap();
         assert_eq!(stream.look().await.unwrap(), 3);
         assert_eq!(stream.seen(), b"abcdef");
+        let mut two = [0; 2];
+        stream.read_exact(&mut two).await.unwrap();
+        stream.put_back(&two);
         far.write_all(b"gh").await.unwrap();
         drop(far);
         let mut all = Vec::new();

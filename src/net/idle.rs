@@ -1,4 +1,5 @@
-//! A worker's connections in the order in which they became idle, and the one at the front told to go when room is wanted.
+//! A worker's connections in the order in which they became idle: the one at the front is told to go when room is wanted, and each to
+//! rest when it has been idle for a while.
 //!
 //! A connection is idle when no request of it is being answered and nothing is left to be sent: [`Place`] is told of both. Each
 //! change costs a few writes to a list of its worker's own: no lock, no allocation. Invariant: who has begun to speak since it
@@ -9,8 +10,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Waker;
+use std::time::Duration;
 
 use tokio::sync::Notify;
+use tokio::time::{MissedTickBehavior, interval};
 
 use crate::net::places::{Floor, HEAD_GRACE_MS, IDLE_GRACE_MS, NOBODY, Parting, Places};
 
@@ -35,12 +38,13 @@ pub struct Place {
     cut: Cell<bool>,
 }
 
-/// How a connection is told to go.
+/// How a connection is told to go, or to rest.
 #[derive(Debug, Default)]
 struct Call {
     told: Notify,
-    /// What it waited for when it was.
+    /// What it waited for when it was told to go.
     from: Cell<Option<Waiting>>,
+    rest: Notify,
 }
 
 /// A request that is being answered, while it is held.
@@ -73,6 +77,8 @@ enum Heard {
 enum Waiting {
     /// The first byte of something.
     ForByte,
+    /// The same, for so long that it was told to rest.
+    AtRest,
     /// The rest of a head, or of what comes before it.
     ForHead,
 }
@@ -105,12 +111,19 @@ impl Idle {
         Rc::new(place)
     }
 
-    /// Tells as many to go as are wanted; for ever.
+    /// Tells as many to go as are wanted, and those to rest who have been idle for a while; for ever.
     pub async fn tend(self: Rc<Self>) {
+        let mut round = interval(ROUND);
+        round.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            self.floor.asked.notified().await;
-            for _ in 0..self.floor.wanted.swap(0, Ordering::Relaxed) {
-                self.tell_first(self.places.now_ms());
+            tokio::select! {
+                biased;
+                () = self.floor.asked.notified() => {
+                    for _ in 0..self.floor.wanted.swap(0, Ordering::Relaxed) {
+                        self.tell_first(self.places.now_ms());
+                    }
+                }
+                _ = round.tick() => self.queues.borrow_mut().let_rest(self.places.now_ms()),
             }
         }
     }
@@ -127,7 +140,7 @@ impl Idle {
     /// Lets the others see since when the first of each queue has waited.
     fn publish(&self) {
         let queues = self.queues.borrow();
-        self.floor.idle_since_ms.store(queues.since_ms(Waiting::ForByte), Ordering::Relaxed);
+        self.floor.idle_since_ms.store(queues.idle_since_ms(), Ordering::Relaxed);
         self.floor.head_since_ms.store(queues.since_ms(Waiting::ForHead), Ordering::Relaxed);
     }
 }
@@ -199,6 +212,19 @@ impl Place {
         }
     }
 
+    /// Waits until the connection has been idle for a while, and is to hold no more than it must; gives for how long it has been.
+    /// Whoever waits polls the connection before this.
+    pub async fn rests(&self) -> Duration {
+        loop {
+            self.call.rest.notified().await;
+            let queues = self.idle.queues.borrow();
+            let slot = &queues.slots[self.slot];
+            if slot.waiting == Some(Waiting::AtRest) {
+                return Duration::from_millis(self.idle.places.now_ms().saturating_sub(slot.since_ms));
+            }
+        }
+    }
+
     /// Whether the connection is to end in a reset.
     pub fn is_cut(&self) -> bool {
         self.cut.get()
@@ -236,7 +262,8 @@ impl Place {
             _ => None,
         };
         let mut queues = self.idle.queues.borrow_mut();
-        if queues.waiting(self.slot) == waiting {
+        let now = queues.waiting(self.slot);
+        if now == waiting || (now, waiting) == (Some(Waiting::AtRest), Some(Waiting::ForByte)) {
             return;
         }
         queues.leave(self.slot);
@@ -279,12 +306,12 @@ impl Drop for Busy {
     }
 }
 
-/// Two queues through one table of slots.
+/// Queues through one table of slots, one for each thing that is waited for.
 #[derive(Debug)]
 struct Queues {
     slots: Vec<Slot>,
     unused: Vec<usize>,
-    ends: [Ends; 2],
+    ends: [Ends; 3],
 }
 
 #[derive(Debug)]
@@ -302,12 +329,19 @@ struct Ends {
     last: usize,
 }
 
+/// How long a connection is idle before it rests: an agent that takes one file after the other asks sooner, and what it gave up would
+/// be made again for each.
+const REST_AFTER_MS: u64 = 1000;
+
+/// From one look at who may rest to the next.
+const ROUND: Duration = Duration::from_millis(500);
+
 /// In place of a slot's number: there is none.
 const NONE: usize = usize::MAX;
 
 impl Default for Queues {
     fn default() -> Self {
-        Self { slots: Vec::new(), unused: Vec::new(), ends: [Ends { first: NONE, last: NONE }; 2] }
+        Self { slots: Vec::new(), unused: Vec::new(), ends: [Ends { first: NONE, last: NONE }; 3] }
     }
 }
 
@@ -334,6 +368,25 @@ impl Queues {
 
     fn since_ms(&self, waiting: Waiting) -> u64 {
         self.slots.get(self.ends[waiting as usize].first).map_or(NOBODY, |slot| slot.since_ms)
+    }
+
+    /// Since when whoever waits longest for a byte has. Who rests was idle before all who do not.
+    fn idle_since_ms(&self) -> u64 {
+        self.since_ms(Waiting::AtRest).min(self.since_ms(Waiting::ForByte))
+    }
+
+    /// Tells those to rest who have waited for a byte for long enough. Who has nothing to give up does not listen.
+    fn let_rest(&mut self, now_ms: u64) {
+        while let Some(slot) = self.slots.get(self.ends[Waiting::ForByte as usize].first)
+            && now_ms.saturating_sub(slot.since_ms) >= REST_AFTER_MS
+        {
+            let (at, since_ms) = (self.ends[Waiting::ForByte as usize].first, slot.since_ms);
+            if let Some(call) = &slot.call {
+                call.rest.notify_one();
+            }
+            self.leave(at);
+            self.join(at, Waiting::AtRest, since_ms);
+        }
     }
 
     fn join(&mut self, at: usize, waiting: Waiting, now_ms: u64) {
@@ -370,7 +423,8 @@ impl Queues {
         let after = |grace_ms: u64, waiting: Waiting| {
             (now_ms.saturating_sub(self.since_ms(waiting)) >= grace_ms).then_some(waiting)
         };
-        let idle = after(IDLE_GRACE_MS, Waiting::ForByte);
+        let resting = after(IDLE_GRACE_MS, Waiting::AtRest);
+        let idle = resting.or_else(|| after(IDLE_GRACE_MS, Waiting::ForByte));
         let waiting = idle.or_else(|| after(HEAD_GRACE_MS, Waiting::ForHead))?;
         let first = self.ends[waiting as usize].first;
         let call = self.slots.get(first)?.call.clone()?;
@@ -432,6 +486,35 @@ mod tests {
         place.begins();
         idle.tell_first(idle.places.now_ms() + IDLE_GRACE_MS);
         assert!(goes(&place).await);
+    }
+
+    async fn rests(place: &Place) -> bool {
+        timeout(Duration::from_millis(20), place.rests()).await.is_ok()
+    }
+
+    fn let_rest(idle: &Idle, after_ms: u64) {
+        idle.queues.borrow_mut().let_rest(idle.places.now_ms() + after_ms);
+    }
+
+    #[tokio::test]
+    async fn who_has_been_idle_for_a_while_rests_once_and_is_still_the_first_to_go() {
+        let idle = idle();
+        let [first, second, busy] = [(); 3].map(|()| idle.enter());
+        let answering = busy.begin();
+        let_rest(&idle, REST_AFTER_MS / 2);
+        assert!(!rests(&first).await, "not yet");
+        let_rest(&idle, REST_AFTER_MS);
+        assert!(rests(&first).await && !rests(&busy).await);
+        let_rest(&idle, REST_AFTER_MS);
+        assert!(!rests(&first).await, "it was told once");
+        second.heard();
+        assert!(!rests(&second).await, "it spoke after it was told");
+        drop(second.begin());
+        drop(answering);
+        idle.tell_first(idle.places.now_ms() + IDLE_GRACE_MS);
+        assert!(goes(&first).await, "the others became idle after it");
+        let_rest(&idle, REST_AFTER_MS);
+        assert!(rests(&second).await && rests(&busy).await);
     }
 
     #[test]

@@ -176,7 +176,8 @@ where
                 let Some(counted) = entrance.count(peer.ip()) else { continue };
                 let Some(held) = places.place().await else { return Ok(()) };
                 let place = entrance.idle.enter();
-                let served = serve(Accepted { stream, peer, transport, place }, drain.clone());
+                // Boxed: a future that is moved into another one takes its room in it twice.
+                let served = Box::pin(serve(Accepted { stream, peer, transport, place }, drain.clone()));
                 open.spawn_local(async move {
                     served.await;
                     drop((held, counted));

@@ -59,6 +59,7 @@
 //! - `refresh`: from release to release: what is fetched, shown and kept; pinned agents (R1.4, R1.7).
 //! - `refusals`: reserved addresses by every form, name and redirect, whichever way they are asked for (R4.6).
 //! - `reload`: settings in force for the next request of a connection (R11.3).
+//! - `rests`: connections that are idle for a while and hold no buffer then: what comes after is answered, in clear text and TLS (issue 6).
 //! - `restart`: without the upstream, with a lost index, damaged journals, unfinished generations, lost blobs (R1.5, R1.6).
 //! - `routes`: parent proxies, a file each: `mirror` (each kind, byte for byte; rules), `failover` (parents that fail, rested),
 //!   `credentials`, `agents` (requests and tunnels), `reload`, `relay` (another Forebay), `stock` (tinyproxy,
@@ -145,6 +146,7 @@ mod refusals;
 mod relay;
 mod reload;
 mod restart;
+mod rests;
 mod routes;
 mod scopes;
 mod scrub;
