@@ -231,8 +231,8 @@ pub(super) fn start_workers(
         let door = Door { places: places.clone(), worker: index, limit };
         let (places, ports) = (places.clone(), ports.clone());
         let make = move || {
-            let worker =
-                Rc::new(Worker { live, tally, clock, ports, tls, places, shelf: Shelf::new(condemned) });
+            let (shelf, turns) = (Shelf::new(condemned), Rc::default());
+            let worker = Rc::new(Worker { live, tally, clock, ports, tls, places, shelf, turns });
             tokio::task::spawn_local(tend(worker.clone(), swept));
             move |accepted: Accepted, drain| {
                 let worker = worker.clone();

@@ -21,6 +21,16 @@ pub const BODY_CHUNK_BYTES: usize = 128 << 10;
 /// Bytes that a body gives in one turn of its task, of what is in memory: one agent that takes all at once leaves others theirs.
 pub const BODY_TURN_BYTES: u64 = 2 << 20;
 
+/// Bytes that all bodies under way on one worker give in a round, a turn each, while there are few: some milliseconds of copying, for
+/// which whoever asks next waits.
+pub const BODY_ROUND_BYTES: u64 = 16 << 20;
+
+/// The least that a turn has, however many bodies are under way: below it the turn itself costs more than its bytes.
+pub const BODY_TURN_BYTES_MIN: u64 = 64 << 10;
+
+/// The same of a body's first turn: a crowd that asks at once has its first bytes before anybody has many.
+pub const BODY_FIRST_TURN_BYTES_MIN: u64 = 16 << 10;
+
 /// Blobs up to this size are kept in memory by each worker, in bytes.
 pub const SMALL_BLOB_BYTES_MAX: u64 = 64 << 10;
 

@@ -42,6 +42,12 @@ impl ByteRange {
         self.start == self.end
     }
 
+    /// The first `count` bytes, all where there are not more.
+    #[must_use]
+    pub fn first(self, count: u64) -> Self {
+        Self { start: self.start, end: self.end.min(self.start.saturating_add(count)) }
+    }
+
     /// What is left after the first `count` bytes.
     #[must_use]
     pub fn advanced(self, count: u64) -> Self {

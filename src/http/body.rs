@@ -15,7 +15,7 @@ use crate::base::limits::BODY_CHUNK_BYTES;
 use crate::base::range::ByteRange;
 use crate::http::outlet::Outlet;
 use crate::http::passing::Passing;
-use crate::http::reading::{Read, Reading, poll_read, poll_turn};
+use crate::http::reading::{Read, Reader};
 use crate::http::record::Record;
 use crate::http::streams::{Stream, Turn};
 use crate::net::idle::Busy;
@@ -25,15 +25,13 @@ use crate::relay::content::Content;
 #[derive(Debug)]
 pub struct Body {
     pieces: VecDeque<Piece>,
-    content: Option<Content>,
-    reading: Option<Reading>,
+    reader: Option<Reader>,
     passing: Option<Passing>,
     /// `None` while nobody knows.
     left: Option<u64>,
     record: Option<Record>,
     stream: Option<Stream>,
     busy: Option<Busy>,
-    outlet: Option<Outlet>,
     ended_by: EndedBy,
     /// Why it broke off, until what came before is sent.
     broken: Option<io::Error>,
@@ -62,14 +60,12 @@ impl Default for Body {
     fn default() -> Self {
         Self {
             pieces: VecDeque::new(),
-            content: None,
-            reading: None,
+            reader: None,
             passing: None,
             left: Some(0),
             record: None,
             stream: None,
             busy: None,
-            outlet: None,
             ended_by: EndedBy::default(),
             broken: None,
         }
@@ -92,14 +88,19 @@ impl Body {
         Self {
             left: Some(range.len()),
             pieces: [Piece::Run(range)].into(),
-            content: Some(content),
+            reader: Some(Reader::new(content)),
             ..Self::default()
         }
     }
 
     /// All of a content that arrives, however much that is.
     pub fn whole(content: Content) -> Self {
-        Self { left: None, pieces: [Piece::Rest(0)].into(), content: Some(content), ..Self::default() }
+        Self {
+            left: None,
+            pieces: [Piece::Rest(0)].into(),
+            reader: Some(Reader::new(content)),
+            ..Self::default()
+        }
     }
 
     /// What another server sends, as it comes.
@@ -115,7 +116,7 @@ impl Body {
         }
         pieces.push_back(Piece::Text(tail));
         let left = Some(pieces.iter().map(Piece::len).sum());
-        Self { left, pieces, content: Some(content), ..Self::default() }
+        Self { left, pieces, reader: Some(Reader::new(content)), ..Self::default() }
     }
 
     /// Has the request's record told when the body ends, however it ends.
@@ -132,10 +133,18 @@ impl Body {
         self
     }
 
-    /// Has what is in memory of a blob sent from its file.
+    /// Has its bytes leave by its connection's outlet.
     #[must_use]
-    pub fn sent_by(self, outlet: Option<Outlet>) -> Self {
-        Self { outlet, ..self }
+    pub fn sent_by(mut self, outlet: Outlet) -> Self {
+        if let Some(reader) = &mut self.reader {
+            reader.leave_by(outlet);
+        }
+        self
+    }
+
+    /// Whether it has turns with others of its worker.
+    pub fn takes_turns(&self) -> bool {
+        self.reader.as_ref().is_some_and(Reader::takes_turns)
     }
 
     /// Says what shows the agent its end.
@@ -156,59 +165,46 @@ impl Body {
         if let Some(passing) = &mut self.passing {
             return passing.poll(cx);
         }
+        // Over HTTP/2 what is read waits for the client's window; over HTTP/1 the socket takes much of it.
+        let most = self.stream.as_ref().map_or(BODY_CHUNK_BYTES, Stream::share_bytes);
         loop {
-            match self.pieces.front_mut() {
-                None => return Poll::Ready(None),
-                Some(Piece::Text(text)) => {
+            let Some(piece) = self.pieces.front_mut() else { return Poll::Ready(None) };
+            let run = match piece {
+                Piece::Text(text) => {
                     let text = std::mem::take(text);
                     self.pieces.pop_front();
                     return Poll::Ready(Some(Ok(Frame::data(text))));
                 }
-                Some(Piece::Run(range)) if range.is_empty() => {
+                Piece::Run(range) if range.is_empty() => {
                     self.pieces.pop_front();
+                    continue;
                 }
-                Some(Piece::Run(range)) => {
-                    // Over HTTP/2 what is read waits for the client's window; over HTTP/1 the socket takes much of it.
-                    let most = self.stream.as_ref().map_or(BODY_CHUNK_BYTES, Stream::share_bytes);
-                    let run = chunk(*range, most.min(BODY_CHUNK_BYTES));
-                    if self.reading.is_none() {
-                        if let (Some(Content::Blob(blob)), Some(outlet)) = (&self.content, &self.outlet)
-                            && let Some(bytes) = ready!(outlet.poll_span(blob, *range, cx))
-                        {
-                            *range = range.advanced(bytes.len() as u64);
-                            return Poll::Ready(Some(Ok(Frame::data(bytes))));
-                        }
-                        ready!(poll_turn(run.len(), cx));
-                    }
-                    let read = match ready!(poll_read(self.content.as_mut(), &mut self.reading, run, cx)) {
-                        Ok(Read::Bytes(bytes)) if bytes.len() as u64 <= range.len() => {
-                            *range = range.advanced(bytes.len() as u64);
-                            Ok(Frame::data(bytes))
-                        }
-                        Ok(_) => Err(io::Error::other("what arrives is not as long as was said")),
-                        Err(error) => Err(error),
-                    };
-                    return Poll::Ready(Some(read));
+                Piece::Run(range) => *range,
+                Piece::Rest(at) => ByteRange::new(*at, u64::MAX),
+            };
+            let Some(reader) = &mut self.reader else {
+                return Poll::Ready(Some(Err(io::Error::other("a run without a content"))));
+            };
+            let read = ready!(reader.poll(run, most, cx));
+            return Poll::Ready(Some(match (read, piece) {
+                (Ok(Read::Bytes(bytes)), Piece::Run(range)) if bytes.len() as u64 <= range.len() => {
+                    *range = range.advanced(bytes.len() as u64);
+                    Ok(Frame::data(bytes))
                 }
-                Some(Piece::Rest(at)) => {
-                    let most = self.stream.as_ref().map_or(BODY_CHUNK_BYTES, Stream::share_bytes);
-                    let most = most.min(BODY_CHUNK_BYTES) as u64;
-                    let run = ByteRange::new(*at, at.saturating_add(most));
-                    match ready!(poll_read(self.content.as_mut(), &mut self.reading, run, cx)) {
-                        Ok(Read::Bytes(bytes)) => {
-                            *at += bytes.len() as u64;
-                            return Poll::Ready(Some(Ok(Frame::data(bytes))));
-                        }
-                        Ok(Read::End(trailers)) => {
-                            self.pieces.pop_front();
-                            if let Some(trailers) = trailers {
-                                return Poll::Ready(Some(Ok(Frame::trailers((*trailers).clone()))));
-                            }
-                        }
-                        Err(error) => return Poll::Ready(Some(Err(error))),
+                (Ok(Read::Bytes(bytes)), Piece::Rest(at)) => {
+                    *at += bytes.len() as u64;
+                    Ok(Frame::data(bytes))
+                }
+                (Ok(Read::End(trailers)), Piece::Rest(_)) => {
+                    self.pieces.pop_front();
+                    match trailers {
+                        Some(trailers) => Ok(Frame::trailers((*trailers).clone())),
+                        None => continue,
                     }
                 }
-            }
+                (Ok(_), _) => Err(io::Error::other("what arrives is not as long as was said")),
+                (Err(error), _) => Err(error),
+            }));
         }
     }
 }
@@ -221,10 +217,6 @@ impl Piece {
             Self::Rest(_) => 0,
         }
     }
-}
-
-fn chunk(range: ByteRange, most: usize) -> ByteRange {
-    ByteRange::new(range.start(), range.end().min(range.start() + most as u64))
 }
 
 impl hyper::body::Body for Body {
@@ -243,7 +235,7 @@ impl hyper::body::Body for Body {
             stream.moved(if piece.is_pending() { Turn::Relay } else { Turn::Client });
         }
         if let Some(busy) = &this.busy {
-            let arrives = matches!(this.content, Some(Content::Fill(_) | Content::Arriving(_)));
+            let arrives = this.reader.as_ref().is_some_and(Reader::arrives);
             busy.waits(piece.is_pending() && (arrives || this.passing.is_some()));
         }
         let piece = match ready!(piece) {

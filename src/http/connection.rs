@@ -16,6 +16,7 @@ use crate::base::tally::{Outcome, Tally};
 use crate::http::arrival::{Arrival, Ended, Raw, Steps, part};
 use crate::http::frames::PREFACE;
 use crate::http::speak::{Agent, speak, speak_http2};
+use crate::http::turn::Turns;
 use crate::net::listen::Transport;
 use crate::net::places::Places;
 use crate::net::tls::Tls;
@@ -40,6 +41,8 @@ pub struct Worker {
     pub places: Arc<Places>,
     /// What the worker has at hand.
     pub shelf: Shelf,
+    /// The bodies under way on it.
+    pub turns: Rc<Turns>,
 }
 
 /// Serves a connection until either side closes it; once `drain` is cancelled, until the request under way is answered.

@@ -25,6 +25,7 @@ use crate::http::body::Body;
 use crate::http::connect::Onward;
 use crate::http::speak::{Agent, Own, PARTING, answer};
 use crate::http::tunnel::Tunnel;
+use crate::http::turn::Turn;
 use crate::net::ahead::Ahead;
 use crate::net::half_open::HalfOpen;
 use crate::net::inserts::Inserting;
@@ -39,8 +40,9 @@ where
 {
     let Agent { worker, address, place, .. } = &**agent;
     let limits = worker.live.load().limits;
-    let own = Rc::new(Own::default());
-    let Own { onward, inserts } = &*own;
+    let turn = Rc::new(Turn::new(worker.turns.clone()));
+    let own = Rc::new(Own { onward: Onward::default(), inserts: Rc::default(), turn });
+    let Own { onward, inserts, turn } = &*own;
     // Boxed, so that hyper lets go of the stream when it becomes a tunnel; its own way asks for streams that change threads.
     let mut service = service_fn(|request| {
         let (agent, busy, own) = (agent.clone(), place.begin(), own.clone());
@@ -59,11 +61,11 @@ where
         );
         let left_off = tokio::select! {
             biased;
-            served = to_its_end(&mut connection, onward) => Break(served),
-            () = drain.cancelled() => Break(to_an_early_end(&mut connection, onward).await),
+            served = to_its_end(&mut connection, onward, turn) => Break(served),
+            () = drain.cancelled() => Break(to_an_early_end(&mut connection, onward, turn).await),
             () = place.dismissed() => {
                 debug!(agent = %address, "an idle connection makes room");
-                let ended = timeout(PARTING, to_an_early_end(&mut connection, onward)).await;
+                let ended = timeout(PARTING, to_an_early_end(&mut connection, onward, turn)).await;
                 Break(ended.unwrap_or_else(|_| {
                     onward.take();
                     Ok(())
@@ -139,21 +141,33 @@ where
 }
 
 /// Runs a connection to its end, or to where it becomes a tunnel: then its stream is left open.
-async fn to_its_end<I, S>(connection: &mut http1::Connection<I, S>, onward: &Onward) -> hyper::Result<()>
+async fn to_its_end<I, S>(
+    connection: &mut http1::Connection<I, S>,
+    onward: &Onward,
+    turn: &Turn,
+) -> hyper::Result<()>
 where
     I: Read + Write + Unpin,
     S: HttpService<Incoming, ResBody = Body, Error = Infallible, Future: Unpin> + Unpin,
 {
-    poll_fn(|cx| connection.poll_without_shutdown(cx)).await?;
+    let in_turns = poll_fn(|cx| {
+        turn.begin();
+        connection.poll_without_shutdown(cx)
+    });
+    in_turns.await?;
     if onward.borrow().is_some() { Ok(()) } else { connection.await }
 }
 
 /// The same once nothing more is to be asked.
-async fn to_an_early_end<I, S>(connection: &mut http1::Connection<I, S>, onward: &Onward) -> hyper::Result<()>
+async fn to_an_early_end<I, S>(
+    connection: &mut http1::Connection<I, S>,
+    onward: &Onward,
+    turn: &Turn,
+) -> hyper::Result<()>
 where
     I: Read + Write + Unpin,
     S: HttpService<Incoming, ResBody = Body, Error = Infallible, Future: Unpin> + Unpin,
 {
     Pin::new(&mut *connection).graceful_shutdown();
-    to_its_end(connection, onward).await
+    to_its_end(connection, onward, turn).await
 }

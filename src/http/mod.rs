@@ -7,8 +7,8 @@
 //! sends it -> [`mirror`] asks the policy,
 //! finds the entry and gets its representation, or [`forward`] takes it to another server or to what the general cache keeps ->
 //! [`conditional`] and [`ranges`] say which part of it -> [`body`] gives
-//! the bytes, as [`reading`] reads them, or an [`outlet`] has them sent from their file. What goes wrong becomes a status in [`respond`] (one match); [`record`] counts and logs each request once,
-//! when its body ends. Invariant: a body that cannot be given whole ends in an error on the wire.
+//! the bytes, in [`turn`]s, as [`reading`] reads them, or an [`outlet`] has them sent from their file. What goes wrong becomes a status in
+//! [`respond`] (one match); [`record`] counts and logs each request once, when its body ends. Invariant: a body that cannot be given whole ends in an error on the wire.
 
 pub mod agents;
 pub mod arrival;
@@ -33,3 +33,4 @@ pub mod speak;
 pub mod streams;
 pub mod tunnel;
 pub mod tunnel_record;
+pub mod turn;

@@ -1,36 +1,41 @@
-//! Where a body hands what is in memory of a blob to its connection, to be sent from the blob's file.
+//! What a body's connection has for its bytes: turns, buffers to read them into, and, where answers are written straight to its
+//! socket, the way to have what is in memory of a file sent from there.
 //!
 //! Never reads a file. Invariant: what is handed over is in memory, and no longer than one look at that covers.
 
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::sync::Arc;
 
 use bytes::Bytes;
+use tokio::sync::Semaphore;
 
 use crate::base::range::ByteRange;
-use crate::http::reading::poll_turn;
+use crate::disk::mapping::Mapping;
+use crate::http::turn::Turn;
 use crate::net::spans::{By, Spans};
-use crate::store::blobs::OpenBlob;
+
+/// A connection's outlet.
+#[derive(Clone, Debug, Default)]
+pub struct Outlet {
+    /// Its turns; over HTTP/2, where an answer's task is not its connection's, the runtime's.
+    pub turn: Option<Rc<Turn>>,
+    /// A socket that sends files.
+    pub files: Option<Files>,
+}
 
 /// A socket that sends files.
 #[derive(Clone, Debug)]
-pub struct Outlet {
+pub struct Files {
     /// Where it learns what is of them.
     pub spans: Rc<Spans>,
-    /// How it sends them.
+    /// How it sends what does not change any more.
     pub by: By,
 }
 
-impl Outlet {
-    /// Hands over what is in memory from the start of a run on; nothing where its first byte is not.
-    pub fn poll_span(&self, blob: &OpenBlob, run: ByteRange, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
-        let Some(mapping) = blob.mapping().filter(|_| !blob.is_condemned()) else { return Poll::Ready(None) };
+impl Files {
+    /// Hands over what is in memory from the start of a run on; `None` where its first byte is not.
+    pub fn hand(&self, mapping: &Mapping, turns: &Arc<Semaphore>, by: By, run: ByteRange) -> Option<Bytes> {
         let there = mapping.resident_bytes(run);
-        if there == 0 {
-            return Poll::Ready(None);
-        }
-        ready!(poll_turn(there, cx));
-        let run = ByteRange::new(run.start(), run.start() + there);
-        Poll::Ready(Some(self.spans.hand(mapping, blob.turns(), self.by, run)))
+        (there > 0).then(|| self.spans.hand(mapping, turns, by, run.first(there)))
     }
 }

@@ -14,12 +14,23 @@ use hyper::header::HeaderMap;
 use tokio::task::coop;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::base::limits::BODY_TURN_BYTES;
+use crate::base::limits::{BODY_CHUNK_BYTES, BODY_TURN_BYTES};
 use crate::base::range::ByteRange;
+use crate::http::outlet::{Files, Outlet};
+use crate::http::turn::Share;
 use crate::relay::cache::arrival::{Arriving, Next};
 use crate::relay::content::Content;
 use crate::relay::follow::Follower;
 use crate::store::blobs::{OpenBlob, read_cached, read_exact};
+
+/// A content that is read, and what its connection has for that.
+#[derive(Debug)]
+pub struct Reader {
+    content: Content,
+    files: Option<Files>,
+    share: Option<Share>,
+    waiting: Option<Waiting>,
+}
 
 /// What a read gives.
 #[derive(Debug)]
@@ -30,50 +41,114 @@ pub enum Read {
     End(Option<Arc<HeaderMap>>),
 }
 
-/// A read that waits for the disk or for the upstream; it gives the bytes at the start of the run it was begun for.
-pub struct Reading(Pin<Box<dyn Future<Output = io::Result<Read>>>>);
+/// A read that waits for the disk or for the upstream; it gives the bytes at the start of the run it was begun for, or nothing
+/// where they can be read now.
+struct Waiting(Pin<Box<dyn Future<Output = io::Result<Option<Read>>>>>);
 
-impl std::fmt::Debug for Reading {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Reading")
+impl Reader {
+    /// A reader of a content.
+    pub fn new(content: Content) -> Self {
+        Self { content, files: None, share: None, waiting: None }
+    }
+
+    /// Has what is read leave by an outlet.
+    pub fn leave_by(&mut self, outlet: Outlet) {
+        self.files = outlet.files;
+        // What one chunk holds is given at once.
+        let takes_turns = !matches!(&self.content, Content::Bytes(bytes) if bytes.len() <= BODY_CHUNK_BYTES);
+        self.share = outlet.turn.filter(|_| takes_turns).map(Share::of);
+    }
+
+    /// Whether it has turns with others of its worker.
+    pub fn takes_turns(&self) -> bool {
+        self.share.is_some()
+    }
+
+    /// Whether the upstream must still bring it, as far as anybody here knows.
+    pub fn arrives(&self) -> bool {
+        matches!(self.content, Content::Fill(_) | Content::Arriving(_))
+    }
+
+    /// Reads from the start of a run, which is not empty; gives at least one byte of it, and, where it is read into memory, no more
+    /// than `most`.
+    pub fn poll(&mut self, run: ByteRange, most: usize, cx: &mut Context<'_>) -> Poll<io::Result<Read>> {
+        loop {
+            if let Some(waiting) = &mut self.waiting {
+                let read = ready!(waiting.0.as_mut().poll(cx));
+                self.waiting = None;
+                if let Some(read) = read? {
+                    return Poll::Ready(Ok(self.given(read)));
+                }
+            }
+            let left = ready!(self.poll_left(cx));
+            match self.at_once(run.first(left), most) {
+                Ok(Now::Read(read)) => return Poll::Ready(Ok(self.given(read))),
+                Ok(Now::Waits(waiting)) => self.waiting = Some(waiting),
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+    }
+
+    /// How many bytes may be given in this turn.
+    fn poll_left(&self, cx: &mut Context<'_>) -> Poll<u64> {
+        match &self.share {
+            Some(share) => share.poll_left(cx),
+            // Given back at once: it is taken by what is given.
+            None => coop::poll_proceed(cx).map(|_| BODY_TURN_BYTES),
+        }
+    }
+
+    /// Takes what is given from the turn.
+    fn given(&mut self, read: Read) -> Read {
+        let Read::Bytes(bytes) = &read else { return read };
+        match &mut self.share {
+            Some(share) => share.gave(bytes.len() as u64),
+            None => spend(bytes.len() as u64),
+        }
+        read
+    }
+
+    fn at_once(&mut self, run: ByteRange, most: usize) -> io::Result<Now> {
+        let chunk = run.first(most.min(BODY_CHUNK_BYTES) as u64);
+        match &mut self.content {
+            Content::Bytes(bytes) => Ok(bytes.slice(at(chunk.start())..at(chunk.end())).into()),
+            Content::Blob(blob) => {
+                if blob.is_condemned() {
+                    return Err(io::Error::other("the file turned out to be damaged in the store"));
+                }
+                if let (Some(files), Some(mapping)) = (&self.files, blob.mapping())
+                    && let Some(bytes) = files.hand(mapping, blob.turns(), files.by, run)
+                {
+                    return Ok(bytes.into());
+                }
+                if let Some(bytes) = cached(chunk, |buffer, offset| blob.read_cached(buffer, offset))? {
+                    return Ok(bytes.into());
+                }
+                Ok(wait(read_blob(blob.clone(), chunk)))
+            }
+            Content::Fill(follower) => {
+                let follower = follower.clone();
+                Ok(wait(async move { follow(follower, chunk).await.map(|bytes| Some(Read::Bytes(bytes))) }))
+            }
+            Content::Arriving(arriving) => Ok(wait(arrived(arriving.clone(), chunk))),
+        }
     }
 }
 
-/// Reads from the start of a run, which is not empty and no longer than a chunk; gives at least one byte of it.
-pub fn poll_read(
-    content: Option<&mut Content>,
-    reading: &mut Option<Reading>,
-    range: ByteRange,
-    cx: &mut Context<'_>,
-) -> Poll<io::Result<Read>> {
-    let content = content.ok_or_else(|| io::Error::other("a run without a content"))?;
-    let current = match (reading.as_mut(), content) {
-        (Some(current), _) => current,
-        (None, Content::Bytes(bytes)) => {
-            let (start, end) = (at(range.start()), at(range.end()));
-            return Poll::Ready(Ok(Read::Bytes(bytes.slice(start..end))));
-        }
-        (None, Content::Blob(blob)) => {
-            if blob.is_condemned() {
-                return Poll::Ready(Err(io::Error::other("the file turned out to be damaged in the store")));
-            }
-            if let Some(bytes) = cached(range, |buffer, offset| blob.read_cached(buffer, offset))? {
-                return Poll::Ready(Ok(Read::Bytes(bytes)));
-            }
-            let blob = blob.clone();
-            reading.insert(Reading(Box::pin(async move { read_blob(blob, range).await.map(Read::Bytes) })))
-        }
-        (None, Content::Fill(follower)) => {
-            let follower = follower.clone();
-            reading.insert(Reading(Box::pin(async move { follow(follower, range).await.map(Read::Bytes) })))
-        }
-        (None, Content::Arriving(arriving)) => {
-            reading.insert(Reading(Box::pin(arrived(arriving.clone(), range))))
-        }
-    };
-    let read = ready!(current.0.as_mut().poll(cx));
-    *reading = None;
-    Poll::Ready(read)
+/// What there is of a run at this moment.
+enum Now {
+    Read(Read),
+    Waits(Waiting),
+}
+
+impl From<Bytes> for Now {
+    fn from(bytes: Bytes) -> Self {
+        Self::Read(Read::Bytes(bytes))
+    }
+}
+
+fn wait(read: impl Future<Output = io::Result<Option<Read>>> + 'static) -> Now {
+    Now::Waits(Waiting(Box::pin(read)))
 }
 
 async fn follow(mut follower: Follower, range: ByteRange) -> io::Result<Bytes> {
@@ -81,11 +156,11 @@ async fn follow(mut follower: Follower, range: ByteRange) -> io::Result<Bytes> {
     read_run(file, run).await
 }
 
-async fn arrived(mut arriving: Arriving, range: ByteRange) -> io::Result<Read> {
+async fn arrived(mut arriving: Arriving, range: ByteRange) -> io::Result<Option<Read>> {
     match arriving.next(range.start(), range.len()).await? {
-        Next::File(file, run) => read_run(file, run).await.map(Read::Bytes),
-        Next::Bytes(bytes) => Ok(Read::Bytes(bytes)),
-        Next::End(trailers) => Ok(Read::End(trailers)),
+        Next::File(file, run) => read_run(file, run).await.map(|bytes| Some(Read::Bytes(bytes))),
+        Next::Bytes(bytes) => Ok(Some(Read::Bytes(bytes))),
+        Next::End(trailers) => Ok(Some(Read::End(trailers))),
     }
 }
 
@@ -109,7 +184,7 @@ fn cached(
 }
 
 /// Reads a run of a blob from the disk, once it has a turn; the turn ends with the thread, also where the agent has left.
-async fn read_blob(blob: OpenBlob, run: ByteRange) -> io::Result<Bytes> {
+async fn read_blob(blob: OpenBlob, run: ByteRange) -> io::Result<Option<Read>> {
     // A task of its own: hyper leaves a body alone whose agent takes nothing, and others would wait for a turn that it has
     // got and does not use.
     let task = AbortOnDropHandle::new(tokio::spawn(async move {
@@ -120,7 +195,8 @@ async fn read_blob(blob: OpenBlob, run: ByteRange) -> io::Result<Bytes> {
         })
         .await
     }));
-    task.await.map_err(|error| io::Error::other(error.to_string()))?
+    let bytes = task.await.map_err(|error| io::Error::other(error.to_string()))??;
+    Ok(Some(Read::Bytes(bytes)))
 }
 
 async fn read(read: impl FnOnce() -> io::Result<Vec<u8>> + Send + 'static) -> io::Result<Bytes> {
@@ -129,13 +205,21 @@ async fn read(read: impl FnOnce() -> io::Result<Vec<u8>> + Send + 'static) -> io
 }
 
 /// Takes so many bytes' part of the task's turn: of the runtime's budget for one, which has 128 parts.
-pub fn poll_turn(bytes: u64, cx: &mut Context<'_>) -> Poll<()> {
+fn spend(bytes: u64) {
+    let mut context = Context::from_waker(std::task::Waker::noop());
     for _ in 0..bytes / (BODY_TURN_BYTES / 128) {
-        ready!(coop::poll_proceed(cx)).made_progress();
+        if let Poll::Ready(part) = coop::poll_proceed(&mut context) {
+            part.made_progress();
+        }
     }
-    Poll::Ready(())
 }
 
 fn at(offset: u64) -> usize {
     usize::try_from(offset).expect("what is in memory is addressable")
+}
+
+impl std::fmt::Debug for Waiting {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Waiting")
+    }
 }

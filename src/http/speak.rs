@@ -32,12 +32,13 @@ use crate::http::forward::{self, Meanwhile};
 use crate::http::frames::Frames;
 use crate::http::http1::requests;
 use crate::http::mirror;
-use crate::http::outlet::Outlet;
+use crate::http::outlet::{Files, Outlet};
 use crate::http::record::{Record, shown};
 use crate::http::respond::{Failure, failure, problem};
 use crate::http::route::{Asked, Leave, Route, Routed, route};
 use crate::http::streams::{Quiet, Streams};
 use crate::http::tunnel::{Toward, run};
+use crate::http::turn::{self, Turn};
 use crate::net::idle::{Busy, Place};
 use crate::net::inserts::Inserts;
 use crate::net::listen::Transport;
@@ -75,12 +76,14 @@ impl Agent {
 }
 
 /// What a connection may do that one request has to itself.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Own {
     /// Become a tunnel.
     pub(super) onward: Onward,
     /// Carry interim answers.
     pub(super) inserts: Rc<Inserts>,
+    /// Take turns with others.
+    pub(super) turn: Rc<Turn>,
 }
 
 /// Speaks HTTP/1, and then whatever is spoken in the tunnel that the connection may have become.
@@ -244,9 +247,14 @@ pub(super) async fn answer(
     busy.waits(false);
     let by_close = request.version == Version::HTTP_10;
     let ended_by = if by_close { EndedBy::Close } else { EndedBy::Framing };
-    let outlet =
-        agent.spans.as_ref().map(|spans| Outlet { spans: spans.clone(), by: spans.by(live.sendfile) });
-    response.map(|body| body.recorded(record).busy(busy).ended_by(ended_by).sent_by(outlet))
+    let files = agent.spans.as_ref().map(|spans| Files { spans: spans.clone(), by: spans.by(live.sendfile) });
+    let outlet = Outlet { turn: own.map(|own| own.turn.clone()), files };
+    let response = response.map(|body| body.recorded(record).busy(busy).ended_by(ended_by).sent_by(outlet));
+    if response.body().takes_turns() {
+        // Those who asked meanwhile are counted before the size of the first turn is.
+        turn::let_others_in().await;
+    }
+    response
 }
 
 /// Serves what a request is for to whoever sends it. What is not the mirror's has a place of its own in memory: each request of the

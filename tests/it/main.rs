@@ -83,6 +83,7 @@
 //! - `tunnel`: CONNECT and SOCKS5, a file each: `stock` (curl, to the mirror and to a TLS server); `scope` (a tunnel to an upstream is
 //!   the mirror's); `refused` (destinations, in every form); `bytes` (early ones, half-closed sides, slow ones, resets); `ends` (idle,
 //!   total, room, drain, the log); `many` (a thousand); `socks` (messages, deadlines, listeners); `users` (R3.2, R4.2, R4.6, R6.2).
+//! - `turns`: a crowd's first bytes come before anybody has many, counted look by look (R2.3, issue 6).
 //! - `upstreams`: manifests that are none, upstreams that lie, stall or are down; several URLs (R1.2, R1.6).
 //! - `ways`: whole trees by each way that agents know, through a relay from one address family to the other (R4.2, R6.2).
 //!
@@ -163,5 +164,6 @@ mod tls;
 mod tree_file;
 mod trees;
 mod tunnel;
+mod turns;
 mod upstreams;
 mod ways;
