@@ -64,6 +64,7 @@
 //! | prior | what was held under an entry's path before it |
 //! | shelf | the blobs that a data worker has at hand |
 //! | mapping, span | a file's bytes under an address, for the kernel alone to read; a run of it that a connection is about to send |
+//! | turn, round | what a connection gives of its body before others have theirs; a turn of each body under way on a worker |
 //! | pin | the generation that an agent stays on |
 //! | mount, stands for | a path of the relay that is another server's; so does a tree for its upstream |
 //! | destination | a host and a port that an agent wants to be taken to; *listed* by a rule or by the settings |
@@ -120,6 +121,8 @@
 //! - A difference holds a node as a whole, before and after, so that a journal that lost a part does not fit and is refused.
 //! - The agents have a table of our own, `policy/tree/agents.rs`: the one on the path of each request, measured against a library's.
 //! - The seam for faults is a value, `disk::Disk`, not a second backend: each step tells it before and after.
+//! - What a fill left is gone on with in a copy while its file is open anywhere: readers of the fill that failed may be about to send
+//!   what lies beyond the checkpoint, and for as long as they like.
 //! - A connection's socket finds spans in a queue of its own, not in a table of address ranges of its worker: it is empty or short, and
 //!   what it names cannot be unmapped meanwhile.
 //! - RFC 9111 is decided in `relay/cache/`, not by `http-cache-semantics`: that follows RFC 7234, gives what is stale to who takes it

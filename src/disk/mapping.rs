@@ -1,8 +1,9 @@
 //! A file's bytes under an address, which the kernel alone reads: slices that name a place in the file.
 //!
 //! A socket that is handed such a slice can tell which file it is of, and have the kernel send it from there. The only `unsafe`
-//! of the crate is here. Never read by a program: whoever needs the bytes themselves reads the file. Invariant: an address within
-//! a slice belongs to its file for as long as the slice lives.
+//! of the crate is here. Never read by a program: whoever needs the bytes themselves reads the file. A file may be mapped before it
+//! is written, up to where it will end; nobody makes slices of what is not there yet. Invariant: an address within a slice belongs to
+//! its file, which is open for as long as the slice lives.
 
 use std::fmt;
 use std::fs::File;
@@ -23,19 +24,23 @@ pub struct Mapping {
     disk: Disk,
     file: Arc<File>,
     bytes: Bytes,
+    /// Where it begins in memory.
+    start: usize,
 }
 
 impl Mapping {
-    /// Maps the first `len` bytes of a file that nobody writes to. `None` where the system does not, or would not tell which of
-    /// its bytes are in memory: it tells a file's owner.
+    /// Maps the first `len` bytes of a file of which nobody changes what others were told is there. `None` where the system does not,
+    /// or would not tell which of its bytes are in memory: it tells a file's owner.
     pub fn of(disk: &Disk, file: &Arc<File>, len: u64) -> Option<Self> {
         let len = usize::try_from(len).ok().filter(|len| *len > 0)?;
         let owner = file.metadata().ok()?.uid();
         if owner != rustix::process::geteuid().as_raw() {
             return None;
         }
-        let map = Mapped(Some(map(file, len).ok()?));
-        Some(Self { disk: disk.clone(), file: file.clone(), bytes: Bytes::from_owner(map) })
+        let map = map(file, len).ok()?;
+        let start = map.as_ptr().addr();
+        let bytes = Bytes::from_owner(Mapped { map: Some(map), _file: file.clone() });
+        Some(Self { disk: disk.clone(), file: file.clone(), bytes, start })
     }
 
     /// The file.
@@ -50,7 +55,7 @@ impl Mapping {
 
     /// Where in the file a slice of this mapping begins; `None` for any other bytes.
     pub fn offset_of(&self, slice: &[u8]) -> Option<u64> {
-        let offset = slice.as_ptr().addr().checked_sub(self.bytes.as_ptr().addr())?;
+        let offset = slice.as_ptr().addr().checked_sub(self.start)?;
         (offset.checked_add(slice.len())? <= self.bytes.len()).then_some(offset as u64)
     }
 
@@ -68,7 +73,7 @@ impl Mapping {
         let mut pages = [0; LOOK_PAGES];
         let count = at(end.div_ceil(PAGE_BYTES).saturating_sub(first_page));
         let looked = &mut pages[..count];
-        if look(&self.bytes[at(first_page * PAGE_BYTES)..at(end)], looked).is_err() {
+        if look(&self.slice(ByteRange::new(first_page * PAGE_BYTES, end)), looked).is_err() {
             return 0;
         }
         let there = looked.iter().take_while(|page| **page & 1 == 1).count() as u64;
@@ -81,19 +86,22 @@ impl Mapping {
     }
 }
 
-/// What is unmapped in the end.
-struct Mapped(Option<Mmap>);
+/// What is unmapped in the end. Whoever would write to the file anew can tell by it that slices are left.
+struct Mapped {
+    map: Option<Mmap>,
+    _file: Arc<File>,
+}
 
 impl AsRef<[u8]> for Mapped {
     fn as_ref(&self) -> &[u8] {
-        self.0.as_deref().unwrap_or_default()
+        self.map.as_deref().unwrap_or_default()
     }
 }
 
 impl Drop for Mapped {
     fn drop(&mut self) {
         // The kernel walks all pages that were copied from: not on a worker, where there are many.
-        if let Some(map) = self.0.take_if(|map| map.len() > UNMAPPED_AT_ONCE_BYTES)
+        if let Some(map) = self.map.take_if(|map| map.len() > UNMAPPED_AT_ONCE_BYTES)
             && let Ok(runtime) = Handle::try_current()
         {
             runtime.spawn_blocking(move || drop(map));
@@ -124,10 +132,14 @@ fn map(file: &File, len: usize) -> io::Result<Mmap> {
     }
     let mut options = MmapOptions::new();
     options.len(len);
-    // SAFETY: the bytes must not change while they can be read. Files that are mapped are never written to: a blob is immutable
-    // from its commit on, and is removed or renamed, not cut. Should somebody cut or change one by hand, nothing in this process
-    // notices, since it never reads a mapping: slices are handed to the kernel alone, which then sends less, or gives EFAULT.
-    // (What is on its way by `sendfile` then changes too: such a transfer is broken, and so it ends.)
+    // SAFETY: the bytes must not change while they can be read. A blob's do not from its commit on: it is removed or renamed, not
+    // cut. A staged file is written to while it is mapped, but only beyond the bytes that its readers were told of, and slices are
+    // made of those alone; what is left of it is never cut or written to by a later fill while it is open here, so not while a slice
+    // lives (`store/unfinished.rs`). What does change is thus under the whole mapping's address and under no slice. The one reference
+    // to all of it is made while it is wrapped, and nothing is read through it; after that there are addresses, and slices of what is
+    // there. Should somebody cut or change a file by hand, nothing in this process notices, since it never reads a mapping: slices
+    // are handed to the kernel alone, which then sends less, or gives EFAULT. (What is on its way by `sendfile` then changes too:
+    // such a transfer is broken, and so it ends.)
     #[allow(unsafe_code)]
     let map = unsafe { options.map(file) }?;
     Ok(map)

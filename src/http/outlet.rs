@@ -33,6 +33,12 @@ pub struct Files {
 }
 
 impl Files {
+    /// How it sends bytes of a file that is a blob by now, or not yet: what the kernel sends from the pages of a file must not be cut
+    /// before the other side has it, and what is left of a fill that failed may be.
+    pub fn by_now(&self, is_blob: bool) -> By {
+        if is_blob { self.by } else { By::Copy }
+    }
+
     /// Hands over what is in memory from the start of a run on; `None` where its first byte is not.
     pub fn hand(&self, mapping: &Mapping, turns: &Arc<Semaphore>, by: By, run: ByteRange) -> Option<Bytes> {
         let there = mapping.resident_bytes(run);

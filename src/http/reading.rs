@@ -20,7 +20,7 @@ use crate::http::outlet::{Files, Outlet};
 use crate::http::turn::Share;
 use crate::relay::cache::arrival::{Arriving, Next};
 use crate::relay::content::Content;
-use crate::relay::follow::Follower;
+use crate::relay::follow::There;
 use crate::store::blobs::{OpenBlob, read_cached, read_exact};
 
 /// A content that is read, and what its connection has for that.
@@ -127,8 +127,24 @@ impl Reader {
                 Ok(wait(read_blob(blob.clone(), chunk)))
             }
             Content::Fill(follower) => {
-                let follower = follower.clone();
-                Ok(wait(async move { follow(follower, chunk).await.map(|bytes| Some(Read::Bytes(bytes))) }))
+                let found = follower.there(run).map_err(|error| io::Error::other(error.to_string()))?;
+                let Some(There { run, shown, is_blob }) = found else {
+                    let waited = follower.clone().wait(run.start());
+                    return Ok(wait(async move {
+                        waited.await;
+                        Ok(None)
+                    }));
+                };
+                if let (Some(files), Some(mapping)) = (&self.files, &shown.mapping)
+                    && let Some(bytes) = files.hand(mapping, &shown.turns, files.by_now(is_blob), run)
+                {
+                    return Ok(bytes.into());
+                }
+                let (file, chunk) = (&shown.file, run.first(chunk.len()));
+                if let Some(bytes) = cached(chunk, |buffer, offset| read_cached(file, buffer, offset))? {
+                    return Ok(bytes.into());
+                }
+                Ok(wait(read_file(file.clone(), chunk)))
             }
             Content::Arriving(arriving) => Ok(wait(arrived(arriving.clone(), chunk))),
         }
@@ -151,24 +167,20 @@ fn wait(read: impl Future<Output = io::Result<Option<Read>>> + 'static) -> Now {
     Now::Waits(Waiting(Box::pin(read)))
 }
 
-async fn follow(mut follower: Follower, range: ByteRange) -> io::Result<Bytes> {
-    let (file, run) = follower.available(range).await.map_err(|error| io::Error::other(error.to_string()))?;
-    read_run(file, run).await
-}
-
 async fn arrived(mut arriving: Arriving, range: ByteRange) -> io::Result<Option<Read>> {
     match arriving.next(range.start(), range.len()).await? {
-        Next::File(file, run) => read_run(file, run).await.map(|bytes| Some(Read::Bytes(bytes))),
+        Next::File(file, run) => match cached(run, |buffer, offset| read_cached(&file, buffer, offset))? {
+            Some(bytes) => Ok(Some(Read::Bytes(bytes))),
+            None => read_file(file, run).await,
+        },
         Next::Bytes(bytes) => Ok(Some(Read::Bytes(bytes))),
         Next::End(trailers) => Ok(Some(Read::End(trailers))),
     }
 }
 
-async fn read_run(file: Arc<File>, run: ByteRange) -> io::Result<Bytes> {
-    match cached(run, |buffer, offset| read_cached(&file, buffer, offset))? {
-        Some(bytes) => Ok(bytes),
-        None => read(move || read_exact(&file, at(run.len()), run.start())).await,
-    }
+async fn read_file(file: Arc<File>, run: ByteRange) -> io::Result<Option<Read>> {
+    let bytes = read(move || read_exact(&file, at(run.len()), run.start())).await?;
+    Ok(Some(Read::Bytes(bytes)))
 }
 
 /// What of a run is in memory from its start on.

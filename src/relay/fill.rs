@@ -7,7 +7,6 @@
 //! Invariant: bytes that [`Progress::written`] names never change while the fill runs; bytes that turn out to be of
 //! another state of the file end it as [`FillError::Changed`], and its readers with it.
 
-use std::fs::File;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -23,7 +22,7 @@ use crate::relay::lanes::{Driver, Lanes};
 use crate::relay::tree::Tree;
 use crate::store::blobs::BlobName;
 use crate::store::room::NoRoom;
-use crate::store::staging::CommitError;
+use crate::store::staging::{CommitError, Shown};
 use crate::upstream::UpstreamError;
 
 /// How long an upstream's refusal is remembered: agents that ask meanwhile are told of it without another request.
@@ -36,7 +35,7 @@ const CHANGES_MAX: usize = 3;
 #[derive(Debug)]
 pub struct Fill {
     progress: watch::Sender<Progress>,
-    file: OnceLock<Arc<File>>,
+    shown: OnceLock<Shown>,
     lanes: Lanes,
 }
 
@@ -107,14 +106,14 @@ impl FillError {
 impl Fill {
     fn new(size: Option<u64>, lanes_max: usize) -> Arc<Self> {
         let progress = watch::Sender::new(Progress::default());
-        Arc::new(Self { progress, file: OnceLock::new(), lanes: Lanes::new(size, lanes_max) })
+        Arc::new(Self { progress, shown: OnceLock::new(), lanes: Lanes::new(size, lanes_max) })
     }
 
     /// A fill that is over.
     fn failed(error: Arc<FillError>) -> Arc<Self> {
         let progress = Progress { phase: Phase::Failed(error), ..Progress::default() };
         let progress = watch::Sender::new(progress);
-        Arc::new(Self { progress, file: OnceLock::new(), lanes: Lanes::new(None, 0) })
+        Arc::new(Self { progress, shown: OnceLock::new(), lanes: Lanes::new(None, 0) })
     }
 
     /// Tells readers that the entry has its stamp.
@@ -135,8 +134,8 @@ impl Fill {
     }
 
     /// The file that the bytes are in; there is one as soon as anything is written.
-    pub fn file(&self) -> Option<&Arc<File>> {
-        self.file.get()
+    pub fn shown(&self) -> Option<&Shown> {
+        self.shown.get()
     }
 
     /// Where its bytes come from.
@@ -217,7 +216,7 @@ impl Tree {
         debug!(tree = %self.name, path = %entry.path(), "fill begins");
         let mut attempts = Attempts::new(self.clone(), entry.clone()).await?;
         // Nobody reads the file before bytes are written, and it is set but once.
-        let _ = fill.file.set(attempts.staged()?.file().clone());
+        let _ = fill.shown.set(attempts.staged()?.shown(entry.identity().size));
         let ahead = attempts.staged()?.ahead();
         let far = Driver { tree: self, entry, fill, ahead };
         let mut far = std::pin::pin!(far.run());

@@ -92,6 +92,11 @@ impl Plan {
         *self.wants.entry(at).or_default() += 1;
     }
 
+    /// Whether no lane will ever be opened for a reader who waits at a place: the main lane is near, or past it, or there are no others.
+    pub(super) fn is_near(&self, at: u64) -> bool {
+        self.lanes_max == 0 || at < self.front.saturating_add(DISTANCE_MIN)
+    }
+
     /// Notes that it waits no more.
     pub(super) fn unwant(&mut self, at: u64) {
         if let Some(count) = self.wants.get_mut(&at) {

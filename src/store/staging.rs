@@ -10,8 +10,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use thiserror::Error;
+use tokio::sync::Semaphore;
 
+use crate::base::limits::{COLD_READS_MAX, SMALL_BLOB_BYTES_MAX};
 use crate::disk::Disk;
+use crate::disk::mapping::Mapping;
 use crate::store::blobs::{BlobName, read_exact};
 use crate::store::room::{NoRoom, Taken, on_disk};
 use crate::store::unfinished::{Claim, Resumed, Voucher};
@@ -27,6 +30,17 @@ pub struct Staged {
     place: Place,
     hasher: blake3::Hasher,
     committed: bool,
+}
+
+/// A staged file as readers have it: they are told elsewhere which of its bytes are there.
+#[derive(Clone, Debug)]
+pub struct Shown {
+    /// The file.
+    pub file: Arc<File>,
+    /// The same as a mapping, where one is worth it.
+    pub mapping: Option<Mapping>,
+    /// Who reads it from the disk for a connection that sends files holds one of these.
+    pub turns: Arc<Semaphore>,
 }
 
 /// Writes ahead of what is appended. Whose bytes stand where is its caller's to see to: nothing may be written to what was
@@ -90,17 +104,23 @@ impl Staged {
             Some(Resumed { file, hasher, voucher }) => (file, hasher, Some(voucher)),
             None => (disk.create_new(claim.part())?, blake3::Hasher::new(), None),
         };
-        let staged = Self {
-            disk,
-            file: Arc::new(file),
-            place: Place::Keyed(Box::new(claim)),
-            hasher,
-            committed: false,
-        };
+        let file = Arc::new(file);
+        claim.goes_on_in(&file);
+        let staged = Self { disk, file, place: Place::Keyed(Box::new(claim)), hasher, committed: false };
         Ok((staged, voucher))
     }
 
-    /// The file, for readers: bytes below what was appended never change, and it stays the same file as a blob.
+    /// The file for readers, which will have so many bytes where that is known: one mapping for all of them.
+    pub fn shown(&self, size: Option<u64>) -> Shown {
+        let large = size.filter(|size| *size > SMALL_BLOB_BYTES_MAX);
+        Shown {
+            file: self.file.clone(),
+            mapping: large.and_then(|size| Mapping::of(&self.disk, &self.file, size)),
+            turns: Arc::new(Semaphore::new(COLD_READS_MAX)),
+        }
+    }
+
+    /// The file: bytes below what was appended never change, and it stays the same file as a blob.
     pub fn file(&self) -> &Arc<File> {
         &self.file
     }

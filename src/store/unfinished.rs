@@ -5,14 +5,15 @@
 //! data/staging/KEY.journal   what vouches for them, then checkpoints: a length, and the hash of all bytes up to there
 //! ```
 //!
-//! A checkpoint is written after its bytes were synced. Invariant: what is resumed are the bytes of the last checkpoint, and
-//! they have its hash; anything else is thrown away.
+//! A checkpoint is written after its bytes were synced. What readers of an earlier fill may still send, beyond the checkpoint too, stays
+//! as it is: while its file is open anywhere in this process, the next fill goes on in a copy. Invariant: what is resumed are the bytes of
+//! the last checkpoint, and they have its hash; anything else is thrown away.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -22,6 +23,7 @@ use crate::base::blob::BlobId;
 use crate::base::validator::Validator;
 use crate::disk::Disk;
 use crate::disk::journal::Journal;
+use crate::store::blobs::read_exact;
 use crate::store::room::{NoRoom, Room, Taken, on_disk};
 
 /// Bytes between two checkpoints: a sync each, and what a crash costs at most of a fill under way.
@@ -68,8 +70,8 @@ pub(super) struct Parts {
 enum Owner {
     /// A fill's.
     Fill,
-    /// Nobody's: they wait for the next fill, in this much room.
-    Nobody(Taken),
+    /// Nobody's: they wait for the next fill, in this much room. The file may be open still.
+    Nobody(Taken, Weak<File>),
 }
 
 /// One fill's hold on a key, and the files of that key.
@@ -81,6 +83,8 @@ pub(super) struct Claim {
     part: PathBuf,
     journal_path: PathBuf,
     journal: Option<(Voucher, Journal<Line>)>,
+    /// The file that the last fill wrote to.
+    file: Weak<File>,
     checked: u64,
     /// Whether files may be there that a later fill can go on from.
     left: bool,
@@ -110,7 +114,7 @@ impl Parts {
                 entry?.path().file_stem().and_then(|stem| stem.to_str()).and_then(|stem| stem.parse().ok());
             if let Some(key) = key {
                 let taken = room.note(parts.on_disk(key));
-                parts.keys().insert(key, Owner::Nobody(taken));
+                parts.keys().insert(key, Owner::Nobody(taken, Weak::new()));
             }
         }
         Ok(parts)
@@ -124,13 +128,13 @@ impl Parts {
                 keys.insert(key, Owner::Fill);
                 return Ok(None);
             }
-            Some(Owner::Nobody(taken)) => Some(taken),
+            Some(Owner::Nobody(taken, file)) => Some((taken, file)),
             None => None,
         };
-        let mut taken = left.as_mut().map_or_else(|| self.room.note(0), Taken::take);
+        let mut taken = left.as_mut().map_or_else(|| self.room.note(0), |(taken, _)| taken.take());
         if let Err(no_room) = taken.grow(room_for_part(size_max)) {
-            if left.is_some() {
-                keys.insert(key, Owner::Nobody(taken));
+            if let Some((_, file)) = left {
+                keys.insert(key, Owner::Nobody(taken, file));
             }
             return Err(no_room);
         }
@@ -146,6 +150,7 @@ impl Parts {
             journal: None,
             checked: 0,
             left: left.is_some(),
+            file: left.map(|(_, file)| file).unwrap_or_default(),
         }))
     }
 
@@ -153,7 +158,7 @@ impl Parts {
     pub(super) fn room_for(&self, key: BlobId, size_max: u64) -> u64 {
         match self.keys().get(&key) {
             Some(Owner::Fill) => 0,
-            Some(Owner::Nobody(taken)) => room_for_part(size_max).saturating_sub(taken.bytes()),
+            Some(Owner::Nobody(taken, _)) => room_for_part(size_max).saturating_sub(taken.bytes()),
             None => room_for_part(size_max),
         }
     }
@@ -162,7 +167,7 @@ impl Parts {
     pub(super) fn left_on_disk(&self) -> u64 {
         let keys = self.keys();
         let left = keys.values().map(|owner| match owner {
-            Owner::Nobody(taken) => taken.bytes(),
+            Owner::Nobody(taken, _) => taken.bytes(),
             Owner::Fill => 0,
         });
         left.sum()
@@ -172,7 +177,7 @@ impl Parts {
     pub(super) fn drop_left(&self, missing: u64) -> io::Result<u64> {
         let mut keys = self.keys();
         let left = keys.iter().filter_map(|(key, owner)| match owner {
-            Owner::Nobody(taken) => Some((*key, taken.bytes())),
+            Owner::Nobody(taken, _) => Some((*key, taken.bytes())),
             Owner::Fill => None,
         });
         let mut freed = 0;
@@ -229,16 +234,52 @@ impl Claim {
         else {
             return Ok(None);
         };
-        let Some(file) = self.parts.disk.open(&self.part)? else { return Ok(None) };
+        let Some(mut file) = self.parts.disk.open(&self.part)? else { return Ok(None) };
         let hasher = hash_first(&file, len)?;
         if hasher.count() != len || BlobId::from(hasher.finalize()) != hash {
             warn!(key = %self.key, len, "what was staged is not what was noted: it is fetched anew");
             return Ok(None);
         }
-        self.parts.disk.cut(&file, len)?;
+        if self.file.upgrade().is_some() {
+            file = self.copy_first(&file, len)?;
+        } else {
+            self.parts.disk.cut(&file, len)?;
+        }
         self.journal = Some((voucher.clone(), journal));
         self.checked = len;
         Ok(Some(Resumed { file, hasher, voucher }))
+    }
+
+    /// Puts a copy of the first bytes in place of the file.
+    fn copy_first(&self, file: &File, len: u64) -> io::Result<File> {
+        let path = self.part.with_extension("copy");
+        self.parts.disk.remove_if_there(&path)?;
+        let copied = self.copy_to(&path, file, len);
+        if copied.is_err() {
+            // What stays behind all the same is removed at the next start.
+            let _ = self.parts.disk.remove_if_there(&path);
+        }
+        copied
+    }
+
+    fn copy_to(&self, path: &Path, file: &File, len: u64) -> io::Result<File> {
+        let disk = &self.parts.disk;
+        let copy = disk.create_new(path)?;
+        let mut at = 0;
+        while at < len {
+            let piece = usize::try_from(len - at).unwrap_or(usize::MAX).min(READ_BYTES);
+            disk.write_all_at(&copy, &read_exact(file, piece, at)?, at)?;
+            at += piece as u64;
+        }
+        // The checkpoint says that its bytes were synced.
+        disk.sync(&copy)?;
+        disk.rename(path, &self.part)?;
+        Ok(copy)
+    }
+
+    /// Notes which file the fill writes to.
+    pub(super) fn goes_on_in(&mut self, file: &Arc<File>) {
+        self.file = Arc::downgrade(file);
     }
 
     /// Makes what is staged outlive a crash, when enough came since the last time. Blocks on the disk.
@@ -297,7 +338,7 @@ impl Drop for Claim {
         keys.remove(&self.key);
         if self.left {
             self.taken.set(self.parts.on_disk(self.key));
-            keys.insert(self.key, Owner::Nobody(self.taken.take()));
+            keys.insert(self.key, Owner::Nobody(self.taken.take(), std::mem::take(&mut self.file)));
         }
     }
 }

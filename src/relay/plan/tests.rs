@@ -42,6 +42,24 @@ fn a_reader_near_a_lane_gets_none_of_its_own_r2_2() {
 }
 
 #[test]
+fn a_reader_who_is_told_that_it_is_near_never_gets_a_lane_r2_2() {
+    let mut plan = plan();
+    open_at(&mut plan, 40);
+    for front in [0, 1, 20] {
+        plan.pass(front * STEP);
+        let far = front * STEP + DISTANCE_MIN;
+        for at in [0, front * STEP, far - 1] {
+            plan.want(at);
+            assert!(plan.is_near(at) && plan.open().is_none(), "{at}");
+        }
+        assert!(!plan.is_near(far) && !plan.is_near(41 * STEP));
+    }
+    plan.want(10 * STEP + 20 * STEP);
+    assert!(plan.open().is_some());
+    assert!(Plan::new(STEPS * STEP, 0).is_near(40 * STEP), "there are none");
+}
+
+#[test]
 fn the_reader_who_is_farthest_from_all_lanes_comes_first_r2_2() {
     let mut plan = plan();
     for step in [10, 11, 40, 63] {

@@ -1,9 +1,16 @@
 //! Fills that the relay's end cut short: the next relay goes on where they were, or not at all (R2.1).
 
 use std::fs::{self, File};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+use forebay::base::blob::BlobId;
+use forebay::base::range::ByteRange;
+use forebay::base::validator::Validator;
+use forebay::disk::Disk;
+use forebay::store::Store;
+use forebay::store::unfinished::Voucher;
+use jiff::Timestamp;
 use rustix::process::Signal;
 use tempfile::TempDir;
 
@@ -131,6 +138,44 @@ fn what_no_fill_can_go_on_from_is_removed_at_the_start() {
     let relay = Running::start_on(settings, data);
     assert_eq!(fs::read_dir(relay.data().join("staging")).unwrap().count(), 0);
     relay.stop();
+}
+
+#[test]
+fn what_a_reader_of_a_failed_fill_may_still_send_is_not_the_next_fills_to_change_r2_3() {
+    const MIB: usize = 1 << 20;
+    let folder = TempDir::new().unwrap();
+    let store = Store::open(&folder.path().join("data"), Disk::default()).unwrap();
+    let (key, size) = (BlobId::of(b"key"), 20 * MIB as u64);
+    let validator = Validator { etag: Some("\"1\"".to_owned()), last_modified: None };
+    let voucher = Voucher { origin: "http://up/".to_owned(), validator };
+    let (first, other) = (bytes(0, 12 * MIB), bytes(1, 12 * MIB));
+    let (mut staged, _) = store.stage_as(key, size).unwrap();
+    staged.append(&first[..9 * MIB]).unwrap();
+    staged.vouch(&voucher).unwrap();
+    staged.append(&first[9 * MIB..]).unwrap();
+    // A reader has a slice, and nothing else of the fill, which fails.
+    let file = File::open(self::staged(folder.path().join("data").as_path(), "part").unwrap()).unwrap();
+    let slice = staged.shown(Some(size)).mapping.unwrap().slice(ByteRange::new(0, 12 << 20));
+    drop(staged);
+
+    let (mut next, resumed) = store.stage_as(key, size).unwrap();
+    assert_eq!((next.len(), resumed), (9 << 20, Some(voucher.clone())));
+    next.append(&other[9 * MIB..]).unwrap();
+    let mut was = vec![0; 12 * MIB];
+    file.read_exact_at(&mut was, 0).unwrap();
+    assert!(was == first, "it was cut or written to");
+    drop((slice, next));
+
+    // Where nobody has it open any more, it is gone on with as it lies there.
+    let path = self::staged(folder.path().join("data").as_path(), "part").unwrap();
+    let before = fs::metadata(&path).unwrap().ino();
+    let (mut last, resumed) = store.stage_as(key, size).unwrap();
+    assert_eq!((last.len(), resumed), (9 << 20, Some(voucher)));
+    assert_eq!(fs::metadata(&path).unwrap().ino(), before);
+    last.append(&first[9 * MIB..]).unwrap();
+    let blob = store.commit(last, None, Timestamp::now()).unwrap();
+    assert_eq!(blob.id, BlobId::of(&first));
+    assert_eq!(fs::read_dir(folder.path().join("data/staging")).unwrap().count(), 0);
 }
 
 /// Follows a fill whose main lane stands at [`STALL`], and a far lane that stands behind it, until bytes of both are there.
