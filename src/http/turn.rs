@@ -150,7 +150,7 @@ mod tests {
 
     #[test]
     fn turns_grow_again_when_others_end_and_one_connection_has_one_turn_for_all_its_bodies() {
-        let mut many = shares(1000);
+        let mut many = shares(2000);
         let least = |share: &mut Share| [turn(share), turn(share)];
         assert_eq!(least(&mut many[0]), [BODY_FIRST_TURN_BYTES_MIN, BODY_TURN_BYTES_MIN]);
         many.truncate(1);
