@@ -22,6 +22,7 @@ use crate::base::tally::Tally;
 use crate::config::settings::{self, Listen, Settings, TreeSettings};
 use crate::config::value::TreeBase;
 use crate::http;
+use crate::http::buffers::Buffers;
 use crate::http::connection::Worker;
 use crate::net::copy::Bounds;
 use crate::net::inherited::Given;
@@ -231,8 +232,8 @@ pub(super) fn start_workers(
         let door = Door { places: places.clone(), worker: index, limit };
         let (places, ports) = (places.clone(), ports.clone());
         let make = move || {
-            let (shelf, turns) = (Shelf::new(condemned), Rc::default());
-            let worker = Rc::new(Worker { live, tally, clock, ports, tls, places, shelf, turns });
+            let (shelf, turns, buffers) = (Shelf::new(condemned), Rc::default(), Buffers::default());
+            let worker = Rc::new(Worker { live, tally, clock, ports, tls, places, shelf, turns, buffers });
             tokio::task::spawn_local(tend(worker.clone(), swept));
             move |accepted: Accepted, drain| {
                 let worker = worker.clone();

@@ -235,8 +235,8 @@ impl hyper::body::Body for Body {
             stream.moved(if piece.is_pending() { Turn::Relay } else { Turn::Client });
         }
         if let Some(busy) = &this.busy {
-            let arrives = this.reader.as_ref().is_some_and(Reader::arrives);
-            busy.waits(piece.is_pending() && (arrives || this.passing.is_some()));
+            let awaits_upstream = this.reader.as_ref().is_some_and(Reader::awaits_upstream);
+            busy.waits(piece.is_pending() && (awaits_upstream || this.passing.is_some()));
         }
         let piece = match ready!(piece) {
             Some(Err(error)) if !was_held => {

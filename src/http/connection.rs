@@ -14,6 +14,7 @@ use tracing::error;
 use crate::base::clock::Clock;
 use crate::base::tally::{Outcome, Tally};
 use crate::http::arrival::{Arrival, Ended, Raw, Steps, part};
+use crate::http::buffers::Buffers;
 use crate::http::frames::PREFACE;
 use crate::http::speak::{Agent, speak, speak_http2};
 use crate::http::turn::Turns;
@@ -43,6 +44,8 @@ pub struct Worker {
     pub shelf: Shelf,
     /// The bodies under way on it.
     pub turns: Rc<Turns>,
+    /// What it reads files into.
+    pub buffers: Buffers,
 }
 
 /// Serves a connection until either side closes it; once `drain` is cancelled, until the request under way is answered.

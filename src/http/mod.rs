@@ -13,6 +13,7 @@
 pub mod agents;
 pub mod arrival;
 pub mod body;
+pub mod buffers;
 pub mod caller;
 pub mod conditional;
 pub mod connect;

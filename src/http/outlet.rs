@@ -11,6 +11,7 @@ use tokio::sync::Semaphore;
 
 use crate::base::range::ByteRange;
 use crate::disk::mapping::Mapping;
+use crate::http::buffers::Buffers;
 use crate::http::turn::Turn;
 use crate::net::spans::{By, Spans};
 
@@ -19,6 +20,8 @@ use crate::net::spans::{By, Spans};
 pub struct Outlet {
     /// Its turns; over HTTP/2, where an answer's task is not its connection's, the runtime's.
     pub turn: Option<Rc<Turn>>,
+    /// What is read, is read into these.
+    pub buffers: Buffers,
     /// A socket that sends files.
     pub files: Option<Files>,
 }

@@ -16,6 +16,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::base::limits::{BODY_CHUNK_BYTES, BODY_TURN_BYTES};
 use crate::base::range::ByteRange;
+use crate::http::buffers::Buffers;
 use crate::http::outlet::{Files, Outlet};
 use crate::http::turn::Share;
 use crate::relay::cache::arrival::{Arriving, Next};
@@ -28,6 +29,7 @@ use crate::store::blobs::{OpenBlob, read_cached, read_exact};
 pub struct Reader {
     content: Content,
     files: Option<Files>,
+    buffers: Option<Buffers>,
     share: Option<Share>,
     waiting: Option<Waiting>,
 }
@@ -48,12 +50,12 @@ struct Waiting(Pin<Box<dyn Future<Output = io::Result<Option<Read>>>>>);
 impl Reader {
     /// A reader of a content.
     pub fn new(content: Content) -> Self {
-        Self { content, files: None, share: None, waiting: None }
+        Self { content, files: None, buffers: None, share: None, waiting: None }
     }
 
     /// Has what is read leave by an outlet.
     pub fn leave_by(&mut self, outlet: Outlet) {
-        self.files = outlet.files;
+        (self.files, self.buffers) = (outlet.files, Some(outlet.buffers));
         // What one chunk holds is given at once.
         let takes_turns = !matches!(&self.content, Content::Bytes(bytes) if bytes.len() <= BODY_CHUNK_BYTES);
         self.share = outlet.turn.filter(|_| takes_turns).map(Share::of);
@@ -64,9 +66,9 @@ impl Reader {
         self.share.is_some()
     }
 
-    /// Whether the upstream must still bring it, as far as anybody here knows.
-    pub fn arrives(&self) -> bool {
-        matches!(self.content, Content::Fill(_) | Content::Arriving(_))
+    /// Whether it waits for what the upstream must bring, as far as anybody here knows: not for its turn.
+    pub fn awaits_upstream(&self) -> bool {
+        self.waiting.is_some() && matches!(self.content, Content::Fill(_) | Content::Arriving(_))
     }
 
     /// Reads from the start of a run, which is not empty; gives at least one byte of it, and, where it is read into memory, no more
@@ -110,6 +112,7 @@ impl Reader {
 
     fn at_once(&mut self, run: ByteRange, most: usize) -> io::Result<Now> {
         let chunk = run.first(most.min(BODY_CHUNK_BYTES) as u64);
+        let buffers = self.buffers.get_or_insert_default();
         match &mut self.content {
             Content::Bytes(bytes) => Ok(bytes.slice(at(chunk.start())..at(chunk.end())).into()),
             Content::Blob(blob) => {
@@ -121,7 +124,9 @@ impl Reader {
                 {
                     return Ok(bytes.into());
                 }
-                if let Some(bytes) = cached(chunk, |buffer, offset| blob.read_cached(buffer, offset))? {
+                if let Some(bytes) =
+                    cached(buffers, chunk, |buffer, offset| blob.read_cached(buffer, offset))?
+                {
                     return Ok(bytes.into());
                 }
                 Ok(wait(read_blob(blob.clone(), chunk)))
@@ -141,12 +146,14 @@ impl Reader {
                     return Ok(bytes.into());
                 }
                 let (file, chunk) = (&shown.file, run.first(chunk.len()));
-                if let Some(bytes) = cached(chunk, |buffer, offset| read_cached(file, buffer, offset))? {
+                if let Some(bytes) =
+                    cached(buffers, chunk, |buffer, offset| read_cached(file, buffer, offset))?
+                {
                     return Ok(bytes.into());
                 }
                 Ok(wait(read_file(file.clone(), chunk)))
             }
-            Content::Arriving(arriving) => Ok(wait(arrived(arriving.clone(), chunk))),
+            Content::Arriving(arriving) => Ok(wait(arrived(arriving.clone(), chunk, buffers.clone()))),
         }
     }
 }
@@ -167,12 +174,14 @@ fn wait(read: impl Future<Output = io::Result<Option<Read>>> + 'static) -> Now {
     Now::Waits(Waiting(Box::pin(read)))
 }
 
-async fn arrived(mut arriving: Arriving, range: ByteRange) -> io::Result<Option<Read>> {
+async fn arrived(mut arriving: Arriving, range: ByteRange, buffers: Buffers) -> io::Result<Option<Read>> {
     match arriving.next(range.start(), range.len()).await? {
-        Next::File(file, run) => match cached(run, |buffer, offset| read_cached(&file, buffer, offset))? {
-            Some(bytes) => Ok(Some(Read::Bytes(bytes))),
-            None => read_file(file, run).await,
-        },
+        Next::File(file, run) => {
+            match cached(&buffers, run, |buffer, offset| read_cached(&file, buffer, offset))? {
+                Some(bytes) => Ok(Some(Read::Bytes(bytes))),
+                None => read_file(file, run).await,
+            }
+        }
         Next::Bytes(bytes) => Ok(Some(Read::Bytes(bytes))),
         Next::End(trailers) => Ok(Some(Read::End(trailers))),
     }
@@ -185,14 +194,11 @@ async fn read_file(file: Arc<File>, run: ByteRange) -> io::Result<Option<Read>> 
 
 /// What of a run is in memory from its start on.
 fn cached(
+    buffers: &Buffers,
     run: ByteRange,
     read: impl FnOnce(&mut [u8], u64) -> io::Result<Option<usize>>,
 ) -> io::Result<Option<Bytes>> {
-    let mut buffer = vec![0; at(run.len())];
-    Ok(read(&mut buffer, run.start())?.map(|count| {
-        buffer.truncate(count);
-        buffer.into()
-    }))
+    buffers.read(at(run.len()), |buffer| read(buffer, run.start()))
 }
 
 /// Reads a run of a blob from the disk, once it has a turn; the turn ends with the thread, also where the agent has left.

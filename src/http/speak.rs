@@ -248,7 +248,7 @@ pub(super) async fn answer(
     let by_close = request.version == Version::HTTP_10;
     let ended_by = if by_close { EndedBy::Close } else { EndedBy::Framing };
     let files = agent.spans.as_ref().map(|spans| Files { spans: spans.clone(), by: spans.by(live.sendfile) });
-    let outlet = Outlet { turn: own.map(|own| own.turn.clone()), files };
+    let outlet = Outlet { turn: own.map(|own| own.turn.clone()), buffers: worker.buffers.clone(), files };
     let response = response.map(|body| body.recorded(record).busy(busy).ended_by(ended_by).sent_by(outlet));
     if response.body().takes_turns() {
         // Those who asked meanwhile are counted before the size of the first turn is.
