@@ -33,8 +33,10 @@ pub struct Turn {
 #[derive(Debug)]
 pub struct Share {
     turn: Rc<Turn>,
-    /// The turn in which its first bytes were given.
-    first: Option<u64>,
+    /// The least that it had in the last turn in which it gave something.
+    least: u64,
+    /// Which turn that was; none has the number 0.
+    last: u64,
 }
 
 impl Turns {
@@ -61,14 +63,12 @@ impl Share {
     /// A body that is under way from here on.
     pub fn of(turn: Rc<Turn>) -> Self {
         turn.turns.under_way.set(turn.turns.under_way.get() + 1);
-        Self { turn, first: None }
+        Self { turn, least: BODY_FIRST_TURN_BYTES_MIN, last: 0 }
     }
 
     /// How many bytes may be given in this turn; where none are left, the body is asked again in the next one.
     pub fn poll_left(&self, cx: &Context<'_>) -> Poll<u64> {
-        let begins = self.first.is_none_or(|first| first == self.turn.number.get());
-        let least = if begins { BODY_FIRST_TURN_BYTES_MIN } else { BODY_TURN_BYTES_MIN };
-        match self.turn.turns.turn_bytes(least).saturating_sub(self.turn.given.get()) {
+        match self.turn.turns.turn_bytes(self.least_now()).saturating_sub(self.turn.given.get()) {
             0 => {
                 cx.waker().wake_by_ref();
                 Poll::Pending
@@ -81,7 +81,13 @@ impl Share {
     pub fn gave(&mut self, bytes: u64) {
         let Turn { number, given, .. } = &*self.turn;
         given.set(given.get() + bytes);
-        self.first.get_or_insert(number.get());
+        self.least = self.least_now();
+        self.last = number.get();
+    }
+
+    fn least_now(&self) -> u64 {
+        let goes_on = self.last == 0 || self.last == self.turn.number.get();
+        if goes_on { self.least } else { (2 * self.least).min(BODY_TURN_BYTES_MIN) }
     }
 }
 
@@ -139,7 +145,7 @@ mod tests {
     fn a_round_of_any_number_of_bodies_stays_within_its_bytes_or_the_least_of_each() {
         for count in [1, 2, 7, 8, 9, 100, 256, 257, 2000] {
             let mut shares = shares(count);
-            for least in [BODY_FIRST_TURN_BYTES_MIN, BODY_TURN_BYTES_MIN, BODY_TURN_BYTES_MIN] {
+            for least in [16, 32, 64, 128, 128].map(|kib| kib << 10) {
                 let turns: Vec<_> = shares.iter_mut().map(turn).collect();
                 let round: u64 = turns.iter().sum();
                 assert!(round <= BODY_ROUND_BYTES.max(least * count as u64), "{count}: {round}");
@@ -151,8 +157,8 @@ mod tests {
     #[test]
     fn turns_grow_again_when_others_end_and_one_connection_has_one_turn_for_all_its_bodies() {
         let mut many = shares(2000);
-        let least = |share: &mut Share| [turn(share), turn(share)];
-        assert_eq!(least(&mut many[0]), [BODY_FIRST_TURN_BYTES_MIN, BODY_TURN_BYTES_MIN]);
+        let first = [(); 5].map(|()| turn(&mut many[0]) >> 10);
+        assert_eq!(first, [16, 32, 64, 128, 128]);
         many.truncate(1);
         assert_eq!(turn(&mut many[0]), BODY_TURN_BYTES);
         let next = Share::of(many[0].turn.clone());
