@@ -2,6 +2,7 @@
 
 pub mod lines;
 pub mod moment;
+pub mod shape;
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use tracing_subscriber::{Layer, Registry};
 use crate::base::tally::Tally;
 use crate::cli::logging::lines::{Lines, Writing};
 use crate::cli::logging::moment::Moment;
+use crate::cli::logging::shape::{ACCESS, Text};
 use crate::config::settings::{LogFormat, LogLevel, LogSettings};
 
 /// The log of this process. Dropping it writes out what waits.
@@ -36,10 +38,10 @@ impl Logging {
             let _ = bars.suspend(|| io::stderr().write_all(text.as_bytes()));
         })?;
         let (filter, level) = reload::Layer::new(filter(settings.level));
-        let written = tracing_subscriber::fmt::layer().with_timer(Moment).with_writer(lines.clone());
+        let written = tracing_subscriber::fmt::layer().with_writer(lines.clone());
         let written = match settings.format {
-            LogFormat::Text => written.with_ansi(false).boxed(),
-            LogFormat::Json => written.json().flatten_event(true).boxed(),
+            LogFormat::Text => written.event_format(Text::default()).boxed(),
+            LogFormat::Json => written.with_timer(Moment).json().flatten_event(true).boxed(),
         };
         tracing_subscriber::registry().with(written.with_filter(filter)).init();
         Ok(Self { level, lines, _writing: writing })
@@ -73,5 +75,5 @@ fn filter(level: LogLevel) -> Targets {
     Targets::new()
         .with_default(own.min(LevelFilter::WARN))
         .with_target("forebay", own)
-        .with_target("access", LevelFilter::INFO)
+        .with_target(ACCESS, LevelFilter::INFO)
 }
