@@ -12,8 +12,19 @@ use tracing::warn;
 use crate::disk::Disk;
 use crate::store::StoreError;
 
-/// Makes the folder where there is none, and takes its lock, which is held for as long as the file.
-pub(super) fn take(disk: &Disk, root: &Path) -> Result<File, StoreError> {
+/// A folder that is this process's. The kernel frees it with the process, too.
+#[derive(Debug)]
+pub(super) struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // A process that is being started by this one has the file, too, until it runs its program.
+        let _ = rustix::fs::flock(&self.0, FlockOperation::Unlock);
+    }
+}
+
+/// Makes the folder where there is none, and takes it.
+pub(super) fn take(disk: &Disk, root: &Path) -> Result<Lock, StoreError> {
     if std::fs::metadata(root).is_ok_and(|found| !found.is_dir()) {
         return Err(StoreError::NotFolder { path: root.to_owned() });
     }
@@ -38,7 +49,7 @@ fn warn_if_open_to_others(root: &Path) {
     }
 }
 
-fn lock(disk: &Disk, root: &Path) -> Result<File, StoreError> {
+fn lock(disk: &Disk, root: &Path) -> Result<Lock, StoreError> {
     let path = root.join("lock");
     let file = File::options()
         .read(true)
@@ -47,19 +58,19 @@ fn lock(disk: &Disk, root: &Path) -> Result<File, StoreError> {
         .truncate(false)
         .open(&path)
         .map_err(StoreError::io("open", &path))?;
-    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => {}
+    let lock = match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Lock(file),
         Err(rustix::io::Errno::WOULDBLOCK) => {
             let owner = std::fs::read_to_string(&path).unwrap_or_default();
             let owner = if owner.trim().is_empty() { "unknown" } else { owner.trim() }.to_owned();
             return Err(StoreError::InUse { path: root.to_owned(), owner });
         }
         Err(error) => return Err(StoreError::io("lock", &path)(error.into())),
-    }
-    let written =
-        file.set_len(0).and_then(|()| disk.write_all_at(&file, std::process::id().to_string().as_bytes(), 0));
+    };
+    let process = std::process::id().to_string();
+    let written = lock.0.set_len(0).and_then(|()| disk.write_all_at(&lock.0, process.as_bytes(), 0));
     written.map_err(StoreError::io("write", &path))?;
-    Ok(file)
+    Ok(lock)
 }
 
 /// A folder that holds other things gets not even a lock. What a first start that was cut short left behind is its own.

@@ -35,7 +35,6 @@ pub mod staging;
 pub mod unfinished;
 
 use std::collections::HashSet;
-use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -43,13 +42,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use jiff::Timestamp;
-use rustix::fs::FlockOperation;
 use thiserror::Error;
 use tracing::warn;
 
 use crate::base::blob::BlobId;
 use crate::disk::Disk;
 use crate::store::blobs::{BlobName, OpenBlob};
+use crate::store::folder::Lock;
 use crate::store::format::FORMAT;
 use crate::store::index::{Index, IndexError};
 use crate::store::quarantine::Condemned;
@@ -75,8 +74,8 @@ pub struct Store {
     staged: AtomicU64,
     parts: Parts,
     condemned: Arc<Condemned>,
-    /// Held, never read: the kernel frees the lock with the process.
-    lock: File,
+    /// Held, never read; let go last.
+    _lock: Lock,
 }
 
 /// Why a data folder cannot be used.
@@ -161,7 +160,7 @@ impl Store {
             staged: AtomicU64::new(0),
             parts,
             condemned: Arc::default(),
-            lock,
+            _lock: lock,
         })
     }
 
@@ -309,7 +308,5 @@ impl Store {
 impl Drop for Store {
     fn drop(&mut self) {
         self.close();
-        // A process that is being started by this one has the file, too, until it runs its program.
-        let _ = rustix::fs::flock(&self.lock, FlockOperation::Unlock);
     }
 }
