@@ -30,15 +30,18 @@ use crate::app::handle::{Parts, RelayHandle};
 use crate::app::wiring::{
     bind, bind_what_can_be_had, compile, listen_on, resources, start_workers, upstream,
 };
+use crate::base::clock::Clock;
+use crate::config::admin_access::NOT_LOOPBACK;
 use crate::config::elsewhere::{Hop, Parent};
-use crate::config::settings::{self, Listen, Settings};
+use crate::config::settings::{self, ClearText, Listen, Settings, TlsSettings};
 use crate::disk::Disk;
 use crate::net::certificate::CertificateError;
 use crate::net::inherited::Inherited;
 use crate::net::listen::{ListenError, Listener, Transport};
 use crate::net::pulse::pulse;
-use crate::net::tls::Tls;
+use crate::net::tls::{self, Protocols, Tls};
 use crate::net::worker::Stop;
+use crate::policy::administrator::{Role, TokenName};
 use crate::relay::agents::Agents;
 use crate::relay::cache::shared::Cache;
 use crate::relay::mend;
@@ -48,6 +51,8 @@ use crate::relay::scrub;
 use crate::relay::sweep;
 use crate::relay::tree::Tree;
 use crate::state::load::LoadError;
+use crate::state::record::Author;
+use crate::state::tokens::{FIRST, Made, TokenError, Tokens, TokensError};
 use crate::state::{Keep, State};
 use crate::store::{Store, StoreError};
 use crate::upstream::client::{ClientError, Clients};
@@ -57,6 +62,9 @@ pub const RUNNING: &str = "running.json";
 
 /// Where the agent tree is in the data folder.
 pub const AGENTS: &str = "agents";
+
+/// Where the tokens of administrators are in the data folder.
+pub const ADMIN: &str = "admin";
 
 /// Where what signs agents' certificates is in the data folder.
 pub const AUTHORITY: &str = "authority";
@@ -80,6 +88,9 @@ pub struct Running {
     pub socks: Vec<SocketAddr>,
     /// The addresses of its admin listener.
     pub admin: Vec<SocketAddr>,
+    /// The addresses that administrators reach it at with TLS.
+    #[serde(default)]
+    pub admin_tls: Vec<SocketAddr>,
 }
 
 /// Why a relay does not start.
@@ -91,6 +102,15 @@ pub enum StartError {
     /// The agent tree.
     #[error(transparent)]
     State(#[from] LoadError),
+    /// The tokens of administrators.
+    #[error(transparent)]
+    Tokens(#[from] TokensError),
+    /// The token of the first start.
+    #[error("administrators' tokens: {0}")]
+    FirstToken(#[from] TokenError),
+    /// An address for administrators.
+    #[error("the admin listener at {0}: {NOT_LOOPBACK}")]
+    AdminClearText(SocketAddr),
     /// A listener.
     #[error(transparent)]
     Listen(#[from] ListenError),
@@ -136,15 +156,15 @@ impl Relay {
         disk.remove_if_there(&running_file).map_err(writing)?;
         let listeners = listen_on(&inherited.agents, &settings.listen, workers)?;
         let admin_listeners = listen_on(&inherited.admin, &settings.admin, 1)?;
+        check_admin(&admin_listeners, settings.admin_access.clear_text)?;
+        let admin_tls_listeners = bind(&Listen::Configured(settings.admin_access.tls.listen.clone()), 1)?;
         let socks_listeners = match &inherited.socks[..] {
             [] => bind_what_can_be_had(&settings.socks.listen, workers)?,
             given => listen_on(given, &settings.socks.listen, workers)?,
         };
         let tls_listeners = bind(&Listen::Configured(settings.tls.listen.clone()), workers)?;
-        let tls = match &settings.tls.certificates[..] {
-            [] => None,
-            _ => Some(Arc::new(Tls::new(&settings.tls)?)),
-        };
+        let tls = shown(&settings.tls, tls::AGENTS)?;
+        let admin_tls = shown(&settings.admin_access.tls, tls::ADMINISTRATORS)?;
         let control = Control::start()?;
         let runtime = control.runtime().handle().clone();
         store.room().set_quota(settings.quota_bytes);
@@ -154,6 +174,8 @@ impl Relay {
         let cache = Arc::new(Cache::new(resources.clone(), rand::random(), settings.fill.silence));
         let clock = resources.clock.clone();
         let state = State::open(disk, &settings.data.join(AGENTS), Keep::default(), clock)?;
+        let tokens = Arc::new(Tokens::open(disk, &settings.data.join(ADMIN))?);
+        let first_token = first_token(&tokens, &*resources.clock)?;
         let authority = settings.data.join(AUTHORITY);
         let agents = Arc::new(Agents::new(state, disk.clone(), authority, runtime.clone()));
         resources.tasks.spawn_on(follow(agents.clone(), tls.clone(), &resources), &runtime);
@@ -164,6 +186,7 @@ impl Relay {
             tls: addresses(&tls_listeners),
             socks: addresses(&socks_listeners),
             admin: addresses(&admin_listeners),
+            admin_tls: addresses(&admin_tls_listeners),
         };
         let text = serde_json::to_vec_pretty(&running).unwrap_or_default();
         disk.write_whole(&running_file, &text).map_err(writing)?;
@@ -184,16 +207,20 @@ impl Relay {
         resources.tasks.spawn_on(mend::run(resources.clone(), mending), &runtime);
         let bookmark = resources.store.bookmark();
         resources.tasks.spawn_on(scrub::run(resources.clone(), trees, bookmark, mends), &runtime);
-        if let Some(tls) = &tls {
+        for tls in [&tls, &admin_tls].into_iter().flatten() {
             let (watch, stopping) = (tls.clone().watch(), resources.stop.clone());
             resources.tasks.spawn_on(async move { stopping.run_until_cancelled(watch).await }, &runtime);
         }
         let mut runtimes = vec![("control".to_owned(), runtime.metrics())];
         let numbered = started.iter().enumerate();
         runtimes.extend(numbered.map(|(index, worker)| (format!("data-{index}"), worker.metrics.clone())));
-        let state = admin::State::new(live.clone(), resources.clone(), running.clone(), runtimes);
-        for listener in admin_listeners.into_iter().flat_map(|listener| listener.sockets) {
-            resources.tasks.spawn_on(admin::serve(listener, state.clone()), &runtime);
+        let administers =
+            admin::State::new(live.clone(), resources.clone(), tokens.clone(), running.clone(), runtimes);
+        let clear =
+            admin_listeners.into_iter().flat_map(|listener| listener.sockets).map(|socket| (socket, None));
+        let encrypted = admin_tls_listeners.into_iter().flat_map(|listener| listener.sockets);
+        for (listener, tls) in clear.chain(encrypted.map(|socket| (socket, admin_tls.clone()))) {
+            resources.tasks.spawn_on(admin::serve(listener, tls, administers.clone()), &runtime);
         }
         let drain = settings.limits.drain;
         let parts = Parts {
@@ -205,6 +232,9 @@ impl Relay {
             resources,
             live,
             tls,
+            admin_tls,
+            tokens,
+            first_token,
             asking: (settings.fill, settings.upstream.clone()),
             clients,
             started: settings,
@@ -212,6 +242,29 @@ impl Relay {
         };
         Ok(RelayHandle { parts: Some(parts), running })
     }
+}
+
+/// Without TLS, administrators are listened to where the settings allow it.
+fn check_admin(listeners: &[Listener], clear_text: ClearText) -> Result<(), StartError> {
+    let reached = listeners.iter().find(|listener| !listener.address.ip().is_loopback());
+    let refused = reached.filter(|_| clear_text == ClearText::Refuse);
+    refused.map_or(Ok(()), |listener| Err(StartError::AdminClearText(listener.address)))
+}
+
+/// The TLS side of some listeners, where they have certificates.
+fn shown(settings: &TlsSettings, protocols: Protocols) -> Result<Option<Arc<Tls>>, CertificateError> {
+    let some = (!settings.certificates.is_empty()).then(|| Tls::new(settings, protocols));
+    Ok(some.transpose()?.map(Arc::new))
+}
+
+/// A token for whoever started a relay that nobody could administer before.
+fn first_token(tokens: &Tokens, clock: &dyn Clock) -> Result<Option<Made>, TokenError> {
+    if !tokens.is_untouched() {
+        return Ok(None);
+    }
+    let name = TokenName::parse(FIRST).expect("the first token's name is one");
+    let by = Author::parse("the first start").expect("it is short and plain");
+    tokens.make(name, Role::Administrator, None, by, clock.wall()).map(Some)
 }
 
 /// How many data workers these settings start: one for each core unless they say how many.
@@ -231,11 +284,12 @@ fn placed(mut settings: Settings) -> Settings {
             place(folder);
         }
     }
-    for certificate in &mut settings.tls.certificates {
+    let admin = &mut settings.admin_access.tls;
+    for certificate in settings.tls.certificates.iter_mut().chain(&mut admin.certificates) {
         place(&mut certificate.chain);
         place(&mut certificate.key);
     }
-    settings.tls.client_authorities.iter_mut().for_each(place);
+    settings.tls.client_authorities.iter_mut().chain(&mut admin.client_authorities).for_each(place);
     for hop in settings.routes.iter_mut().flat_map(|route| &mut route.via) {
         if let Hop::Parent(Parent { credentials: Some(file), .. }) = hop {
             place(file);

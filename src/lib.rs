@@ -24,14 +24,14 @@
 //! | wiring | `app.rs`, `app/` | the only place that wires parts and owns tasks: [`app::Relay::start`] |
 //! | drivers | `socks/` | SOCKS5, as agents speak it; it stands above `http/`, with which it shares the steps of a connection and its tunnels |
 //! | | `http/` | what agents speak; where a URL is handled: `http/route.rs`; the agents' API: `http/agents/`; the status of an error: `http/respond.rs` |
-//! | | `admin/` | health, metrics, status, refresh, scrub, the agent tree, for administrators and their programs |
+//! | | `admin/` | what administrators and their programs ask: the table of calls, with the role for each: `admin/routes.rs`; who asks: `admin/access.rs`; a call: `admin/api/`; what it takes and gives: `admin/model/` |
 //! | | `load/` | the fleet that plays against a server with a tree; its flow: `load/mod.rs`; shares no code with what serves |
 //! | | `fixture/` | writes trees for tests; shares no code with the parser |
 //! | use cases | `relay/` | serve (hit or fill), fill, refresh (a new generation), scrub and mend; reach other servers, and the general cache of what they answer: `relay/cache/`; agents as they are met: `relay/agents/` |
 //! | parts | `net/` | sockets, data workers, streams that may not stall; files that the kernel sends: `net/socket.rs` |
 //! | | `store/` | staging, blobs, generations, index (sled), quarantine; the layout on disk: `store/mod.rs` |
 //! | | `upstream/` | where a tree comes from: URLs in order, or a directory; routes, names, and the race for a connection |
-//! | | `state/` | the agent tree on the disk: the journal of its changes, which is the audit log too; the layout: `state/mod.rs`; the relay's own authority: `state/authority.rs` |
+//! | | `state/` | the agent tree on the disk: the journal of its changes, which is the audit log too; the layout: `state/mod.rs`; the relay's own authority: `state/authority.rs`; who administers: `state/tokens.rs` |
 //! | ground | `disk/` | the way to the data folder, on which tests see and break each step; journals of checksummed lines; files as mappings |
 //! | knowledge | `config/` | file -> checked settings; a default and its reason: `config/settings.rs` |
 //! | | `policy/` | who may have what; why a request was refused: `policy/decide.rs`; who sends it: `policy/caller.rs`; the agent tree: `policy/tree/`, and as a file: `policy/outline/`; where agents update from: `policy/sources.rs` |
@@ -89,6 +89,8 @@
 //! | group | changes that are written and synced together |
 //! | caller | who sends a request, and what holds for it at that moment |
 //! | token, key | what is shown to be known by, an id and a secret; what the agent tree knows an agent by |
+//! | role | what an administrator may do: viewer, operator, administrator, each all that those before it may |
+//! | problem | what went wrong, as programs are told it (RFC 9457) |
 //! | enrolment | lets so many agents join a domain by themselves, until a moment |
 //! | check-in, permission | an agent says why it wants to update; until when it may take packages |
 //! | settings file | what administrators hand to agents at the root or a domain, apart from components |

@@ -81,8 +81,12 @@ def start_forebay(ground, name):
         port = int(process.wait_line(r"agents +http://127\.0\.0\.1:(\d+)/")[1])
         tls_port = int(process.wait_line(r"agents, TLS +https://127\.0\.0\.1:(\d+)/")[1])
         process.wait_line("^try: ")
+        token = process.wait_line(r"^([a-z]+~[0-9a-f]{64})$")[1]
         # It waits until the trees have what they are to have.
-        asked = subprocess.run([ground.binary, "refresh", "--config", config], capture_output=True, text=True)
+        environment = {**os.environ, "FOREBAY_TOKEN": token}
+        asked = subprocess.run(
+            [ground.binary, "refresh", "--config", config], capture_output=True, text=True, env=environment
+        )
         if asked.returncode != 0:
             raise Failed(f"forebay refresh: {asked.stderr}")
     except BaseException:

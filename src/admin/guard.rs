@@ -1,7 +1,7 @@
 //! Keeps web pages away from the admin listener: it stands on loopback, where every browser of the machine can reach it.
 //!
 //! A page of another origin sends `Origin` or a `Host` that is a name (DNS rebinding). Programs send neither: they call
-//! an address.
+//! an address. With TLS a name is right: nobody else has a certificate for it.
 
 use std::net::IpAddr;
 
@@ -10,7 +10,8 @@ use axum::http::{StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
-use crate::admin::respond::Problem;
+use crate::admin::access::{Peer, Wire};
+use crate::admin::problem::Problem;
 
 /// Refuses what a web page may have sent.
 pub async fn check(request: Request, next: Next) -> Response {
@@ -18,7 +19,8 @@ pub async fn check(request: Request, next: Next) -> Response {
         return Problem::new(StatusCode::FORBIDDEN, "requests of web pages are refused here").into_response();
     }
     let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
-    if host.is_none_or(is_address) {
+    let tls = request.extensions().get::<Peer>().is_some_and(|peer| peer.transport == Wire::Tls);
+    if tls || host.is_none_or(is_address) {
         next.run(request).await
     } else {
         let detail = "the Host header must be an address or localhost: names are refused here";

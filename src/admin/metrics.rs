@@ -19,6 +19,10 @@ use crate::relay::tree::Tree;
 const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Answers a scrape.
+#[utoipa::path(get, path = "/metrics", tag = "relay", responses(
+    (status = 200, description = "The relay's counts. Programs on the relay's machine need no token.", body = String,
+        content_type = "application/openmetrics-text"),
+))]
 pub async fn show(extract::State(state): extract::State<State>) -> impl IntoResponse {
     let mut registry = Registry::with_prefix("forebay");
     registry.register_collector(Box::new(Scrape(state)));
@@ -72,6 +76,11 @@ impl Collector for Scrape {
             ("bad_blobs", "Stored files that the scrubber found damaged", &tally.bad_blobs),
             ("unpermitted", "Packages that agents took without a permission", &tally.unpermitted),
             ("settings_files", "Settings files that agents asked for", &tally.settings_files),
+            (
+                "admin_refused",
+                "Requests of administrators refused for want of a right token or role",
+                &tally.admin_refused,
+            ),
             ("log_lines_lost", "Log lines lost because their reader was too slow", &tally.log_lines_lost),
         ];
         for (name, help, counter) in counters {

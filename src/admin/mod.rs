@@ -1,15 +1,22 @@
-//! What administrators and their programs ask a running relay: health, metrics, status, refresh, scrub (R11.2), the agent tree.
+//! What administrators and their programs ask a running relay: health, metrics, status, and the API (R11.1, R11.2).
 //!
-//! A request's way: [`guard`] (is it meant for this listener?) -> one handler -> JSON or text. Problems are RFC 9457.
-//! Never serves agents. Invariant: nothing but [`agents`] changes what agents may have.
+//! A request's way: `connections` (where it came from) -> [`problem::finish`] -> [`guard`] (is it meant for this listener?) ->
+//! `routes` (which call) -> [`access`] (who asks, and is their role enough?) -> one handler -> JSON or text. What is asked and answered
+//! stands in [`model`], which [`document`] makes the `OpenAPI` document of. Never serves agents. Invariant: nothing but what stands below
+//! [`api`] changes what agents may have.
 
-pub mod agents;
+pub mod access;
+pub mod api;
 mod connections;
+pub mod document;
+mod failures;
 pub mod guard;
 pub mod health;
 pub mod metrics;
+pub mod model;
+pub mod problem;
 pub mod refresh;
-pub mod respond;
+mod routes;
 pub mod scrub;
 pub mod status;
 
@@ -18,21 +25,25 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use axum::Router;
-use axum::routing::{get, post};
 use tokio::runtime::RuntimeMetrics;
 use tokio::sync::Semaphore;
 use tracing::error;
 
+use crate::admin::api::agent_tree;
+use crate::admin::failures::Failures;
 use crate::base::tally::Tally;
+use crate::net::tls::Tls;
 use crate::relay::live::Live;
 use crate::relay::resources::Resources;
+use crate::state::tokens::Tokens;
 
 /// What the handlers share.
 #[derive(Clone, Debug)]
 pub struct State {
     live: Arc<ArcSwap<Live>>,
     resources: Arc<Resources>,
+    tokens: Arc<Tokens>,
+    failures: Arc<Failures>,
     identity: Arc<serde_json::Value>,
     runtimes: Arc<[(String, RuntimeMetrics)]>,
     started: Duration,
@@ -45,13 +56,23 @@ impl State {
     pub fn new(
         live: Arc<ArcSwap<Live>>,
         resources: Arc<Resources>,
+        tokens: Arc<Tokens>,
         identity: impl serde::Serialize,
         runtimes: Vec<(String, RuntimeMetrics)>,
     ) -> Self {
         let identity = serde_json::to_value(identity).unwrap_or_default();
         let started = resources.clock.monotonic();
-        let readers = Arc::new(Semaphore::new(agents::READERS_MAX));
-        Self { live, resources, identity: Arc::new(identity), runtimes: runtimes.into(), started, readers }
+        let readers = Arc::new(Semaphore::new(agent_tree::READERS_MAX));
+        Self {
+            live,
+            resources,
+            tokens,
+            failures: Arc::default(),
+            identity: Arc::new(identity),
+            runtimes: runtimes.into(),
+            started,
+            readers,
+        }
     }
 
     fn tally(&self) -> &Tally {
@@ -59,22 +80,11 @@ impl State {
     }
 }
 
-/// Serves one admin listener until the relay stops.
-pub async fn serve(listener: TcpListener, state: State) {
-    let stop = state.resources.stop.clone();
-    let routes = Router::new()
-        .route("/healthz", get(health::alive))
-        .route("/readyz", get(health::ready))
-        .route("/metrics", get(metrics::show))
-        .route("/api/v1/status", get(status::show))
-        .route("/api/v1/refresh", post(refresh::ask))
-        .route("/api/v1/scrub", post(scrub::ask))
-        .route("/api/v1/agents/tree", get(agents::show).post(agents::apply))
-        .fallback(respond::not_found)
-        .method_not_allowed_fallback(respond::method_not_allowed)
-        .layer(axum::middleware::from_fn(guard::check))
-        .with_state(state);
-    if let Err(error) = connections::serve(listener, routes, stop).await {
+/// Serves one admin listener until the relay stops, with TLS where there is some.
+pub async fn serve(listener: TcpListener, tls: Option<Arc<Tls>>, state: State) {
+    let (stop, clock) = (state.resources.stop.clone(), state.resources.clock.clone());
+    let (routes, _) = routes::all(&state);
+    if let Err(error) = connections::serve(listener, tls, clock, routes.with_state(state), stop).await {
         error!(%error, "the admin listener is lost");
     }
 }

@@ -7,19 +7,27 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::json;
 use tracing::info;
+use utoipa::IntoParams;
 
 use crate::admin::State;
-use crate::admin::respond::Problem;
+use crate::admin::document::Missing;
+use crate::admin::problem::Problem;
 
 /// Which tree; all where none is named.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub struct Which {
+    /// The tree's name.
     tree: Option<String>,
 }
 
 /// Answers 202 with, for each tree asked, how many refreshes had ended before: when its status shows two more, or one more
 /// that began later, the asked one is over.
+#[utoipa::path(post, path = "/api/v1/refresh", tag = "relay", params(Which), responses(
+    (status = 202, description = "For each tree asked, how many refreshes will have ended when this one has.", body = serde_json::Value),
+    (status = 404, response = Missing),
+))]
 pub async fn ask(
     extract::State(state): extract::State<State>,
     which: Result<Query<Which>, QueryRejection>,

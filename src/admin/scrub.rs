@@ -9,19 +9,26 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::json;
 use tracing::info;
+use utoipa::IntoParams;
 
 use crate::admin::State;
-use crate::admin::respond::Problem;
+use crate::admin::problem::Problem;
 
 /// How fast; as fast as the disk is where nothing is said.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub struct How {
+    /// Bytes that are read in a second, at most.
+    #[param(value_type = Option<u64>, minimum = 1)]
     bytes_per_sec: Option<NonZeroU64>,
 }
 
 /// Answers 202 with how many passes will have ended when the one asked for has; its result then stands in the status as the
 /// last one.
+#[utoipa::path(post, path = "/api/v1/scrub", tag = "relay", params(How), responses(
+    (status = 202, description = "How many passes will have ended when this one has.", body = serde_json::Value),
+))]
 pub async fn ask(
     extract::State(state): extract::State<State>,
     how: Result<Query<How>, QueryRejection>,

@@ -90,7 +90,10 @@ pub struct Counts {
     connections: u64,
 }
 
-/// Answers with the status.
+/// What the relay is doing.
+#[utoipa::path(get, path = "/api/v1/status", tag = "relay", responses(
+    (status = 200, description = "The relay at one moment: addresses, trees, counts.", body = serde_json::Value),
+))]
 pub async fn show(extract::State(state): extract::State<State>) -> Json<Status> {
     let tally = state.tally();
     let requests =

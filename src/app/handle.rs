@@ -28,6 +28,7 @@ use crate::relay::agents::Agents;
 use crate::relay::live::Live;
 use crate::relay::resources::Resources;
 use crate::relay::tree::Tree;
+use crate::state::tokens::{Made, Tokens};
 use crate::upstream::client::Clients;
 
 /// How long tasks may take to end once they were told to.
@@ -59,6 +60,10 @@ pub(super) struct Parts {
     pub(super) resources: Arc<Resources>,
     pub(super) live: Arc<ArcSwap<Live>>,
     pub(super) tls: Option<Arc<Tls>>,
+    pub(super) admin_tls: Option<Arc<Tls>>,
+    pub(super) tokens: Arc<Tokens>,
+    /// What the first start made, until somebody was told.
+    pub(super) first_token: Option<Made>,
     /// What it was started with: the keys that need a restart stay at these.
     pub(super) started: Settings,
     /// How upstreams are asked now, and by which clients.
@@ -94,6 +99,16 @@ impl RelayHandle {
         self.parts.as_ref().map(|parts| parts.live.load().agents.clone())
     }
 
+    /// The tokens of administrators.
+    pub fn tokens(&self) -> Option<Arc<Tokens>> {
+        self.parts.as_ref().map(|parts| parts.tokens.clone())
+    }
+
+    /// The administrator's token that the first start on a data folder makes; given once, to be told to whoever started it.
+    pub fn first_token(&mut self) -> Option<Made> {
+        self.parts.as_mut()?.first_token.take()
+    }
+
     /// The relay's counts.
     pub fn tally(&self) -> Option<Arc<Tally>> {
         self.parts.as_ref().map(|parts| parts.resources.tally.clone())
@@ -116,6 +131,9 @@ impl RelayHandle {
         let clients = clients(&settings, parts.resources.clock.clone())?;
         let fresh = parts.tls.as_ref().filter(|_| !settings.tls.certificates.is_empty());
         let fresh = fresh.map(|tls| tls.read(&settings.tls)).transpose()?;
+        let fresh_admin =
+            parts.admin_tls.as_ref().filter(|_| !settings.admin_access.tls.certificates.is_empty());
+        let fresh_admin = fresh_admin.map(|tls| tls.read(&settings.admin_access.tls)).transpose()?;
         let kept = restart_needed(&parts.started, &settings);
         let trees: Vec<_> = parts.live.load().trees.iter().map(|(_, tree)| tree.clone()).collect();
         for tree in &trees {
@@ -128,6 +146,9 @@ impl RelayHandle {
             }
         }
         if let (Some(tls), Some(fresh)) = (&parts.tls, fresh) {
+            tls.show(fresh);
+        }
+        if let (Some(tls), Some(fresh)) = (&parts.admin_tls, fresh_admin) {
             tls.show(fresh);
         }
         parts.resources.fill_attempts.store(settings.fill.attempts, Ordering::Relaxed);

@@ -132,6 +132,7 @@ pub(super) fn compile(
         limits: settings.limits,
         http2: settings.http2,
         log: settings.log,
+        admin_clients: settings.admin_access.clients.clone(),
     }
 }
 

@@ -269,6 +269,8 @@ pub struct Tally {
     pub unpermitted: Counter,
     /// Settings files, and lists of them, that agents asked for (R5.6).
     pub settings_files: Counter,
+    /// Requests on the admin listener that were refused for want of a right token, or of a role.
+    pub admin_refused: Counter,
     /// Log lines lost because the log's reader was too slow.
     pub log_lines_lost: Counter,
 }

@@ -10,10 +10,9 @@ use hyper::Method;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::app::Running;
 use crate::base::clock::SystemClock;
 use crate::cli::Failed;
-use crate::cli::client::{Which, ask};
+use crate::cli::client::{Asked, Which, ask};
 use crate::cli::load::options::Options;
 use crate::cli::load::shown::Shown;
 use crate::cli::output::{print, print_error};
@@ -113,7 +112,7 @@ async fn play(plan: Plan, target: Target, known: Known) -> Result<Run, Failed> {
 }
 
 /// What a relay has taken from its upstream so far.
-async fn upstream_line(relay: &Running) -> Result<UpstreamLine, Failed> {
+async fn upstream_line(relay: &Asked) -> Result<UpstreamLine, Failed> {
     let status = ask(relay, Method::GET, "/api/v1/status").await?;
     let count = |name: &str| status["counts"][name].as_u64().unwrap_or(0);
     Ok(UpstreamLine { bytes: count("upstream_bytes"), requests: count("upstream_requests") })

@@ -3,6 +3,7 @@
 //! Exit codes: 0 done, 1 it failed (the reason on standard error), 2 the command line is wrong (clap's), 3 `scrub` found
 //! damaged files, 4 what `load` played did not pass. `tree apply --check` ends with 1 where something would change, too.
 
+pub mod admin_token;
 pub mod certs;
 pub mod check;
 pub mod client;
@@ -54,6 +55,9 @@ enum Verb {
     Certs(certs::Certs),
     /// Make a secret for a user of the proxy.
     Secret(secret::Secret),
+    /// Say who may administer the relay: make a token, list all, revoke one.
+    #[command(subcommand)]
+    AdminToken(admin_token::AdminToken),
     /// Print units for systemd, which run the relay as a service.
     #[command(subcommand)]
     Service(service::unit::Service),
@@ -116,6 +120,7 @@ pub fn run() -> ExitCode {
         Verb::Check(command) => command.run(),
         Verb::Certs(command) => command.run(),
         Verb::Secret(command) => command.run(),
+        Verb::AdminToken(command) => command.run(),
         Verb::Service(command) => command.run(),
         Verb::Fixture(command) => command.run(),
         Verb::Load(command) => command.run(),

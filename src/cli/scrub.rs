@@ -11,10 +11,9 @@ use hyper::Method;
 use indicatif::{HumanBytes, HumanCount, MultiProgress};
 use jiff::Timestamp;
 
-use crate::app::Running;
 use crate::base::tree::TreeName;
 use crate::cli::Failed;
-use crate::cli::client::{Which, ask};
+use crate::cli::client::{Asked, Which, ask};
 use crate::cli::output::{print, print_error};
 use crate::cli::progress::{Lines, Work};
 use crate::config::value::byte_count;
@@ -96,7 +95,7 @@ fn tell(pass: &Pass, after: &str) -> Result<(), Failed> {
 }
 
 /// Has the running relay do it.
-async fn online(relay: &Running, rate: Option<u64>) -> Result<Pass, Failed> {
+async fn online(relay: &Asked, rate: Option<u64>) -> Result<Pass, Failed> {
     let query = rate.map_or_else(String::new, |rate| format!("?bytes_per_sec={rate}"));
     let asked = ask(relay, Method::POST, &format!("/api/v1/scrub{query}")).await?;
     let until = asked["until_ended"].as_u64().unwrap_or_default();

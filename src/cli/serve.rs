@@ -23,6 +23,7 @@ use crate::cli::{Failed, settings};
 use crate::config::settings::{Listen, Settings};
 use crate::disk::Disk;
 use crate::relay::tree::Tree;
+use crate::state::tokens::Made;
 
 /// Between two looks at how many lines of the log were lost, and at what the service manager shows of the trees.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
@@ -62,10 +63,11 @@ impl Serve {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         // Signals are caught before anything is to be lost by them.
         let mut signals = runtime.block_on(async { Signals::catch() })?;
-        let relay = Relay::start_on(settings, &inherited, &Disk::default())?;
+        let mut relay = Relay::start_on(settings, &inherited, &Disk::default())?;
         // The workers have their own handles: with these the sockets would stay open while the relay stops.
         drop(inherited);
-        greet(&relay, &self);
+        let token = relay.first_token();
+        greet(&relay, &self, token.as_ref());
         // Ready is who listens, not who has a generation: a first one takes hours over a thin line, or for as long as the
         // upstream is down, and the manager would end a relay that does what it should. `/readyz` and the status line say it.
         let notifier = Arc::new(Notifier::from_environment());
@@ -180,7 +182,7 @@ fn served(trees: &[Arc<Tree>]) -> String {
 }
 
 /// Says what was started, and what to try.
-fn greet(relay: &RelayHandle, command: &Serve) {
+fn greet(relay: &RelayHandle, command: &Serve, token: Option<&Made>) {
     let running = relay.running();
     let base = relay.trees().first().map(|tree| tree.settings().path.as_str().to_owned()).unwrap_or_default();
     let mut lines = vec![format!("forebay {} is running", env!("CARGO_PKG_VERSION"))];
@@ -188,10 +190,17 @@ fn greet(relay: &RelayHandle, command: &Serve) {
     lines.extend(running.tls.iter().map(|address| format!("  agents, TLS     https://{address}{base}")));
     lines.extend(running.socks.iter().map(|address| format!("  agents, SOCKS5  socks5://{address}")));
     lines.extend(running.admin.iter().map(|address| format!("  administrators  http://{address}/metrics")));
+    lines.extend(
+        running
+            .admin_tls
+            .iter()
+            .map(|address| format!("  administrators, TLS  https://{address}/api/v1/status")),
+    );
     lines.push(format!("  data            {}", relay.data().display()));
     if let Some(file) = &command.config {
         lines.push(format!("  settings        {}", file.display()));
     }
+    lines.extend(token.map(first_token));
     if let Some(address) = running.listen.first() {
         let host = match address {
             SocketAddr::V6(v6) if v6.ip().is_unspecified() => format!("[::1]:{}", v6.port()),
@@ -201,6 +210,16 @@ fn greet(relay: &RelayHandle, command: &Serve) {
         lines.push(format!("try: curl 'http://{host}{base}server.ini'"));
     }
     print(&lines.join("\n"));
+}
+
+/// What whoever started a relay for the first time administers it with. Not a line of the log, which others keep and read.
+fn first_token(token: &Made) -> String {
+    format!(
+        "The administrator's token of this relay, which is shown this once:\n\n{token}\n\n\
+         Commands take it from the variable FOREBAY_TOKEN or from a file named with --token-file; programs send it as\n\
+         'Authorization: Bearer ...'. 'forebay admin-token' makes others.",
+        token = token.text()
+    )
 }
 
 /// What a signal asks for.

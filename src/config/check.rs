@@ -8,6 +8,7 @@ use std::collections::HashSet;
 use ipnet::IpNet;
 
 use crate::base::tree::TreeName;
+use crate::config::admin_access::admin_access;
 use crate::config::error::{ConfigError, ConfigErrors, shown};
 use crate::config::listen::{listen, tls};
 use crate::config::proxying::{cache, mounts, proxy, routes};
@@ -58,8 +59,9 @@ pub(super) fn settings(mut root: Section<'_>) -> Settings {
     if !admin.has("listen") {
         taken.extend(settings.admin.addresses());
     }
+    settings.admin_access = admin_access(&mut admin, &settings.admin, &mut taken);
     settings.trusted_proxies = root.texts("trusted_proxies", PROXIES_MAX, prefix).unwrap_or_default();
-    settings.tls = tls(root.section("tls"), &mut taken);
+    settings.tls = tls(&mut root.section("tls"), &mut taken);
     let mut socks = root.section("socks");
     settings.socks.listen = listen(&mut socks, settings.socks.listen, &mut taken);
     settings.log = log(root.section("log"));
@@ -301,7 +303,8 @@ pub(super) const SCOPES: &[(&str, Scope)] = &[
     ("all", Scope::All),
 ];
 
-const CLEAR_TEXTS: &[(&str, ClearText)] = &[("refuse", ClearText::Refuse), ("allow", ClearText::Allow)];
+pub(super) const CLEAR_TEXTS: &[(&str, ClearText)] =
+    &[("refuse", ClearText::Refuse), ("allow", ClearText::Allow)];
 
 const UNKNOWNS: &[(&str, Unknown)] = &[
     ("refuse", Unknown::Refuse),

@@ -37,15 +37,16 @@ fn clash(one: SocketAddr, other: SocketAddr) -> bool {
 }
 
 /// Reads the TLS listeners: addresses and certificates come together or not at all.
-pub(super) fn tls(mut section: Section<'_>, taken: &mut Vec<SocketAddr>) -> TlsSettings {
-    let listen = listen(&mut section, Listen::Configured(Vec::new()), taken).addresses().to_vec();
+pub(super) fn tls(section: &mut Section<'_>, taken: &mut Vec<SocketAddr>) -> TlsSettings {
+    let listen = listen(section, Listen::Configured(Vec::new()), taken).addresses().to_vec();
     let client_authorities =
         section.texts("client_ca_files", CLIENT_CA_FILES_MAX, file_path).unwrap_or_default();
     let sections = section.sections("certificate", CERTIFICATES_MAX);
     let tables = sections.as_ref().map(Vec::len);
     let certificates = sections.into_iter().flatten().filter_map(certificate).collect();
     if section.has("listen") && tables == Some(0) {
-        let allowed = "at least one table [[tls.certificate]], with a chain and a key".into();
+        let allowed =
+            format!("at least one table [[{}certificate]], with a chain and a key", section.prefix());
         section.missing("certificate", allowed);
     }
     if tables.is_some_and(|count| count > 0) || section.has("client_ca_files") {

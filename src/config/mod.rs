@@ -7,6 +7,7 @@
 //!
 //! Never reads a file, the environment or a clock. Invariant: outside this module a `Settings` is valid.
 
+pub mod admin_access;
 mod check;
 pub mod elsewhere;
 pub mod error;
@@ -60,6 +61,7 @@ pub fn restart_needed(old: &Settings, new: &Settings) -> Vec<&'static str> {
         ("workers", old.workers != new.workers),
         ("listen", addresses(&old.listen) != addresses(&new.listen)),
         ("admin.listen", addresses(&old.admin) != addresses(&new.admin)),
+        ("admin.tls.listen", sorted(&old.admin_access.tls.listen) != sorted(&new.admin_access.tls.listen)),
         ("socks.listen", addresses(&old.socks.listen) != addresses(&new.socks.listen)),
         ("tls.listen", sorted(&old.tls.listen) != sorted(&new.tls.listen)),
         ("log.format", old.log.format != new.log.format),

@@ -246,6 +246,11 @@ impl<'d> Section<'d> {
         tables.map_err(refuse).map(sections).ok()
     }
 
+    /// The table's full key with a dot at its end; empty for the top level.
+    pub(super) fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
     /// Whether the file has this key, which was asked for before.
     pub(super) fn has(&self, key: &str) -> bool {
         self.place(key).is_some()

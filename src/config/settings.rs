@@ -13,6 +13,7 @@ use url::Url;
 use crate::base::destination::HostPattern;
 use crate::base::nat64::Prefix;
 use crate::base::tree::TreeName;
+use crate::config::admin_access::AdminAccess;
 use crate::config::elsewhere::{CacheSettings, MountSettings, ProxySettings, RouteSettings, SocksSettings};
 use crate::config::value::{PublicBase, TreeBase};
 use crate::manifest::catalogue::{Catalogue, Rule};
@@ -37,9 +38,11 @@ pub struct Settings {
     /// Where agents connect. Default `[::]:8080` and `0.0.0.0:8080`: both families, and a port that needs no
     /// rights.
     pub listen: Listen,
-    /// `[admin] listen`: where administrators and metrics connect. Default port 8081 on loopback: it has no
-    /// login yet.
+    /// `[admin] listen`: where administrators and metrics connect in clear text. Default port 8081 on loopback: on a network,
+    /// anybody on the way could read tokens.
     pub admin: Listen,
+    /// The rest of `[admin]`.
+    pub admin_access: AdminAccess,
     /// Proxies and balancers that say in front of each connection for whom they speak (PROXY protocol). Default none: an
     /// address that anybody may claim is no address.
     pub trusted_proxies: Vec<IpNet>,
@@ -405,6 +408,7 @@ impl Settings {
                 SocketAddr::from((Ipv4Addr::LOCALHOST, 8081)),
                 SocketAddr::from((Ipv6Addr::LOCALHOST, 8081)),
             ]),
+            admin_access: AdminAccess::default(),
             trusted_proxies: Vec::new(),
             tls: TlsSettings::default(),
             log: LogSettings::default(),

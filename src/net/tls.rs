@@ -1,4 +1,4 @@
-//! TLS towards agents: which certificate is shown to whom, what is spoken under it, and what the agent's own certificate says.
+//! TLS towards agents and administrators: which certificate is shown to whom, what is spoken under it, and what the agent's own certificate says.
 //!
 //! Files are read again when they change. Never decides which agent a certificate is of. Invariants: once there was a good certificate
 //! of a pair of files, or good authorities of a file, bad ones never take their place; a session that was begun without being asked for
@@ -34,7 +34,13 @@ use crate::policy::identity::{self, Fingerprint};
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// What is spoken under TLS, the most wanted first (ALPN, RFC 7301). A client that names what is not here gets no connection.
-const PROTOCOLS: [&[u8]; 3] = [b"h2", b"http/1.1", b"http/1.0"];
+pub type Protocols = &'static [&'static [u8]];
+
+/// With agents.
+pub const AGENTS: Protocols = &[b"h2", b"http/1.1", b"http/1.0"];
+
+/// With administrators, who are few.
+pub const ADMINISTRATORS: Protocols = &[b"http/1.1", b"http/1.0"];
 
 /// The TLS side of a relay's listeners.
 #[derive(Debug)]
@@ -66,15 +72,15 @@ type Look = Vec<(PathBuf, Stamp)>;
 
 impl Tls {
     /// Reads the certificates, of which there is at least one, and the authorities.
-    pub fn new(settings: &TlsSettings) -> Result<Self, CertificateError> {
+    pub fn new(settings: &TlsSettings, protocols: Protocols) -> Result<Self, CertificateError> {
         let provider = Arc::new(crypto::ring::default_provider());
         let certificates = settings.certificates.iter().map(|files| Certificate::load(files, &provider));
         let shown = Arc::new(Shown(ArcSwap::from_pointee(certificates.collect::<Result<_, _>>()?)));
         let files = settings.client_authorities.iter().map(|path| AuthorityFile::load(path));
         let authorities = ArcSwap::from_pointee(Authorities::of(files.collect::<Result<_, _>>()?));
         let verifier = Arc::new(ClientVerifier(provider.signature_verification_algorithms));
-        let plain = config(&provider, Arc::new(NoClientAuth), &shown);
-        let asking = config(&provider, verifier, &shown);
+        let plain = config(&provider, Arc::new(NoClientAuth), &shown, protocols);
+        let asking = config(&provider, verifier, &shown, protocols);
         Ok(Self { plain, asking, shown, authorities, fingerprints: AtomicUsize::new(0) })
     }
 
@@ -214,13 +220,14 @@ fn config(
     provider: &Arc<CryptoProvider>,
     verifier: Arc<dyn ClientCertVerifier>,
     shown: &Arc<Shown>,
+    protocols: Protocols,
 ) -> Arc<ServerConfig> {
     let mut config = ServerConfig::builder_with_provider(provider.clone())
         .with_protocol_versions(&[&TLS13, &TLS12])
         .expect("ring speaks both versions")
         .with_client_cert_verifier(verifier)
         .with_cert_resolver(shown.clone());
-    config.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).into();
+    config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
     // Tickets keep a client's session with the client: nothing here grows with their number.
     match crypto::ring::Ticketer::new() {
         Ok(ticketer) => config.ticketer = ticketer,

@@ -2,6 +2,7 @@
 //!
 //! Invariant: only [`decide`](decide::Policy::decide) makes a permit, and without a permit nothing is read or connected.
 
+pub mod administrator;
 pub mod caller;
 pub mod check_in;
 pub mod decide;

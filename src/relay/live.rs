@@ -10,6 +10,7 @@ use percent_encoding::percent_decode_str;
 use url::Url;
 
 use crate::base::destination::Destination;
+use crate::config::admin_access::AdminClient;
 use crate::config::elsewhere::MountSettings;
 use crate::config::settings::{ClearText, Http2Settings, LimitSettings, LogSettings, Sendfile};
 use crate::net::copy::Bounds;
@@ -57,6 +58,8 @@ pub struct Live {
     pub http2: Http2Settings,
     /// What is logged.
     pub log: LogSettings,
+    /// Who administers by a certificate.
+    pub admin_clients: Vec<AdminClient>,
 }
 
 impl Live {

@@ -7,6 +7,7 @@
 //! data/agents/S.snapshot.damaged   a snapshot that turned out to be damaged, the same
 //! data/agents/files/HASH       the bytes of settings files
 //! data/authority/              what signs agents' certificates: see [`authority`]
+//! data/admin/                  the tokens of administrators: see [`tokens`]
 //! ```
 //!
 //! The journals are the authority and the audit log; a snapshot saves playing them again. A change's way: [`State::change`] ->
@@ -21,6 +22,7 @@ pub mod load;
 pub mod outline;
 pub mod record;
 pub mod signing_request;
+pub mod tokens;
 pub mod writer;
 
 use std::io;

@@ -10,6 +10,7 @@
 //! data/trees/TREE/N.new/       the same, while its manifest and the first records of its journal are written
 //! data/agents/                 the agent tree: see `state`, which this part never touches
 //! data/authority/              what signs agents' certificates: see `state` too
+//! data/admin/                  the tokens of administrators: see `state` too
 //! data/index/                  sled: a view of blobs/, made again from the names there when it is missing or damaged, and compared
 //!                              with them when it was not closed; and what the general cache keeps, which is fetched again
 //!                              where it is lost

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::path::Path;
 use std::time::Instant;
 
+use forebay::policy::administrator::Role;
 use serde_json::Value;
 
 use crate::origin::Origin;
@@ -28,7 +29,9 @@ fn json(answer: Answer, status: u16) -> Value {
 }
 
 fn ask(relay: &Running, method: &str, target: &str, headers: &[(&str, &str)]) -> Answer {
-    Client::connect(relay.admin()).exchange(method, target, headers).unwrap()
+    let bearer = relay.bearer(Role::Administrator);
+    let headers = [headers, &[("Authorization", &*bearer)]].concat();
+    Client::connect(relay.admin()).exchange(method, target, &headers).unwrap()
 }
 
 fn page(relay: &Running) -> String {
@@ -172,10 +175,10 @@ fn a_refresh_is_taken_by_post_and_wrong_calls_are_problems_that_say_what_is_righ
         ("POST", "/api/v1/refresh?tree=other", 404, "no tree 'other'; there are: activeupdate"),
         ("POST", "/api/v1/refresh?tere=other", 400, "tree=NAME"),
         ("POST", "/api/v1/refresh?tree=a&tree=b", 400, "tree=NAME"),
-        ("GET", "/api/v1/refresh", 405, "POST /api/v1/refresh"),
-        ("POST", "/metrics", 405, "read by GET"),
-        ("DELETE", "/api/v1/status", 405, "read by GET"),
-        ("GET", "/api/v2/status", 404, "GET /api/v1/status"),
+        ("GET", "/api/v1/refresh", 405, "by other methods"),
+        ("POST", "/metrics", 405, "by other methods"),
+        ("DELETE", "/api/v1/status", 405, "by other methods"),
+        ("GET", "/api/v2/status", 404, "GET /api/v1/openapi.json"),
         ("GET", "/", 404, "/metrics"),
     ] {
         let answer = ask(&relay, method, target, &[]);

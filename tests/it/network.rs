@@ -61,6 +61,7 @@ impl Network {
         let relay = forebay(["serve", "--config", place.config().to_str().unwrap()]);
         let mut command = self.script(&["exec", name]);
         Served::wait(Process::start(command.arg(relay.get_program()).args(relay.get_args())))
+            .administered(place)
     }
 
     /// The same, with a generation to serve.

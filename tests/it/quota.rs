@@ -167,7 +167,7 @@ fn the_current_generation_stays_where_the_next_does_not_fit_and_it_is_said_how_m
     assert!(missing > 5 * MIB && missing < 20 * MIB, "{missing}");
     assert!(reason.contains(&missing.to_string()), "{reason}");
     assert_eq!((relay.generation(), get(&relay, &path(0, 1)).body), (1, bytes(0, 1, 20 * MIB)));
-    let status = raw::fetch(relay.admin(), "/api/v1/status", &[]).body;
+    let status = relay.ask("/api/v1/status");
     let status: serde_json::Value = serde_json::from_slice(&status).unwrap();
     assert_eq!(status["trees"][0]["missing_bytes"], missing);
     assert_eq!(status["quota_bytes"], QUOTA);

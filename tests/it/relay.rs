@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use forebay::app::handle::RelayHandle;
@@ -10,9 +11,13 @@ use forebay::app::{Relay, StartError};
 use forebay::config::settings::{Listen, Settings};
 use forebay::disk::Disk;
 use forebay::net::inherited::Inherited;
+use forebay::policy::administrator::{Role, TokenName};
 use forebay::relay::refresh::{Last, Progress};
 use forebay::relay::tree::Tree;
+use forebay::state::record::Author;
 use tempfile::TempDir;
+
+use crate::raw;
 
 /// How long a refresh may take before the test fails.
 const REFRESH: Duration = Duration::from_mins(1);
@@ -99,6 +104,21 @@ impl Running {
     /// Where administrators reach it.
     pub(crate) fn admin(&self) -> SocketAddr {
         self.handle.running().admin[0]
+    }
+
+    /// What an administrator shows there: a new token of this role.
+    pub(crate) fn bearer(&self, role: Role) -> String {
+        static MADE: AtomicU64 = AtomicU64::new(0);
+        let name = format!("test-{}-{}", std::process::id(), MADE.fetch_add(1, Ordering::Relaxed));
+        let (name, by) = (TokenName::parse(&name).unwrap(), Author::parse("a test").unwrap());
+        let made = self.handle.tokens().unwrap().make(name, role, None, by, jiff::Timestamp::now());
+        format!("Bearer {}", made.unwrap().text())
+    }
+
+    /// What its admin listener answers an administrator to a GET.
+    pub(crate) fn ask(&self, path: &str) -> Vec<u8> {
+        let bearer = self.bearer(Role::Administrator);
+        raw::fetch(self.admin(), path, &[("Authorization", &bearer)]).whole(200)
     }
 
     /// The handle itself.

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use forebay::fixture::Fixture;
+use forebay::policy::secret::Token;
 use rustix::process::Signal;
 use tempfile::TempDir;
 
@@ -37,6 +38,8 @@ pub(crate) struct Served {
     pub(crate) socks: Vec<SocketAddr>,
     /// The first address for administrators.
     pub(crate) admin: SocketAddr,
+    /// The token of its administrator, where its place knows one.
+    token: Option<String>,
 }
 
 impl Place {
@@ -89,7 +92,12 @@ impl Place {
     pub(crate) fn serve(&self, arguments: &[&str]) -> Served {
         let config = self.config();
         let mut command = forebay(["serve", "--config", config.to_str().unwrap()]);
-        Served::wait(Process::start(command.args(arguments)))
+        Served::wait(Process::start(command.args(arguments))).administered(self)
+    }
+
+    /// The file that holds the administrator's token, once a relay was started here.
+    pub(crate) fn token_file(&self) -> PathBuf {
+        self.path("token")
     }
 
     /// The same, until it has a generation to serve.
@@ -103,6 +111,9 @@ impl Place {
     pub(crate) fn command(&self, arguments: &[&str]) -> Ended {
         let mut command = forebay(arguments);
         command.arg("--config").arg(self.config());
+        if let Ok(token) = fs::read_to_string(self.token_file()) {
+            command.env("FOREBAY_TOKEN", token);
+        }
         Process::start(&mut command).wait_exit(WITHIN)
     }
 }
@@ -119,7 +130,24 @@ impl Served {
         };
         let (agents, socks) = (addresses("agents "), addresses("agents, SOCKS5 "));
         let admin = addresses("administrators ")[0];
-        Self { process, agents, socks, admin }
+        Self { process, agents, socks, admin, token: None }
+    }
+
+    /// The same, with the token of its administrator: the one that it prints at its first start in this place.
+    pub(crate) fn administered(mut self, place: &Place) -> Self {
+        let token = fs::read_to_string(place.token_file()).unwrap_or_else(|_| {
+            let output = self.process.output();
+            let token = output.lines().find(|line| Token::parse(line).is_some()).unwrap();
+            fs::write(place.token_file(), token).unwrap();
+            token.to_owned()
+        });
+        self.token = Some(token);
+        self
+    }
+
+    /// What its administrator shows.
+    pub(crate) fn bearer(&self) -> String {
+        format!("Bearer {}", self.token.as_deref().unwrap())
     }
 
     /// Waits for a line that holds these words.
@@ -164,7 +192,9 @@ impl Served {
 
     /// What its admin listener answers to a GET.
     pub(crate) fn ask(&self, path: &str) -> String {
-        String::from_utf8(raw::fetch(self.admin, path, &[]).whole(200)).unwrap()
+        let bearer = self.token.as_ref().map(|token| format!("Bearer {token}"));
+        let shown = bearer.as_ref().map(|bearer| ("Authorization", bearer.as_str()));
+        String::from_utf8(raw::fetch(self.admin, path, shown.as_slice()).whole(200)).unwrap()
     }
 
     /// One sample of its metrics.

@@ -11,10 +11,10 @@ use hyper::{Method, Request, StatusCode, header};
 use serde::Deserialize;
 use tokio::runtime::Runtime;
 
-use crate::app::{AGENTS, Running};
+use crate::app::AGENTS;
 use crate::base::clock::SystemClock;
 use crate::cli::Failed;
-use crate::cli::client::{Which, json, refused, send};
+use crate::cli::client::{Asked, Which, json, refused, send};
 use crate::cli::tree::who::who;
 use crate::disk::Disk;
 use crate::policy::outline::read::Read;
@@ -28,7 +28,7 @@ pub enum Keeper {
     /// A relay that runs.
     Relay {
         /// Where it is.
-        running: Running,
+        running: Asked,
         /// What asks it.
         runtime: Runtime,
     },
@@ -62,7 +62,7 @@ struct Said {
 /// How long a relay may take: the largest tree is read and compared within that on a slow machine.
 const WITHIN: Duration = Duration::from_mins(5);
 
-const PATH: &str = "/api/v1/agents/tree";
+const PATH: &str = "/api/v1/agent-tree";
 
 impl Keeper {
     /// Finds out who has it.

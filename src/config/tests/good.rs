@@ -82,6 +82,7 @@ fn only_what_a_reload_cannot_change_needs_a_restart() {
         workers = 1
         listen = "[::]:1"
         admin.listen = "[::]:2"
+        admin.clear_text = "allow"
         log.format = "json"
         limits.connections_max = 7
         fill.at_once = 5

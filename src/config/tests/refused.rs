@@ -309,3 +309,38 @@ fn a_mount_holds_no_file_of_a_tree_r6_2() {
         mounted(upstream).unwrap();
     }
 }
+
+#[test]
+fn administrators_are_listened_to_on_loopback_or_with_tls_r11_1() {
+    let says_why = "other machines reach it, and without TLS anybody on the way could read administrators' tokens: use \
+        admin.tls.listen, or say admin.clear_text = \"allow\"; allowed: an address and port";
+    top_says(
+        "admin.listen = \"0.0.0.0:8081\"",
+        &format!("admin.listen = \"0.0.0.0:8081\": 0.0.0.0:8081: {says_why}"),
+    );
+    top_says(
+        "admin = { listen = [\"[::1]:1\", \"[2001:db8::1]:1\"] }",
+        &format!("[2001:db8::1]:1: {says_why}"),
+    );
+    parse(&format!("admin = {{ listen = \"0.0.0.0:1\", clear_text = \"allow\" }}\n{TREE}")).unwrap();
+    let certificate = "admin.tls.certificate: missing; allowed: at least one table [[admin.tls.certificate]]";
+    says(&format!("{TREE}[admin.tls]\nlisten = \"[::]:1\"\n"), 3, certificate);
+    let tls = |lines: &str| {
+        format!(
+            "admin.tls = {{ listen = \"[::]:1\", certificate = [{{ chain = \"a\", key = \"b\" }}], {lines} }}\n{TREE}"
+        )
+    };
+    says(&tls("client = [{ name = \"a\", role = \"viewer\" }]"), 1, "admin.tls.client_ca_files: missing");
+    says(
+        &tls("client_ca_files = \"c\", client = [{ name = \"*.a\", role = \"viewer\" }]"),
+        1,
+        "no name that a certificate",
+    );
+    says(
+        &tls("client_ca_files = \"c\", client = [{ name = \"a\", role = \"root\" }]"),
+        1,
+        "role = \"root\": no such word",
+    );
+    let twice = "client_ca_files = \"c\", client = [{ name = \"a\", role = \"viewer\" }, { name = \"A\", role = \"viewer\" }]";
+    says(&tls(twice), 1, "another client has this name");
+}

@@ -30,6 +30,12 @@ fn example(row: &Row) -> String {
             "tls.client_ca_files" => "[\"/etc/forebay/agents.pem\"]",
             "tls.certificate.chain" => "\"/etc/forebay/relay.pem\"",
             "tls.certificate.key" => "\"/etc/forebay/relay.key\"",
+            "admin.tls.listen" => "[\"[::]:8444\", \"0.0.0.0:8444\"]",
+            "admin.tls.client_ca_files" => "[\"/etc/forebay/people.pem\"]",
+            "admin.tls.certificate.chain" => "\"/etc/forebay/admin.pem\"",
+            "admin.tls.certificate.key" => "\"/etc/forebay/admin.key\"",
+            "admin.tls.client.name" => "\"alice.corp.example\"",
+            "admin.tls.client.role" => "\"operator\"",
             "limits.connections_per_address_max" => "500",
             "tree.source_ipv4" | "mount.source_ipv4" => "\"192.0.2.7\"",
             "tree.source_ipv6" | "mount.source_ipv6" => "\"2001:db8::7\"",
@@ -69,8 +75,16 @@ fn file<'a>(values: impl IntoIterator<Item = (&'a str, String)>) -> String {
     for (table, keys) in tables {
         match table {
             "" => {}
-            "tree" | "tree.catalogue" | "agents.range" | "tls.certificate" | "proxy.allow" | "proxy.user"
-            | "mount" | "route" => {
+            "tree"
+            | "tree.catalogue"
+            | "agents.range"
+            | "tls.certificate"
+            | "proxy.allow"
+            | "proxy.user"
+            | "mount"
+            | "route"
+            | "admin.tls.certificate"
+            | "admin.tls.client" => {
                 writeln!(text, "[[{table}]]").unwrap();
             }
             _ => writeln!(text, "[{table}]").unwrap(),
@@ -116,6 +130,37 @@ fn the_table_tells_each_key_its_default_and_its_words() {
                 &["tree.upstream", "tls.listen", "tls.certificate.chain", "tls.certificate.key"]
             }
             "tls.certificate.chain" => &["tree.upstream", "tls.listen", "tls.certificate.key"],
+            "admin.tls.listen" => {
+                &["tree.upstream", "admin.tls.certificate.chain", "admin.tls.certificate.key"]
+            }
+            "admin.tls.client_ca_files" => &[
+                "tree.upstream",
+                "admin.tls.listen",
+                "admin.tls.certificate.chain",
+                "admin.tls.certificate.key",
+            ],
+            "admin.tls.certificate.chain" => {
+                &["tree.upstream", "admin.tls.listen", "admin.tls.certificate.key"]
+            }
+            "admin.tls.certificate.key" => {
+                &["tree.upstream", "admin.tls.listen", "admin.tls.certificate.chain"]
+            }
+            "admin.tls.client.name" => &[
+                "tree.upstream",
+                "admin.tls.client.role",
+                "admin.tls.client_ca_files",
+                "admin.tls.listen",
+                "admin.tls.certificate.chain",
+                "admin.tls.certificate.key",
+            ],
+            "admin.tls.client.role" => &[
+                "tree.upstream",
+                "admin.tls.client.name",
+                "admin.tls.client_ca_files",
+                "admin.tls.listen",
+                "admin.tls.certificate.chain",
+                "admin.tls.certificate.key",
+            ],
             "tls.certificate.key" => &["tree.upstream", "tls.listen", "tls.certificate.chain"],
             _ => &["tree.upstream"],
         };
@@ -236,6 +281,8 @@ proptest! {
                 "tree.upstream" => true,
                 "tree.catalogue.class" | "tree.catalogue.label" => there("tree.catalogue."),
                 key if key.starts_with("tls.") => there("tls."),
+                "admin.tls.client.name" | "admin.tls.client.role" => there("admin.tls.client."),
+                key if key.starts_with("admin.tls.") => there("admin.tls."),
                 "agents.range.from" | "agents.range.scope" => there("agents.range."),
                 "proxy.allow.name" | "proxy.allow.to" => there("proxy.allow."),
                 "proxy.user.name" | "proxy.user.secret_hash" => there("proxy.user."),

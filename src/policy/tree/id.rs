@@ -170,7 +170,7 @@ impl DomainName {
 }
 
 /// Whether a text is spelled as ids are.
-fn is_id(text: &str) -> bool {
+pub(in crate::policy) fn is_id(text: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     (1..=ID_BYTES_MAX).contains(&text.len())
         && plain(text.as_bytes()[0])

@@ -202,7 +202,7 @@ fn packages_come_under_a_permission_where_it_is_enforced_and_are_recorded_where_
     assert_eq!(get(relay.v4(), PATTERN, &token("patterns")).head.status, 200);
     assert_eq!(unpermitted(&mut relay), 1, "and this was permitted");
     assert_eq!(get(relay.v4(), PATTERN, &token("all")).head.status, 200, "another domain's");
-    let status = crate::raw::fetch(relay.admin(), "/api/v1/status", &[]).whole(200);
+    let status = relay.ask("/api/v1/status");
     let status: Value = serde_json::from_slice(&status).unwrap();
     let agents = &status["agents"];
     assert_eq!(

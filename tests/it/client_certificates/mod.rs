@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use forebay::config::settings::{CertificateFiles, TlsSettings};
-use forebay::net::tls::Tls;
+use forebay::net::tls::{AGENTS, Tls};
 use forebay::policy::identity::{Certificate, Fingerprint, Validity};
 use jiff::Timestamp;
 use rcgen::string::Ia5String;
@@ -52,7 +52,7 @@ impl Site {
     fn new(client_authorities: Vec<PathBuf>) -> Self {
         let relays = Authority::new();
         let certificate = relays.sign("relay", &["relay.test"]).0;
-        let tls = Arc::new(Tls::new(&settings_with(&certificate, client_authorities)).unwrap());
+        let tls = Arc::new(Tls::new(&settings_with(&certificate, client_authorities), AGENTS).unwrap());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
         Self { relays, certificate, tls, runtime, listener }

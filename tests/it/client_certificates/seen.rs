@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use forebay::net::tls::Tls;
+use forebay::net::tls::{AGENTS, Tls};
 use jiff::Timestamp;
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
@@ -163,7 +163,7 @@ fn a_file_of_authorities_that_changes_is_taken_and_a_bad_one_is_not_r11_3() {
         site.reload(vec![file.clone()]);
         assert_eq!(site.sees(&TLS13, Some(&theirs)), Some(theirs.as_seen(NAMES)));
         let settings = settings_with(&site.certificate, vec![file.clone()]);
-        let error = Tls::new(&settings).unwrap_err().to_string();
+        let error = Tls::new(&settings, AGENTS).unwrap_err().to_string();
         assert!(error.contains(file.to_str().unwrap()), "{error}");
     }
     // Several files vouch, each for its own.

@@ -58,10 +58,10 @@ fn named_sockets_are_served_by_all_workers_in_place_of_the_settings_addresses_r1
     let Some(python) = tool("python3") else { return };
     let place = Place::new();
     // Nobody has these addresses: a bind would fail.
-    let top = "listen = \"203.0.113.9:80\"\nadmin.listen = \"203.0.113.9:81\"\nworkers = 4";
+    let top = "listen = \"203.0.113.9:80\"\nadmin.listen = \"203.0.113.9:81\"\nadmin.clear_text = \"allow\"\nworkers = 4";
     place.configure(top, FIXTURE, "");
     let mut command = passing(&python, &place, "v4 v4 v6 v4", "agents:admin:agents:socks");
-    let relay = Served::wait(Process::start(&mut command));
+    let relay = Served::wait(Process::start(&mut command)).administered(&place);
     relay.wait_line("a new generation is published");
     let passed = passed(&relay);
     assert_eq!(ports(&relay.agents), [passed[0], passed[2]]);

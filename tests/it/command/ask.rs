@@ -39,7 +39,9 @@ fn the_relay_is_found_by_its_data_folder_and_by_its_settings_file() {
     place.configure("", FIXTURE, "");
     let relay = place.serve_ready();
     let by_config = place.command(&["status"]).succeeded().stdout;
-    let by_data = run(forebay(["status", "--data"]).arg(place.data()), WITHIN).succeeded().stdout;
+    let mut status = forebay(["status", "--data"]);
+    status.arg(place.data()).arg("--token-file").arg(place.token_file());
+    let by_data = run(&mut status, WITHIN).succeeded().stdout;
     for screen in [by_config, by_data] {
         for words in [
             &format!("process {}", relay.id()),
@@ -77,8 +79,11 @@ fn folders_given_relative_to_where_the_relay_was_started_are_shown_whole() {
     command
         .args(["--admin-listen", "127.0.0.1:0", "--socks-listen", "127.0.0.1:0"])
         .current_dir(place.path(""));
-    let relay = crate::served::Served::wait(crate::process::Process::start(&mut command));
-    let screen = run(forebay(["status", "--data"]).arg(place.data()), WITHIN).succeeded().stdout;
+    let relay =
+        crate::served::Served::wait(crate::process::Process::start(&mut command)).administered(&place);
+    let mut status = forebay(["status", "--data"]);
+    status.arg(place.data()).arg("--token-file").arg(place.token_file());
+    let screen = run(&mut status, WITHIN).succeeded().stdout;
     for (what, name) in [("upstream  ", "tree"), ("data      ", "data")] {
         let words = format!("{what} {}\n", place.path(name).display());
         assert!(screen.contains(&words), "'{words}' in:\n{screen}");
@@ -140,9 +145,10 @@ fn a_reader_that_leaves_is_no_error() {
     place.configure("", FIXTURE, "");
     let relay = place.serve_ready();
     let script = format!(
-        "exec 3>&1; ({} status --config {}; echo ended $? >&3) | true",
+        "exec 3>&1; ({} status --config {} --token-file {}; echo ended $? >&3) | true",
         env!("CARGO_BIN_EXE_forebay"),
-        place.config().display()
+        place.config().display(),
+        place.token_file().display(),
     );
     let ended = run(std::process::Command::new("sh").args(["-c", &script]), WITHIN).succeeded();
     assert_eq!((ended.stdout.as_str(), ended.stderr.as_str()), ("ended 0\n", ""));

@@ -73,7 +73,11 @@ fn refresh_shows_a_bar_on_a_terminal_while_it_waits() {
     fixture(&["--next"], &place.path("tree")).succeeded();
     let gate = Gate::default();
     origin.always("/pattern/vsapi330.zip", Fault::StallAfter(1000, gate.clone()));
-    let Some(process) = on_terminal(&format!("refresh --config {}", place.config().display())) else {
+    let Some(process) = on_terminal(&format!(
+        "refresh --config {} --token-file {}",
+        place.config().display(),
+        place.token_file().display()
+    )) else {
         return;
     };
     gate.wait_reached();

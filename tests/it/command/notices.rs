@@ -45,7 +45,7 @@ impl Manager {
 fn serve(place: &Place, environment: &[(&str, &str)]) -> Served {
     let mut command = forebay(["serve", "--config"]);
     command.arg(place.config()).envs(environment.iter().copied());
-    Served::wait(Process::start(&mut command))
+    Served::wait(Process::start(&mut command)).administered(place)
 }
 
 fn monotonic_usec() -> i128 {

@@ -12,7 +12,7 @@ fn limited(place: &Place, soft: u32, hard: u32) -> Served {
     let script = format!("ulimit -Sn {soft}; ulimit -Hn {hard}; exec \"$0\" serve --config \"$1\"");
     let mut command = Command::new("sh");
     command.args(["-c", &script, env!("CARGO_BIN_EXE_forebay")]).arg(place.config());
-    Served::wait(Process::start(&mut command))
+    Served::wait(Process::start(&mut command)).administered(place)
 }
 
 #[test]

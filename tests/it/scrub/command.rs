@@ -38,7 +38,8 @@ fn a_running_relay_is_asked_and_the_exit_code_says_whether_files_were_damaged_r1
     let good = place.command(&["scrub"]).succeeded();
     assert_eq!((good.stdout.as_str(), good.stderr.as_str()), ("1 files checked, 1.43 MiB; 0 damaged\n", ""));
     flip(&file, 99);
-    let bad = run(forebay(["scrub", "--rate", "1 GiB", "--data"]).arg(place.data()), WITHIN);
+    let mut command = forebay(["scrub", "--rate", "1 GiB", "--data"]);
+    let bad = run(command.arg(place.data()).arg("--token-file").arg(place.token_file()), WITHIN);
     assert_eq!((bad.status.code(), bad.stdout), (Some(3), damaged(&big)));
     assert_eq!(
         bad.stderr,
@@ -105,8 +106,9 @@ fn folders_that_are_none_and_rates_that_are_none_are_refused_r1_5() {
     }
     let relay = place.serve_ready();
     for query in ["?bytes_per_sec=0", "?bytes_per_sec=x", "?fast=1"] {
+        let shown = [("Authorization", &*relay.bearer())];
         let answer =
-            raw::Client::connect(relay.admin).exchange("POST", &format!("/api/v1/scrub{query}"), &[]);
+            raw::Client::connect(relay.admin).exchange("POST", &format!("/api/v1/scrub{query}"), &shown);
         let text = String::from_utf8(answer.unwrap().whole(400)).unwrap();
         assert!(text.contains("bytes_per_sec=NUMBER"), "{text}");
     }

@@ -67,6 +67,8 @@ pub(super) struct Client {
     pub(super) agents: SocketAddr,
     pub(super) tls: SocketAddr,
     pub(super) admin: SocketAddr,
+    /// What its administrator shows.
+    pub(super) bearer: String,
     pub(super) releases: Arc<Releases>,
     pub(super) authority: Arc<Authority>,
     pub(super) book: Arc<Book>,
@@ -328,7 +330,7 @@ impl Client {
 
     fn administer(&mut self) {
         let path = *self.dice.one_of(&["/metrics", "/api/v1/status", "/healthz", "/readyz"]);
-        raw::fetch(self.admin, path, &[]).whole(200);
+        raw::fetch(self.admin, path, &[("Authorization", &self.bearer)]).whole(200);
     }
 
     /// Holds an answer about a file against what was published.

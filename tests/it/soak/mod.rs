@@ -159,6 +159,7 @@ impl Soak {
             agents: self.relay.agents[0],
             tls: self.tls(),
             admin: self.relay.admin,
+            bearer: self.relay.bearer(),
             releases: self.releases.clone(),
             authority: self.authority.clone(),
             book: self.book.clone(),

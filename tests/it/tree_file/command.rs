@@ -65,7 +65,7 @@ fn what_is_exported_is_what_was_applied_with_a_relay_and_without_r5() {
     assert!(!export(&place).contains('['), "{}", export(&place));
 
     let journal = fs::read_to_string(place.data().join("agents/0.journal")).unwrap();
-    for words in [", by forebay tree apply\"", " with forebay tree apply, by the admin listener\""] {
+    for words in [", by forebay tree apply\"", " with forebay tree apply, as admin, from 127.0.0.1\""] {
         assert!(journal.contains(words), "{words} in:\n{journal}");
     }
 }

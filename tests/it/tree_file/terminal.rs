@@ -40,6 +40,9 @@ fn at_terminal(python: &Path, place: &Place, steps: &Steps<'_>) -> Ended {
     let mut command = Command::new(python);
     command.args(["-c", TERMINAL, &serde_json::to_string(steps).unwrap(), env!("CARGO_BIN_EXE_forebay")]);
     command.args(["tree", "apply"]).arg(file).arg("--config").arg(place.config());
+    if place.token_file().is_file() {
+        command.arg("--token-file").arg(place.token_file());
+    }
     run(&mut command, WITHIN)
 }
 
@@ -70,7 +73,9 @@ fn a_change_that_came_between_is_shown_and_asked_for_again_r5_4() {
     let config = place.config();
     let first =
         [env!("CARGO_BIN_EXE_forebay"), "tree", "apply", other.to_str().unwrap(), "--yes", "--config"];
-    let first = [&first[..], &[config.to_str().unwrap()]].concat();
+    let token = place.token_file();
+    let named = [config.to_str().unwrap(), "--token-file", token.to_str().unwrap()];
+    let first = [&first[..], &named[..]].concat();
     let ended = at_terminal(&python, &place, &[(first.clone(), "y\n"), (vec![], "n\n")]);
     assert_eq!(ended.status.code(), Some(1), "{ended:?}");
     let (before, after) =

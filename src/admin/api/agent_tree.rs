@@ -1,4 +1,4 @@
-//! `/api/v1/agents/tree`: the whole agent tree as an outline, read by `GET`, changed by `POST`.
+//! `/api/v1/agent-tree`: the whole agent tree as an outline, read by `GET`, changed by `POST`.
 //!
 //! The entity tag is the number of the last change. What is posted is made only where that is still the last one, as `If-Match`
 //! says it (RFC 9110 section 13.1.1): nobody undoes what he did not see. Invariant: of a text that is refused, nothing is done.
@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Extension;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{self, Query, Request};
 use axum::http::{HeaderMap, StatusCode, header};
@@ -15,17 +16,21 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::Deserialize;
 use serde_json::json;
 use tracing::info;
+use utoipa::IntoParams;
 
 use crate::admin::State;
-use crate::admin::respond::Problem;
+use crate::admin::access::Administrator;
+use crate::admin::api::blocking;
+use crate::admin::document::{Busy, Changed, Failed, Required};
+use crate::admin::problem::Problem;
 use crate::policy::outline::read::{Read, TEXT_BYTES_MAX, read};
 use crate::relay::agents::Agents;
 use crate::state::ChangeError;
 use crate::state::outline::{ApplyError, Comparison};
-use crate::state::record::{Author, Serial};
+use crate::state::record::Serial;
 
 /// Agent trees that are read at a time: each may hold its text and what it says in memory.
-pub(super) const READERS_MAX: usize = 1;
+pub(in crate::admin) const READERS_MAX: usize = 1;
 
 /// For a text to arrive: the largest, over a line of 10 Mbit/s.
 const TEXT_TIMEOUT: Duration = Duration::from_mins(1);
@@ -34,8 +39,9 @@ const TEXT_TIMEOUT: Duration = Duration::from_mins(1);
 const TOML: &str = "application/toml";
 
 /// What is done with what is posted.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub struct How {
     /// Only says what would change.
     check: Option<String>,
@@ -43,7 +49,12 @@ pub struct How {
     by: Option<String>,
 }
 
-/// `GET`: the tree, with the number of its last change as the entity tag.
+/// The whole agent tree as an outline, with the number of its last change as the entity tag.
+#[utoipa::path(get, path = "/api/v1/agent-tree", tag = "agent tree", responses(
+    (status = 200, description = "The outline, in TOML.", body = String, content_type = "application/toml",
+        headers(("ETag" = String, description = "The number of the last change."))),
+    (status = 500, response = Failed),
+))]
 pub async fn show(extract::State(state): extract::State<State>) -> Response {
     let agents = state.live.load().agents.clone();
     match blocking(move || agents.state().outline()).await {
@@ -55,9 +66,21 @@ pub async fn show(extract::State(state): extract::State<State>) -> Response {
     }
 }
 
-/// `POST`: what would change (`?check`), or the change.
+/// Makes the whole agent tree what an outline says, or tells what would change (`?check`).
+#[utoipa::path(post, path = "/api/v1/agent-tree", tag = "agent tree",
+    params(How, ("If-Match" = Option<String>, Header, description = "The last change that was seen; needed without `check`.")),
+    request_body(content = String, content_type = "application/toml"),
+    responses(
+        (status = 200, description = "What changed, or would.", body = serde_json::Value,
+            headers(("ETag" = String, description = "The number of the last change."))),
+        (status = 412, response = Changed),
+        (status = 428, response = Required),
+        (status = 500, response = Failed),
+        (status = 503, response = Busy),
+    ))]
 pub async fn apply(
     extract::State(state): extract::State<State>,
+    Extension(asks): Extension<Administrator>,
     how: Result<Query<How>, QueryRejection>,
     request: Request,
 ) -> Response {
@@ -65,17 +88,14 @@ pub async fn apply(
         let detail = "the query may be check and by=NAME, each once, and nothing else";
         return Problem::new(StatusCode::BAD_REQUEST, detail).into_response();
     };
-    answer(state, how, request).await.unwrap_or_else(IntoResponse::into_response)
+    answer(state, &asks, how, request).await.unwrap_or_else(IntoResponse::into_response)
 }
 
-async fn answer(state: State, how: How, request: Request) -> Result<Response, Problem> {
+async fn answer(state: State, asks: &Administrator, how: How, request: Request) -> Result<Response, Problem> {
     let wanted = if how.check.is_some() { None } else { Some(wanted(request.headers())?) };
-    let author = author(how.by.as_deref())?;
+    let author = asks.author_for(how.by.as_deref())?;
     let Ok(reader) = state.readers.clone().try_acquire_owned() else {
-        return Err(Problem::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "another agent tree is being read: try again later",
-        ));
+        return Err(Problem::busy("another agent tree is being read: try again later"));
     };
     let text = text(request).await?;
     let agents = state.live.load().agents.clone();
@@ -118,12 +138,6 @@ fn wanted(headers: &HeaderMap) -> Result<Serial, Problem> {
     let number = tag.to_str().ok().and_then(|tag| tag.strip_prefix('"')?.strip_suffix('"')?.parse().ok());
     number.map(Serial).ok_or_else(|| {
         Problem::new(StatusCode::BAD_REQUEST, "If-Match must be one entity tag, such as \"12\"")
-    })
-}
-
-fn author(by: Option<&str>) -> Result<Author, Problem> {
-    Author::parse(&format!("{}, by the admin listener", by.unwrap_or("somebody"))).map_err(|_| {
-        Problem::new(StatusCode::BAD_REQUEST, "by must be a short name without control characters")
     })
 }
 
@@ -170,10 +184,4 @@ fn refused(error: &ApplyError) -> Problem {
         }
     };
     Problem::new(code, error.to_string())
-}
-
-/// Does what takes a while, or waits for the disk, where nobody else waits for it.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Problem> {
-    let done = tokio::task::spawn_blocking(work).await;
-    done.map_err(|_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the relay could not do it"))
 }

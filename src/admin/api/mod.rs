@@ -1,0 +1,15 @@
+//! The calls of the API, a file for each thing that they are about.
+//!
+//! Never decides what a change means: that is [`policy::tree`](crate::policy::tree). Invariant: what waits for the disk, or takes a
+//! while, is done where nobody else waits for it.
+
+pub mod agent_tree;
+pub mod me;
+pub mod tokens;
+
+use crate::admin::problem::Problem;
+
+/// Does what takes a while, or waits for the disk, where nobody else waits for it.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Problem> {
+    tokio::task::spawn_blocking(work).await.map_err(|_| Problem::failed("the relay could not do it"))
+}
