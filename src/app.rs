@@ -49,6 +49,7 @@ use crate::relay::refresh::{self, MANIFEST};
 use crate::relay::resources::Resources;
 use crate::relay::scrub;
 use crate::relay::sweep;
+use crate::relay::traffic;
 use crate::relay::tree::Tree;
 use crate::state::load::LoadError;
 use crate::state::record::Author;
@@ -202,6 +203,7 @@ impl Relay {
         for tree in &trees {
             resources.tasks.spawn_on(refresh::run(tree.clone()), &runtime);
         }
+        resources.tasks.spawn_on(traffic::run(resources.clone()), &runtime);
         resources.tasks.spawn_on(sweep::run(resources.clone(), trees.clone(), wants), &runtime);
         let (mends, mending) = mpsc::channel(mend::MENDS_MAX);
         resources.tasks.spawn_on(mend::run(resources.clone(), mending), &runtime);

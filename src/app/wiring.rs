@@ -43,6 +43,7 @@ use crate::relay::resources::Resources;
 use crate::relay::scrub::Scrubber;
 use crate::relay::shelf::Shelf;
 use crate::relay::sweep::{WANTS_MAX, Want};
+use crate::relay::traffic::Traffic;
 use crate::relay::tree::Tree;
 use crate::socks;
 use crate::store::Store;
@@ -76,6 +77,9 @@ pub(super) fn resources(
         room_wanted,
         answers,
         swept: watch::Sender::default(),
+        fills: Arc::default(),
+        traffic: Traffic::default(),
+        refusals: Arc::default(),
         scrubber: Scrubber::new(settings.scrub),
     };
     (Arc::new(resources), wants)
@@ -227,14 +231,25 @@ pub(super) fn start_workers(
             .collect();
         let tls = tls.cloned();
         let (live, tally, clock) = (live.clone(), resources.tally.clone(), resources.clock.clone());
+        let refusals = resources.refusals.clone();
         let (swept, condemned) = (resources.swept.subscribe(), resources.store.condemned().clone());
         let rules = live.clone();
         let limit = move |address| rules.load().connections_of(address);
         let door = Door { places: places.clone(), worker: index, limit };
         let (places, ports) = (places.clone(), ports.clone());
         let make = move || {
-            let (shelf, turns, buffers) = (Shelf::new(condemned), Rc::default(), Buffers::default());
-            let worker = Rc::new(Worker { live, tally, clock, ports, tls, places, shelf, turns, buffers });
+            let worker = Rc::new(Worker {
+                live,
+                tally,
+                refusals,
+                clock,
+                ports,
+                tls,
+                places,
+                shelf: Shelf::new(condemned),
+                turns: Rc::default(),
+                buffers: Buffers::default(),
+            });
             tokio::task::spawn_local(tend(worker.clone(), swept));
             move |accepted: Accepted, drain| {
                 let worker = worker.clone();

@@ -23,6 +23,7 @@ use crate::net::places::Places;
 use crate::net::tls::Tls;
 use crate::net::worker::Accepted;
 use crate::relay::live::Live;
+use crate::relay::refusals::Refusals;
 use crate::relay::shelf::Shelf;
 
 /// What one data worker serves with.
@@ -32,6 +33,8 @@ pub struct Worker {
     pub live: Arc<ArcSwap<Live>>,
     /// The relay's counts.
     pub tally: Arc<Tally>,
+    /// The last requests that were refused.
+    pub refusals: Arc<Refusals>,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// The ports at which agents reach the relay.

@@ -15,16 +15,19 @@ use url::Url;
 use crate::base::clock::Clock;
 use crate::base::tally::{Outcome, Tally};
 use crate::config::settings::AccessLog;
+use crate::http::connection::Worker;
 use crate::http::route::Prefixed;
 use crate::net::spans::Spans;
 use crate::policy::caller::Caller;
 use crate::policy::secret::Token;
 use crate::policy::tree::id::AgentId;
+use crate::relay::refusals::{Refusal, Refusals};
 
 /// One request's line of the access log.
 #[derive(Debug)]
 pub struct Record {
     tally: Arc<Tally>,
+    refusals: Arc<Refusals>,
     clock: Arc<dyn Clock>,
     access: AccessLog,
     started: Duration,
@@ -49,17 +52,17 @@ pub struct Record {
 impl Record {
     /// Begins a record when a request's head was read.
     pub fn begin(
-        tally: Arc<Tally>,
-        clock: Arc<dyn Clock>,
+        worker: &Worker,
         access: AccessLog,
         agent: SocketAddr,
         request: &hyper::http::request::Parts,
     ) -> Self {
         let range = request.headers.get(hyper::header::RANGE);
         Self {
-            tally,
-            started: clock.monotonic(),
-            clock,
+            tally: worker.tally.clone(),
+            refusals: worker.refusals.clone(),
+            started: worker.clock.monotonic(),
+            clock: worker.clock.clone(),
             access,
             agent,
             id: None,
@@ -170,6 +173,17 @@ impl Drop for Record {
             outcome => outcome,
         };
         self.tally.request(outcome);
+        if outcome == Outcome::Refused {
+            self.refusals.note(Refusal {
+                number: 0,
+                at: self.clock.wall(),
+                from: self.agent,
+                agent: self.id,
+                method: self.method.as_str().into(),
+                path: self.path.as_str().into(),
+                reason: self.reason.as_deref().unwrap_or("it may not update now").into(),
+            });
+        }
         // A refusal is told whatever else is (R11.2).
         if self.access == AccessLog::Off && outcome != Outcome::Refused {
             return;

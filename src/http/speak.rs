@@ -211,8 +211,7 @@ pub(super) async fn answer(
         let answer = Box::pin(connect::answer(agent, &request, &live, &busy, onward)).await;
         return answer.map(|body| body.busy(busy));
     }
-    let mut record =
-        Record::begin(worker.tally.clone(), worker.clock.clone(), live.log.access, agent.address, &request);
+    let mut record = Record::begin(worker, live.log.access, agent.address, &request);
     let routed = route(&request, &live, agent.asked());
     let to_api = matches!(&routed, Ok(Routed { route: Route::Agents(_), .. }));
     let served = match routed {

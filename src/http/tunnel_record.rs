@@ -14,11 +14,13 @@ use crate::config::settings::AccessLog;
 use crate::http::connection::Worker;
 use crate::http::respond::Failure;
 use crate::net::copy::Passed;
+use crate::relay::refusals::{Refusal, Refusals};
 
 /// One tunnel's line of the access log.
 #[derive(Debug)]
 pub struct TunnelRecord {
     tally: Arc<Tally>,
+    refusals: Arc<Refusals>,
     clock: Arc<dyn Clock>,
     access: AccessLog,
     started: Duration,
@@ -41,11 +43,22 @@ pub enum By {
     Socks,
 }
 
+impl By {
+    /// Its name in logs.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Connect => "CONNECT",
+            Self::Socks => "SOCKS5",
+        }
+    }
+}
+
 impl TunnelRecord {
     /// Begins a record when it is known where a tunnel is to lead, or that nobody can know it.
     pub fn begin(worker: &Worker, agent: SocketAddr, by: By, destination: &str) -> Self {
         Self {
             tally: worker.tally.clone(),
+            refusals: worker.refusals.clone(),
             clock: worker.clock.clone(),
             access: worker.live.load().log.access,
             started: worker.clock.monotonic(),
@@ -98,15 +111,27 @@ const DESTINATION_CHARS_MAX: usize = 300;
 impl Drop for TunnelRecord {
     fn drop(&mut self) {
         self.tally.request(self.outcome);
+        if self.outcome == Outcome::Refused {
+            self.refusals.note(Refusal {
+                number: 0,
+                at: self.clock.wall(),
+                from: self.agent,
+                agent: None,
+                method: self.by.name().into(),
+                path: self.destination.as_str().into(),
+                reason: self.reason.as_deref().unwrap_or("there is no tunnel").into(),
+            });
+        }
         // A refusal is told whatever else is (R11.2).
         if self.access == AccessLog::Off && self.outcome != Outcome::Refused {
             return;
         }
         let took = self.clock.monotonic().saturating_sub(self.started);
         let ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
-        let (method, status, reply) = match self.by {
-            By::Connect => ("CONNECT", self.answer, None),
-            By::Socks => ("SOCKS5", None, self.answer),
+        let method = self.by.name();
+        let (status, reply) = match self.by {
+            By::Connect => (self.answer, None),
+            By::Socks => (None, self.answer),
         };
         info!(
             target: "access",

@@ -18,6 +18,7 @@ use crate::base::intervals::Intervals;
 use crate::base::range::ByteRange;
 use crate::relay::attempts::Attempts;
 use crate::relay::entry::{Entry, Filling};
+use crate::relay::fills::Listed;
 use crate::relay::lanes::{Driver, Lanes};
 use crate::relay::tree::Tree;
 use crate::store::blobs::BlobName;
@@ -196,7 +197,9 @@ impl Tree {
 
     fn start(self: &Arc<Self>, entry: Arc<Entry>, fill: Arc<Fill>, changes: usize) {
         let stopped = self.resources.stop.clone().cancelled_owned();
-        let mut task = Task { tree: self.clone(), entry, fill, changes, over: false };
+        let since = self.resources.clock.monotonic();
+        let listed = self.resources.fills.list(self.name.clone(), entry.clone(), fill.clone(), since);
+        let mut task = Task { tree: self.clone(), entry, fill, changes, over: false, _listed: listed };
         self.resources.tasks.spawn_on(
             async move {
                 let ended = tokio::select! {
@@ -294,6 +297,7 @@ struct Task {
     /// How often the file changed under the fills before this one.
     changes: usize,
     over: bool,
+    _listed: Listed,
 }
 
 impl Task {

@@ -14,8 +14,11 @@ use crate::base::blob::BlobId;
 use crate::base::clock::Clock;
 use crate::base::tally::Tally;
 use crate::relay::cache::table::Table;
+use crate::relay::fills::Fills;
+use crate::relay::refusals::Refusals;
 use crate::relay::scrub::Scrubber;
 use crate::relay::sweep::Want;
+use crate::relay::traffic::Traffic;
 use crate::store::Store;
 
 /// What all trees share.
@@ -54,6 +57,12 @@ pub struct Resources {
     /// What the generations named at the last sweep: whoever has blobs at hand lets the others go. Told again whenever a blob
     /// is taken out.
     pub swept: watch::Sender<Arc<HashSet<BlobId>>>,
+    /// The fills under way.
+    pub fills: Arc<Fills>,
+    /// What passed in the last minutes.
+    pub traffic: Traffic,
+    /// The last requests that were refused.
+    pub refusals: Arc<Refusals>,
     /// What the scrubber is asked to do, and how far it is.
     pub scrubber: Scrubber,
 }
