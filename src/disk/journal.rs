@@ -134,7 +134,8 @@ fn encode<R: Serialize>(record: &R, lines: &mut Vec<u8>) -> io::Result<()> {
     Ok(())
 }
 
-fn decode<R: DeserializeOwned>(line: &[u8]) -> Option<R> {
+/// The record of a line without its end; `None` where it is damaged.
+pub fn decode<R: DeserializeOwned>(line: &[u8]) -> Option<R> {
     let (checksum, text) = (line.get(..CHECKSUM_DIGITS)?, line.get(CHECKSUM_DIGITS + 1..)?);
     let right = &blake3::hash(text).to_hex();
     if line[CHECKSUM_DIGITS] != b' ' || checksum != &right.as_bytes()[..CHECKSUM_DIGITS] {

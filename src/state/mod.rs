@@ -15,6 +15,7 @@
 //! Never decides what a change means: that is [`policy::tree`](crate::policy::tree). Invariant: what was acknowledged is on the
 //! disk, and what is decided by is never ahead of it.
 
+pub mod audit;
 pub mod authority;
 pub mod contents;
 mod files;
@@ -26,7 +27,7 @@ pub mod tokens;
 pub mod writer;
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
@@ -71,6 +72,8 @@ impl Default for Keep {
 /// The agent tree of one data folder, open for changes.
 #[derive(Debug)]
 pub struct State {
+    disk: Disk,
+    folder: PathBuf,
     live: Arc<ArcSwap<Compiled>>,
     /// `None` only while it is dropped: the writer ends when nobody can send any more.
     jobs: Option<SyncSender<Job>>,
@@ -140,7 +143,17 @@ impl State {
         let writer = Writer::new(disk.clone(), folder.to_owned(), keep, clock, loaded, shown);
         let thread = thread::Builder::new().name("state".into());
         let writer = thread.spawn(move || writer.run(&waiting)).map_err(LoadError::Thread)?;
-        Ok(Self { live, jobs: Some(jobs), writer: Some(writer), changed: changes, contents, bytes })
+        let (disk, folder) = (disk.clone(), folder.to_owned());
+        Ok(Self {
+            disk,
+            folder,
+            live,
+            jobs: Some(jobs),
+            writer: Some(writer),
+            changed: changes,
+            contents,
+            bytes,
+        })
     }
 
     /// What requests are decided by now, and a change that is in it: the last one, but where another comes at this moment.
