@@ -90,6 +90,9 @@
 //! | caller | who sends a request, and what holds for it at that moment |
 //! | token, key | what is shown to be known by, an id and a secret; what the agent tree knows an agent by |
 //! | role | what an administrator may do: viewer, operator, administrator, each all that those before it may |
+//! | refusal | a request of an agent that the policy refused, with the reason |
+//! | page, cursor | some of a list; where the next one begins |
+//! | widening | a change that gives agents the scope `all`, and what it means in bytes |
 //! | problem | what went wrong, as programs are told it (RFC 9457) |
 //! | enrolment | lets so many agents join a domain by themselves, until a moment |
 //! | check-in, permission | an agent says why it wants to update; until when it may take packages |

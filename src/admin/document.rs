@@ -1,12 +1,14 @@
 //! `GET /api/v1/openapi.json`: what the API is, for programs that are made of such documents (`OpenAPI` 3.1).
 //!
-//! It is made of the calls themselves, when it is asked for. Invariant: it names each call with its role, and each answer that a call may
+//! It is made of the calls themselves, when it is first asked for. Invariant: it names each call with its role, and each answer that a call may
 //! give, also those that are given before a handler is asked.
 
-use axum::Json;
 use axum::extract;
+use axum::http::header;
+use axum::response::IntoResponse;
 use serde_json::json;
 use utoipa::openapi::path::{HttpMethod, Operation, PathItem};
+use utoipa::openapi::schema::Schema;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{
     ComponentsBuilder, ContentBuilder, Info, OpenApi, OpenApiBuilder, Ref, RefOr, Response, ResponseBuilder,
@@ -15,20 +17,29 @@ use utoipa::openapi::{
 use utoipa::{PartialSchema as _, ToResponse, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 
+use crate::admin::model::agents::Sort;
 use crate::admin::model::problem::ProblemDetails;
 use crate::admin::{State, routes};
-use crate::policy::administrator::Role;
+use crate::policy::administrator::{Role, TokenName};
+use crate::policy::scope::Scope;
+use crate::policy::tree::file::FileName;
+use crate::policy::tree::id::{AgentId, DomainId, EnrolmentId};
+use crate::policy::tree::keys::Standing;
 
 /// What a problem is written as.
 const PROBLEM: &str = "application/problem+json";
 
 /// The document.
-#[utoipa::path(get, path = "/api/v1/openapi.json", tag = "relay", security(()), responses(
+#[utoipa::path(get, path = "/api/v1/openapi.json", tag = "relay", operation_id = "show_document", security(()), responses(
     (status = 200, description = "This document.", body = serde_json::Value),
 ))]
-pub async fn show(extract::State(state): extract::State<State>) -> Json<OpenApi> {
-    let (_, document) = routes::all(&state);
-    Json(document)
+pub async fn show(extract::State(state): extract::State<State>) -> impl IntoResponse {
+    // It is the same for as long as the relay runs, and given to whoever asks.
+    let text = state.document.get_or_init(|| {
+        let (_, document) = routes::all(&state);
+        serde_json::to_vec(&document).unwrap_or_default().into()
+    });
+    ([(header::CONTENT_TYPE, "application/json")], text.clone())
 }
 
 macro_rules! problems {
@@ -95,6 +106,16 @@ pub(super) fn begin() -> OpenApi {
     let mut schemas = Vec::new();
     ProblemDetails::schemas(&mut schemas);
     schemas.push((ProblemDetails::name().into_owned(), ProblemDetails::schema()));
+    schemas.extend([
+        named::<TokenName>(),
+        named::<AgentId>(),
+        named::<DomainId>(),
+        named::<EnrolmentId>(),
+        named::<FileName>(),
+        named::<Scope>(),
+        named::<Standing>(),
+        named::<Sort>(),
+    ]);
     let components = PROBLEMS.iter().fold(ComponentsBuilder::new(), |components, (name, status, when)| {
         components.response(*name, problem(*status, when))
     });
@@ -107,6 +128,11 @@ pub(super) fn begin() -> OpenApi {
     info.description =
         Some("The administrators' API of Forebay, an update relay for fleets of security agents.".to_owned());
     OpenApiBuilder::new().info(info).components(Some(components)).build()
+}
+
+/// What paths and queries are made of: bodies name what they hold by themselves.
+fn named<T: ToSchema>() -> (String, RefOr<Schema>) {
+    (T::name().into_owned(), T::schema())
 }
 
 fn problem(status: u16, when: &str) -> Response {

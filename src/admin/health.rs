@@ -9,7 +9,7 @@ use crate::admin::document::Busy;
 use crate::admin::problem::Problem;
 
 /// `GET /healthz`: 200 while the process answers.
-#[utoipa::path(get, path = "/healthz", tag = "relay", security(()), responses(
+#[utoipa::path(get, path = "/healthz", tag = "relay", operation_id = "show_alive", security(()), responses(
     (status = 200, description = "The process answers.", body = String, content_type = "text/plain"),
 ))]
 pub async fn alive() -> &'static str {
@@ -17,7 +17,7 @@ pub async fn alive() -> &'static str {
 }
 
 /// `GET /readyz`: 200 when every tree has a generation to serve, else 503 with those that have none.
-#[utoipa::path(get, path = "/readyz", tag = "relay", security(()), responses(
+#[utoipa::path(get, path = "/readyz", tag = "relay", operation_id = "show_ready", security(()), responses(
     (status = 200, description = "Every tree has a generation to serve.", body = String, content_type = "text/plain"),
     (status = 503, response = Busy),
 ))]

@@ -19,7 +19,7 @@ use crate::relay::tree::Tree;
 const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Answers a scrape.
-#[utoipa::path(get, path = "/metrics", tag = "relay", responses(
+#[utoipa::path(get, path = "/metrics", tag = "relay", operation_id = "show_metrics", responses(
     (status = 200, description = "The relay's counts. Programs on the relay's machine need no token.", body = String,
         content_type = "application/openmetrics-text"),
 ))]

@@ -21,15 +21,16 @@ pub mod scrub;
 pub mod status;
 
 use std::net::TcpListener;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use bytes::Bytes;
 use tokio::runtime::RuntimeMetrics;
 use tokio::sync::Semaphore;
 use tracing::error;
 
-use crate::admin::api::agent_tree;
+use crate::admin::api::{agent_tree, audit, events};
 use crate::admin::failures::Failures;
 use crate::base::tally::Tally;
 use crate::net::tls::Tls;
@@ -49,6 +50,12 @@ pub struct State {
     started: Duration,
     /// Agent trees that may be read at a time.
     readers: Arc<Semaphore>,
+    /// Audit logs that may be read at a time.
+    auditors: Arc<Semaphore>,
+    /// Streams of events that may be read at a time.
+    streams: Arc<Semaphore>,
+    /// The document, once somebody has asked for it.
+    document: Arc<OnceLock<Bytes>>,
 }
 
 impl State {
@@ -72,6 +79,9 @@ impl State {
             runtimes: runtimes.into(),
             started,
             readers,
+            auditors: Arc::new(Semaphore::new(audit::READERS_MAX)),
+            streams: Arc::new(Semaphore::new(events::STREAMS_MAX)),
+            document: Arc::default(),
         }
     }
 

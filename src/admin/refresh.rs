@@ -24,7 +24,7 @@ pub struct Which {
 
 /// Answers 202 with, for each tree asked, how many refreshes had ended before: when its status shows two more, or one more
 /// that began later, the asked one is over.
-#[utoipa::path(post, path = "/api/v1/refresh", tag = "relay", params(Which), responses(
+#[utoipa::path(post, path = "/api/v1/refresh", tag = "relay", operation_id = "ask_refresh", params(Which), responses(
     (status = 202, description = "For each tree asked, how many refreshes will have ended when this one has.", body = serde_json::Value),
     (status = 404, response = Missing),
 ))]

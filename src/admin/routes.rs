@@ -3,13 +3,17 @@
 //! Invariant: a call stands behind the role that its table says, in the relay as in the document.
 
 use axum::Router;
+use axum::extract::DefaultBodyLimit;
 use axum::middleware::{from_fn, from_fn_with_state};
 use utoipa::openapi::OpenApi;
-use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt as _};
 use utoipa_axum::routes;
 
 use crate::admin::access::{needs, needs_unless_local};
-use crate::admin::api::{agent_tree, me, tokens};
+use crate::admin::api::{
+    agent_tree, agents, audit, domains, enrolments, events, files, me, ranges, settings, sources, tokens,
+    transaction, watch,
+};
 use crate::admin::{State, document, guard, health, metrics, problem, refresh, scrub, status};
 use crate::policy::administrator::Role;
 
@@ -28,7 +32,27 @@ fn scraped() -> OpenApiRouter<State> {
 
 /// For viewers.
 fn viewers() -> OpenApiRouter<State> {
-    OpenApiRouter::new().routes(routes!(me::show)).routes(routes!(status::show))
+    OpenApiRouter::new()
+        .routes(routes!(me::show))
+        .routes(routes!(status::show))
+        .routes(routes!(domains::list))
+        .routes(routes!(domains::show))
+        .routes(routes!(agents::list))
+        .routes(routes!(agents::show))
+        .routes(routes!(settings::of_root))
+        .routes(routes!(settings::of_domain))
+        .routes(routes!(settings::of_agent))
+        .routes(routes!(sources::show))
+        .routes(routes!(ranges::list))
+        .routes(routes!(enrolments::list))
+        .routes(routes!(files::list))
+        .routes(routes!(watch::generations))
+        .routes(routes!(watch::components))
+        .routes(routes!(watch::fills))
+        .routes(routes!(watch::traffic))
+        .routes(routes!(watch::refusals))
+        .routes(routes!(audit::list))
+        .routes(routes!(events::stream))
 }
 
 /// For operators.
@@ -37,6 +61,23 @@ fn operators() -> OpenApiRouter<State> {
         .routes(routes!(refresh::ask))
         .routes(routes!(scrub::ask))
         .routes(routes!(agent_tree::show))
+        .routes(routes!(transaction::apply).layer(DefaultBodyLimit::max(transaction::BODY_BYTES_MAX)))
+        .routes(routes!(domains::add))
+        .routes(routes!(domains::rename, domains::remove))
+        .routes(routes!(domains::shift))
+        .routes(routes!(agents::add))
+        .routes(routes!(agents::remove))
+        .routes(routes!(agents::shift))
+        .routes(routes!(agents::revoke))
+        .routes(routes!(agents::readmit))
+        .routes(routes!(settings::change_root))
+        .routes(routes!(settings::change_domain))
+        .routes(routes!(settings::change_agent))
+        .routes(routes!(sources::replace))
+        .routes(routes!(ranges::set, ranges::remove))
+        .routes(routes!(enrolments::add))
+        .routes(routes!(enrolments::remove))
+        .routes(routes!(files::show, files::put, files::remove))
 }
 
 /// For administrators.

@@ -26,7 +26,7 @@ pub struct How {
 
 /// Answers 202 with how many passes will have ended when the one asked for has; its result then stands in the status as the
 /// last one.
-#[utoipa::path(post, path = "/api/v1/scrub", tag = "relay", params(How), responses(
+#[utoipa::path(post, path = "/api/v1/scrub", tag = "relay", operation_id = "ask_scrub", params(How), responses(
     (status = 202, description = "How many passes will have ended when this one has.", body = serde_json::Value),
 ))]
 pub async fn ask(

@@ -91,7 +91,7 @@ pub struct Counts {
 }
 
 /// What the relay is doing.
-#[utoipa::path(get, path = "/api/v1/status", tag = "relay", responses(
+#[utoipa::path(get, path = "/api/v1/status", tag = "relay", operation_id = "show_status", responses(
     (status = 200, description = "The relay at one moment: addresses, trees, counts.", body = serde_json::Value),
 ))]
 pub async fn show(extract::State(state): extract::State<State>) -> Json<Status> {

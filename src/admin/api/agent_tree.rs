@@ -50,7 +50,7 @@ pub struct How {
 }
 
 /// The whole agent tree as an outline, with the number of its last change as the entity tag.
-#[utoipa::path(get, path = "/api/v1/agent-tree", tag = "agent tree", responses(
+#[utoipa::path(get, path = "/api/v1/agent-tree", tag = "agent tree", operation_id = "show_agent_tree", responses(
     (status = 200, description = "The outline, in TOML.", body = String, content_type = "application/toml",
         headers(("ETag" = String, description = "The number of the last change."))),
     (status = 500, response = Failed),
@@ -67,7 +67,7 @@ pub async fn show(extract::State(state): extract::State<State>) -> Response {
 }
 
 /// Makes the whole agent tree what an outline says, or tells what would change (`?check`).
-#[utoipa::path(post, path = "/api/v1/agent-tree", tag = "agent tree",
+#[utoipa::path(post, path = "/api/v1/agent-tree", tag = "agent tree", operation_id = "apply_agent_tree",
     params(How, ("If-Match" = Option<String>, Header, description = "The last change that was seen; needed without `check`.")),
     request_body(content = String, content_type = "application/toml"),
     responses(

@@ -1,11 +1,26 @@
 //! The calls of the API, a file for each thing that they are about.
 //!
-//! Never decides what a change means: that is [`policy::tree`](crate::policy::tree). Invariant: what waits for the disk, or takes a
-//! while, is done where nobody else waits for it.
+//! A change's way: a handler -> [`change`] (has somebody changed it since? does it widen a scope?) -> `state` -> answer. Never decides
+//! what a change means: that is [`policy::tree`](crate::policy::tree). Invariant: what waits for the disk, or takes a while, is done
+//! where nobody else waits for it.
 
 pub mod agent_tree;
+pub mod agents;
+pub mod audit;
+pub mod change;
+pub mod domains;
+pub mod enrolments;
+pub mod events;
+pub mod files;
 pub mod me;
+mod page;
+pub mod ranges;
+mod select;
+pub mod settings;
+pub mod sources;
 pub mod tokens;
+pub mod transaction;
+pub mod watch;
 
 use crate::admin::problem::Problem;
 

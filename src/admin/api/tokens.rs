@@ -15,7 +15,6 @@ use crate::admin::access::Administrator;
 use crate::admin::api::blocking;
 use crate::admin::document::{Conflict, Failed, Missing};
 use crate::admin::model::access::{MadeToken, NewToken, Token, Tokens};
-use crate::admin::model::schema;
 use crate::admin::problem::Problem;
 use crate::policy::administrator::TokenName;
 use crate::state::tokens::{Known, TokenError};
@@ -26,7 +25,7 @@ const DAYS_MAX: u16 = 3660;
 const DAY: Duration = Duration::from_hours(24);
 
 /// All tokens, without their secrets.
-#[utoipa::path(get, path = "/api/v1/tokens", tag = "access", responses(
+#[utoipa::path(get, path = "/api/v1/tokens", tag = "access", operation_id = "list_tokens", responses(
     (status = 200, description = "All tokens, without their secrets.", body = Tokens),
 ))]
 pub async fn list(extract::State(state): extract::State<State>) -> Json<Tokens> {
@@ -42,7 +41,7 @@ pub async fn list(extract::State(state): extract::State<State>) -> Json<Tokens> 
 }
 
 /// Makes a token, and tells it once.
-#[utoipa::path(post, path = "/api/v1/tokens", tag = "access", request_body = NewToken, responses(
+#[utoipa::path(post, path = "/api/v1/tokens", tag = "access", operation_id = "make_token", request_body = NewToken, responses(
     (status = 201, description = "The token, which is told this once.", body = MadeToken),
     (status = 409, response = Conflict),
     (status = 500, response = Failed),
@@ -70,8 +69,8 @@ pub async fn make(
 }
 
 /// Revokes a token: it counts no more once this is answered.
-#[utoipa::path(delete, path = "/api/v1/tokens/{name}", tag = "access",
-    params(("name" = schema::Name, Path, description = "The token's name.")),
+#[utoipa::path(delete, path = "/api/v1/tokens/{name}", tag = "access", operation_id = "revoke_token",
+    params(("name" = TokenName, Path, description = "The token's name.")),
     responses(
         (status = 204, description = "It counts no more."),
         (status = 404, response = Missing),

@@ -32,17 +32,14 @@ pub enum KnownBy {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Token {
     /// Its name.
-    #[schema(value_type = schema::Name)]
     pub name: TokenName,
     /// What its owner may do.
     pub role: Role,
     /// When it was made.
-    #[schema(value_type = String, format = DateTime)]
     pub at: Timestamp,
     /// By whom.
     pub by: String,
     /// The moment from which on it counts no more; nothing where it counts until it is revoked.
-    #[schema(value_type = Option<String>, format = DateTime)]
     pub until: Option<Timestamp>,
 }
 
@@ -59,7 +56,6 @@ pub struct Tokens {
 #[schema(example = json!({ "name": "alice", "role": "operator", "days": 365 }))]
 pub struct NewToken {
     /// Its name: 1 to 63 of a-z, 0-9, '.', '-', '_' and ':', beginning with a letter or digit.
-    #[schema(value_type = schema::Name)]
     pub name: TokenName,
     /// What its owner may do.
     pub role: Role,
@@ -74,12 +70,9 @@ pub struct NewToken {
 #[schema(example = json!({ "name": "alice", "role": "operator", "token": "alice~0123456789abcdef..." }))]
 pub struct MadeToken {
     /// Its name.
-    #[schema(value_type = schema::Name)]
     pub name: TokenName,
     /// What its owner may do.
     pub role: Role,
     /// The token itself, which is told this once.
     pub token: String,
 }
-
-use crate::admin::model::schema;

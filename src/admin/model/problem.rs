@@ -52,7 +52,6 @@ pub struct ChangedSince {
     /// Who made it.
     pub who: String,
     /// When.
-    #[schema(value_type = String, format = DateTime)]
     pub at: Timestamp,
     /// What was done, in words.
     pub what: Vec<String>,

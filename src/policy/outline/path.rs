@@ -42,6 +42,11 @@ impl DomainPath {
         Ok(Self(text.split(BETWEEN).map(DomainName::parse).collect::<Result<_, _>>()?))
     }
 
+    /// Its names, from below the root down.
+    pub fn names(&self) -> impl Iterator<Item = &DomainName> {
+        self.0.iter()
+    }
+
     /// The domain's own name.
     pub fn name(&self) -> &DomainName {
         self.0.last().expect("a path has a name")

@@ -126,7 +126,8 @@ impl DomainId {
     }
 
     /// The id after it.
-    pub(in crate::policy) fn after(self) -> Self {
+    #[must_use]
+    pub fn after(self) -> Self {
         Self(self.0.saturating_add(1))
     }
 

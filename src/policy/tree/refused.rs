@@ -143,6 +143,9 @@ pub enum Refused {
     /// An agent is shut out and has a key, or has keys of which none is there.
     #[error("agent '{0}' has keys that no agent can have: shut out and with a key, or none of either")]
     KeysAndStanding(AgentId),
+    /// What somebody has seen is not what is there any more.
+    #[error("it has changed since")]
+    ChangedSince,
     /// There is no such settings file.
     #[error("there is no settings file '{0}' there")]
     NoFile(FileName),

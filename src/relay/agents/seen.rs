@@ -22,6 +22,11 @@ impl Seen {
         self.0.pin().get(agent).cloned()
     }
 
+    /// Looks at what was heard of an agent last, without copying it.
+    pub fn look<T>(&self, agent: &AgentId, look: impl FnOnce(&Heard) -> T) -> Option<T> {
+        self.0.pin().get(agent).map(look)
+    }
+
     /// Whether an agent's permission is open. `now_secs` is monotonic.
     pub fn is_permitted(&self, agent: &AgentId, now_secs: u64) -> bool {
         self.0.pin().get(agent).is_some_and(|heard| now_secs < heard.permitted_until_secs)
