@@ -36,8 +36,12 @@ pub struct Which {
     /// The settings file of the relay; its data folder is asked.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// A file that holds your token, for a relay that runs; else the variable `FOREBAY_TOKEN` does.
-    #[arg(long, value_name = "FILE")]
+    /// Where the token for a relay that runs is kept.
+    #[arg(
+        long,
+        value_name = "FILE",
+        help = "A file that holds your token, for a relay that runs; else the variable FOREBAY_TOKEN does"
+    )]
     token_file: Option<PathBuf>,
 }
 

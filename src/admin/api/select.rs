@@ -91,9 +91,9 @@ impl Current {
         versions: &'a Versions,
     ) -> impl Iterator<Item = Lag<'a>> {
         let mut rest = &self.0[..];
-        // Both are in the order of their names: one look at each.
+        // Both are in the order of their names: what was passed is not looked at again.
         versions.iter().filter_map(move |(component, has)| {
-            let from = rest.iter().position(|known| known.component >= *component).unwrap_or(rest.len());
+            let from = rest.partition_point(|known| known.component < *component);
             rest = &rest[from..];
             let count = rest.iter().take_while(|known| known.component == *component).count();
             let current = &rest[..count];

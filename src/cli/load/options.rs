@@ -113,7 +113,7 @@ pub(super) struct VerdictOptions {
     #[arg(long, value_name = "TIME", default_value = "10m", value_parser = some_time)]
     time_max: Duration,
     /// The data folder of the relay that is played against, if it runs on this machine: what it took over its upstream line meanwhile
-    /// is told too.
+    /// is told too. A token for it is taken from the environment, as for all commands that ask a relay.
     #[arg(long, value_name = "FOLDER")]
     pub(super) relay: Option<PathBuf>,
     /// A local copy of the tree: each file has to be the one there.

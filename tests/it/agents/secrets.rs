@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use forebay::config::settings::Settings;
+use forebay::policy::administrator::Role;
 
 use super::line::{HERE, basic, connect, socks};
 use super::*;
@@ -185,6 +186,8 @@ fn no_log_answer_metric_or_file_holds_a_secret_r5_5_r11_2() {
     let place = Place::new();
     let mut relay = fleet(local());
     change(&mut relay, vec![enrolment("branch", domain(1), 9)]);
+    let administers = relay.bearer(Role::Administrator);
+    fs::write(place.token_file(), administers.strip_prefix("Bearer ").unwrap()).unwrap();
     fs::rename(relay.stop().1.path(), place.data()).unwrap();
     let certs = place.path("certs");
     run(forebay(["certs", "--name", HERE]).arg(&certs), WITHIN).succeeded();
@@ -212,7 +215,8 @@ fn no_log_answer_metric_or_file_holds_a_secret_r5_5_r11_2() {
     for page in ["/metrics", "/status", "/health"] {
         told.keep(&fetch(told.relay.admin, page, &[]));
     }
-    told.answers += &place.command(&["status"]).stdout;
+    told.answers += &place.command(&["status"]).succeeded().stdout;
+    told.answers += &told.relay.ask("/api/v1/refusals?limit=1000");
     let Told { relay, answers, tokens, .. } = told;
     let ended = relay.stop();
     let log = ended.stdout + &ended.stderr;

@@ -9,10 +9,11 @@ use forebay::fixture::{Fixture, Role};
 use forebay::policy::decide::Unknown;
 use forebay::policy::scope::Scope;
 
-use super::ground::play;
+use super::ground::{ended, load, play};
 use crate::authority::Authority;
 use crate::cache::server::{Act, Server};
 use crate::origin::Origin;
+use crate::process::Process;
 use crate::relay::{Running, settings};
 use crate::served::{FIXTURE, Place};
 
@@ -116,11 +117,16 @@ fn what_a_relay_took_over_its_upstream_line_is_told_r12_1() {
     let before = origin.seen().body_bytes_total();
     let url = format!("http://{}/activeupdate/", relay.agents[0]);
     let data = format!("--relay {}", place.data().display());
-    let said = play(&url, &format!("--agents 40 --mix full --no-signatures {data}")).passed();
+    let token = std::fs::read_to_string(place.token_file()).unwrap();
+    let play = |arguments: &str| {
+        let mut command = load(&url, &format!("{arguments} --mix full --no-signatures {data}"));
+        ended(Process::start(command.env("FOREBAY_TOKEN", &token)))
+    };
+    let said = play("--agents 40").passed();
     let taken = origin.seen().body_bytes_total() - before;
     assert_eq!(said.at("/upstream/bytes"), taken);
     assert!(taken > 0 && said.at("/bytes/total") > 30 * taken, "each byte once, given out to all: {said:?}");
-    let again = play(&url, &format!("--agents 2 --mix full --no-signatures {data}")).passed();
+    let again = play("--agents 2").passed();
     assert_eq!(again.at("/upstream/bytes"), 0);
     relay.stop();
 }
