@@ -4,6 +4,9 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use forebay::app::Running;
+use rustix::process::{Pid, Signal, kill_process};
+
 use crate::origin::Origin;
 use crate::origin::fault::{Fault, Gate};
 use crate::process::{Ended, Process, forebay, run, tool};
@@ -61,6 +64,16 @@ fn the_first_mirror_shows_a_bar_on_a_terminal_and_a_line_of_the_log_elsewhere() 
     process.wait_line(WITHIN, |line| line.contains("a new generation is published"));
     let shown = process.output();
     assert!(shown.contains("activeupdate [") && shown.contains(" file "), "{shown:?}");
+    // Its terminal's program would leave it behind.
+    let running = fs::read_to_string(place.data().join("running.json")).unwrap();
+    let running: Running = serde_json::from_str(&running).unwrap();
+    kill(running.pid);
+    process.wait_exit(WITHIN).succeeded();
+}
+
+fn kill(process: u32) {
+    let process = i32::try_from(process).ok().and_then(Pid::from_raw).unwrap();
+    kill_process(process, Signal::TERM).unwrap();
 }
 
 #[test]
