@@ -206,7 +206,7 @@ fn missing(id: &AgentId) -> Problem {
 fn told(agents: &Agents, tree: &Compiled, current: &Current, id: &AgentId) -> Option<Agent> {
     let agent = tree.tree().agent(id)?;
     let scope = tree.agent(id).map_or(Scope::Patterns, |effective| *effective.scope());
-    let keys = agent.keys.as_deref();
+    let keys = agent.keys.as_ref();
     let secret = keys.and_then(|keys| keys.secret).map(|_| KeyKind::Secret);
     let certificate = keys.and_then(|keys| keys.certificate).map(|_| KeyKind::Certificate);
     let heard = agents.seen().look(id, |heard| (seen(heard), current.behind_count(scope, &heard.versions)));
