@@ -20,7 +20,7 @@ pub struct Lines {
     count: Arc<Count>,
 }
 
-/// The thread that writes them. Dropping it writes out what waits, within [`LAST_TIMEOUT`].
+/// The thread that writes them. Dropping it writes out what waits, for a second at most.
 #[derive(Debug)]
 pub struct Writing(Sender<Message>);
 
