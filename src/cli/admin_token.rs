@@ -131,7 +131,7 @@ impl List {
     fn run(self) -> Result<(), Failed> {
         let mut lines = format!("{:<24}  {:<13}  {:<20}  {:<20}  made by\n", "name", "role", "made", "until");
         let mut line = |name: &str, role: Role, at: Timestamp, until: Option<Timestamp>, by: &str| {
-            let until = until.map_or_else(|| "revoked".to_owned(), |until| format!("{until:.0}"));
+            let until = until.map_or_else(|| "no end".to_owned(), |until| format!("{until:.0}"));
             // Writing into a string does not fail.
             let _ =
                 writeln!(lines, "{name:<24}  {role:<13}  {at:<20.0}  {until:<20}  {by}", role = role.name());
