@@ -29,7 +29,8 @@ pub struct Body {
     passing: Option<Passing>,
     /// `None` while nobody knows.
     left: Option<u64>,
-    record: Option<Record>,
+    /// In a box: hyper keeps the room of a body for the next one.
+    record: Option<Box<Record>>,
     stream: Option<Stream>,
     busy: Option<Busy>,
     ended_by: EndedBy,
@@ -122,7 +123,7 @@ impl Body {
     /// Has the request's record told when the body ends, however it ends.
     #[must_use]
     pub fn recorded(mut self, record: Record) -> Self {
-        self.record = Some(record);
+        self.record = Some(record.into());
         self
     }
 
