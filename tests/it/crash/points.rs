@@ -174,7 +174,9 @@ fn scenes() -> [fn() -> Scene; 5] {
 
 /// One point of each kind of step, before and after, of each scene; or every one.
 fn chosen(scene: &Scene) -> Vec<(String, Point)> {
-    let points = scene.points();
+    let mut points = scene.points();
+    // How often a reader looks for what is in memory depends on how fast bytes come, and it leaves nothing on the disk.
+    points.retain(|(name, _)| name != "read cached");
     if all() {
         return points;
     }
