@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 /// The name of a tree: a folder in the data folder, a label in metrics and logs.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize)]
+#[serde(try_from = "String")]
 pub struct TreeName(Arc<str>);
 
 /// The text is no name of a tree.
@@ -28,6 +29,14 @@ impl TreeName {
     /// The name's text.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl TryFrom<String> for TreeName {
+    type Error = TreeNameError;
+
+    fn try_from(text: String) -> Result<Self, TreeNameError> {
+        Self::parse(&text)
     }
 }
 

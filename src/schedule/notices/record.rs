@@ -1,0 +1,124 @@
+//! The records of notices: what is decided and must outlive a restart.
+//!
+//! They are written down before anybody is told. Invariant: a record says which agents it is about, so that it means the same
+//! whatever the agent tree has become.
+
+use jiff::Timestamp;
+use jiff::civil::Date;
+use serde::{Deserialize, Serialize};
+
+use crate::base::tree::{GenerationNumber, TreeName};
+use crate::policy::tree::id::AgentId;
+use crate::schedule::notices::ledger::{Lasting, Started};
+use crate::schedule::notices::notice::StartId;
+
+/// Agents that one record names: a line of a journal stays below 64 KiB or so.
+pub(super) const NAMED_MAX: usize = 1000;
+
+/// One decision.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Record {
+    /// What a journal begins with.
+    Head {
+        /// What the moments of agents in windows are drawn by.
+        seed: u64,
+        /// The highest number that a notice ever had.
+        last_notice: u64,
+        /// The highest number that a start ever had.
+        last_start: StartId,
+    },
+    /// These agents, online now, are to be told of a generation, and of no older one of any tree.
+    Generation {
+        /// The tree.
+        tree: TreeName,
+        /// Its generation.
+        number: GenerationNumber,
+        /// Who.
+        agents: Vec<AgentId>,
+    },
+    /// An administrator has these agents update; there may be several records of one start.
+    Start {
+        /// Its number.
+        start: StartId,
+        /// When, by the wall clock.
+        at: Timestamp,
+        /// Who.
+        agents: Vec<AgentId>,
+    },
+    /// An administrator has cancelled a start: who was not told yet is not.
+    Cancelled {
+        /// Which.
+        start: StartId,
+    },
+    /// A day has passed: who was not told yet is not.
+    Ended {
+        /// Which.
+        start: StartId,
+    },
+    /// A start's progress is not kept any more.
+    Forgotten {
+        /// Which.
+        start: StartId,
+    },
+    /// An agent is told of all that it waits for; of a generation only where it says so.
+    Told {
+        /// Who.
+        agent: AgentId,
+        /// The notice.
+        notice: u64,
+        /// When, by the wall clock.
+        at: Timestamp,
+        /// Whether it is told of the generation that it waits for; that is dropped if not.
+        generation: bool,
+        /// The day of the window that it is in.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        day: Option<Date>,
+    },
+    /// An agent is told once more.
+    Again {
+        /// Who.
+        agent: AgentId,
+        /// When, by the wall clock.
+        at: Timestamp,
+    },
+    /// The update of an agent that was told has ended, however.
+    Reported {
+        /// Who.
+        agent: AgentId,
+    },
+    /// It is not waited for an agent's report any more.
+    GaveUp {
+        /// Who.
+        agent: AgentId,
+    },
+    /// An agent that was told went offline and was not back in time; it may be told in the same window anew.
+    StayedAway {
+        /// Who.
+        agent: AgentId,
+    },
+    /// An agent is not told of the generation that it waits for: its settings say so, or it stayed away.
+    Lapsed {
+        /// Who.
+        agent: AgentId,
+    },
+    /// An agent has left the agent tree.
+    Gone {
+        /// Who.
+        agent: AgentId,
+    },
+    /// How it stands with an agent, in the place of all records before.
+    Agent {
+        /// Who.
+        agent: AgentId,
+        /// How.
+        holds: Box<Lasting>,
+    },
+    /// How it stands with a start, in the place of all records before.
+    Started {
+        /// Which.
+        start: StartId,
+        /// How.
+        holds: Started,
+    },
+}
