@@ -28,7 +28,8 @@ use crate::app::control::Control;
 use crate::app::follow::follow;
 use crate::app::handle::{Parts, RelayHandle};
 use crate::app::wiring::{
-    bind, bind_what_can_be_had, compile, listen_on, resources, start_workers, upstream,
+    Serving, bind, bind_what_can_be_had, compile, listen_on, notice_limits, resources, start_workers,
+    upstream,
 };
 use crate::base::clock::Clock;
 use crate::config::admin_access::NOT_LOOPBACK;
@@ -48,9 +49,11 @@ use crate::relay::mend;
 use crate::relay::refresh::{self, MANIFEST};
 use crate::relay::resources::Resources;
 use crate::relay::scrub;
-use crate::relay::sweep;
+use crate::relay::sweep::{self, Want};
 use crate::relay::traffic;
 use crate::relay::tree::Tree;
+use crate::schedule::notifier::{self, Notifier};
+use crate::schedule::streams::Streams;
 use crate::state::load::LoadError;
 use crate::state::record::Author;
 use crate::state::tokens::{FIRST, Made, TokenError, Tokens, TokensError};
@@ -66,6 +69,9 @@ pub const AGENTS: &str = "agents";
 
 /// Where the tokens of administrators are in the data folder.
 pub const ADMIN: &str = "admin";
+
+/// Where what agents were told is in the data folder.
+pub const NOTICES: &str = "notices";
 
 /// Where what signs agents' certificates is in the data folder.
 pub const AUTHORITY: &str = "authority";
@@ -103,6 +109,9 @@ pub enum StartError {
     /// The agent tree.
     #[error(transparent)]
     State(#[from] LoadError),
+    /// What agents were told.
+    #[error("the journal of notices: {0}")]
+    Notices(#[source] io::Error),
     /// The tokens of administrators.
     #[error(transparent)]
     Tokens(#[from] TokensError),
@@ -179,6 +188,7 @@ impl Relay {
         let first_token = first_token(&tokens, &*resources.clock)?;
         let authority = settings.data.join(AUTHORITY);
         let agents = Arc::new(Agents::new(state, disk.clone(), authority, runtime.clone()));
+        let notifier = open_notifier(&settings, disk, &agents, resources.clock.clone())?;
         resources.tasks.spawn_on(follow(agents.clone(), tls.clone(), &resources), &runtime);
         let live = Arc::new(ArcSwap::from_pointee(compile(&settings, &trees, &clients, &cache, &agents)));
         let running = Running {
@@ -197,18 +207,12 @@ impl Relay {
         let socks_listeners = socks_listeners.into_iter().map(|listener| (listener, Transport::Socks));
         let listeners = listeners.chain(tls_listeners).chain(socks_listeners).collect();
         let (pulse, answerers) = (0..workers).map(|index| pulse(format!("data-{index}"))).unzip();
-        let started = start_workers(answerers, listeners, tls.as_ref(), &settings, &live, &resources, &stop)
+        let streams = notifier.streams();
+        let serving = Serving { tls: tls.as_ref(), live: &live, streams, resources: &resources };
+        let started = start_workers(answerers, listeners, &settings, serving, &stop)
             .inspect_err(|_| stop.now.cancel())
             .map_err(|error| StartError::System("data workers", error))?;
-        for tree in &trees {
-            resources.tasks.spawn_on(refresh::run(tree.clone()), &runtime);
-        }
-        resources.tasks.spawn_on(traffic::run(resources.clone()), &runtime);
-        resources.tasks.spawn_on(sweep::run(resources.clone(), trees.clone(), wants), &runtime);
-        let (mends, mending) = mpsc::channel(mend::MENDS_MAX);
-        resources.tasks.spawn_on(mend::run(resources.clone(), mending), &runtime);
-        let bookmark = resources.store.bookmark();
-        resources.tasks.spawn_on(scrub::run(resources.clone(), trees, bookmark, mends), &runtime);
+        spawn_tasks(&resources, trees, &notifier, wants);
         for tls in [&tls, &admin_tls].into_iter().flatten() {
             let (watch, stopping) = (tls.clone().watch(), resources.stop.clone());
             resources.tasks.spawn_on(async move { stopping.run_until_cancelled(watch).await }, &runtime);
@@ -216,8 +220,14 @@ impl Relay {
         let mut runtimes = vec![("control".to_owned(), runtime.metrics())];
         let numbered = started.iter().enumerate();
         runtimes.extend(numbered.map(|(index, worker)| (format!("data-{index}"), worker.metrics.clone())));
-        let administers =
-            admin::State::new(live.clone(), resources.clone(), tokens.clone(), running.clone(), runtimes);
+        let administers = admin::State::new(
+            live.clone(),
+            notifier.clone(),
+            resources.clone(),
+            tokens.clone(),
+            running.clone(),
+            runtimes,
+        );
         let clear =
             admin_listeners.into_iter().flat_map(|listener| listener.sockets).map(|socket| (socket, None));
         let encrypted = admin_tls_listeners.into_iter().flat_map(|listener| listener.sockets);
@@ -233,6 +243,7 @@ impl Relay {
             drain,
             resources,
             live,
+            notifier,
             tls,
             admin_tls,
             tokens,
@@ -244,6 +255,39 @@ impl Relay {
         };
         Ok(RelayHandle { parts: Some(parts), running })
     }
+}
+
+/// Goes on telling agents where the relay before left off.
+fn open_notifier(
+    settings: &Settings,
+    disk: &Disk,
+    agents: &Arc<Agents>,
+    clock: Arc<dyn Clock>,
+) -> Result<Arc<Notifier>, StartError> {
+    let streams = Arc::new(Streams::new(clock.clone()));
+    let (folder, limits) = (settings.data.join(NOTICES), notice_limits(&settings.notices));
+    let opened = Notifier::open(disk, &folder, limits, agents.clone(), streams, clock);
+    opened.map(Arc::new).map_err(StartError::Notices)
+}
+
+/// Starts what the relay does by itself.
+fn spawn_tasks(
+    resources: &Arc<Resources>,
+    trees: Vec<Arc<Tree>>,
+    notifier: &Arc<Notifier>,
+    wants: mpsc::Receiver<Want>,
+) {
+    let (tasks, runtime) = (&resources.tasks, &resources.runtime);
+    for tree in &trees {
+        tasks.spawn_on(refresh::run(tree.clone()), runtime);
+    }
+    tasks.spawn_on(notifier::run(notifier.clone(), trees.clone(), resources.clone()), runtime);
+    tasks.spawn_on(traffic::run(resources.clone()), runtime);
+    tasks.spawn_on(sweep::run(resources.clone(), trees.clone(), wants), runtime);
+    let (mends, mending) = mpsc::channel(mend::MENDS_MAX);
+    tasks.spawn_on(mend::run(resources.clone(), mending), runtime);
+    let bookmark = resources.store.bookmark();
+    tasks.spawn_on(scrub::run(resources.clone(), trees, bookmark, mends), runtime);
 }
 
 /// Without TLS, administrators are listened to where the settings allow it.

@@ -27,7 +27,7 @@
 //! | | `admin/` | what administrators and their programs ask: the table of calls, with the role for each: `admin/routes.rs`; who asks: `admin/access.rs`; a call: `admin/api/`; what it takes and gives: `admin/model/` |
 //! | | `load/` | the fleet that plays against a server with a tree; its flow: `load/mod.rs`; shares no code with what serves |
 //! | | `fixture/` | writes trees for tests; shares no code with the parser |
-//! | use cases | `schedule/` | automatic update, above `relay/`: what a schedule means in time: `schedule/plan/`; who is told of what, when and how often: `schedule/notices/` |
+//! | use cases | `schedule/` | automatic update, above `relay/`: what a schedule means in time: `schedule/plan/`; who is told of what, when and how often: `schedule/notices/`; what runs that and tells: `schedule/notifier.rs` |
 //! | | `relay/` | serve (hit or fill), fill, refresh (a new generation), scrub and mend; reach other servers, and the general cache of what they answer: `relay/cache/`; agents as they are met: `relay/agents/` |
 //! | parts | `net/` | sockets, data workers, streams that may not stall; files that the kernel sends: `net/socket.rs` |
 //! | | `store/` | staging, blobs, generations, index (sled), quarantine; the layout on disk: `store/mod.rs` |
@@ -99,6 +99,7 @@
 //! | check-in, permission | an agent says why it wants to update; until when it may take packages |
 //! | occurrence | a window of a daily or weekly schedule, named by its day |
 //! | moment | when an agent is told in an occurrence, at random |
+//! | stream | what an agent holds to be told; *events* come on it |
 //! | notice | what tells an agent to update, for a *reason*: a generation, its schedule, an administrator's start |
 //! | start | an administrator has agents update, online or not |
 //! | under way | told, online, and neither reported nor given up: such an agent has one of so many places |

@@ -101,6 +101,11 @@ impl Collector for Scrape {
             ("fills_now", "Fetches from upstreams under way", tally.fills_now.value()),
             ("connections_now", "Agents' connections open", tally.connections_now.value()),
             ("tunnels_now", "Tunnels to other servers open", tally.tunnels_now.value()),
+            (
+                "notices_streams_now",
+                "Connections of HTTP/1 held by agents to be told",
+                tally.streams_now.value(),
+            ),
         ];
         for (name, help, value) in gauges {
             let metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;

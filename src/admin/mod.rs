@@ -36,12 +36,14 @@ use crate::base::tally::Tally;
 use crate::net::tls::Tls;
 use crate::relay::live::Live;
 use crate::relay::resources::Resources;
+use crate::schedule::notifier::Notifier;
 use crate::state::tokens::Tokens;
 
 /// What the handlers share.
 #[derive(Clone, Debug)]
 pub struct State {
     live: Arc<ArcSwap<Live>>,
+    notifier: Arc<Notifier>,
     resources: Arc<Resources>,
     tokens: Arc<Tokens>,
     failures: Arc<Failures>,
@@ -62,6 +64,7 @@ impl State {
     /// `identity` is what the relay says of itself: process, addresses. `runtimes` are what its runtimes count, by name.
     pub fn new(
         live: Arc<ArcSwap<Live>>,
+        notifier: Arc<Notifier>,
         resources: Arc<Resources>,
         tokens: Arc<Tokens>,
         identity: impl serde::Serialize,
@@ -72,6 +75,7 @@ impl State {
         let readers = Arc::new(Semaphore::new(agent_tree::READERS_MAX));
         Self {
             live,
+            notifier,
             resources,
             tokens,
             failures: Arc::default(),

@@ -12,7 +12,7 @@ use utoipa_axum::routes;
 use crate::admin::access::{needs, needs_unless_local};
 use crate::admin::api::{
     agent_tree, agents, audit, domains, enrolments, events, files, me, ranges, settings, sources, tokens,
-    transaction, watch,
+    transaction, updates, watch,
 };
 use crate::admin::{State, document, guard, health, metrics, problem, refresh, scrub, status};
 use crate::policy::administrator::Role;
@@ -51,6 +51,8 @@ fn viewers() -> OpenApiRouter<State> {
         .routes(routes!(watch::fills))
         .routes(routes!(watch::traffic))
         .routes(routes!(watch::refusals))
+        .routes(routes!(updates::list))
+        .routes(routes!(updates::show))
         .routes(routes!(audit::list))
         .routes(routes!(events::stream))
 }
@@ -60,6 +62,8 @@ fn operators() -> OpenApiRouter<State> {
     OpenApiRouter::new()
         .routes(routes!(refresh::ask))
         .routes(routes!(scrub::ask))
+        .routes(routes!(updates::start))
+        .routes(routes!(updates::cancel))
         .routes(routes!(agent_tree::show))
         .routes(routes!(transaction::apply).layer(DefaultBodyLimit::max(transaction::BODY_BYTES_MAX)))
         .routes(routes!(domains::add))

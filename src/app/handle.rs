@@ -16,7 +16,7 @@ use tracing::{info, warn};
 use crate::app::clients::clients;
 use crate::app::control::Control;
 use crate::app::watch::watch;
-use crate::app::wiring::{compile, millis, upstream};
+use crate::app::wiring::{compile, millis, notice_limits, upstream};
 use crate::app::{Running, StartError, placed};
 use crate::base::tally::Tally;
 use crate::config::restart_needed;
@@ -28,6 +28,7 @@ use crate::relay::agents::Agents;
 use crate::relay::live::Live;
 use crate::relay::resources::Resources;
 use crate::relay::tree::Tree;
+use crate::schedule::notifier::Notifier;
 use crate::state::tokens::{Made, Tokens};
 use crate::upstream::client::Clients;
 
@@ -59,6 +60,7 @@ pub(super) struct Parts {
     pub(super) drain: Duration,
     pub(super) resources: Arc<Resources>,
     pub(super) live: Arc<ArcSwap<Live>>,
+    pub(super) notifier: Arc<Notifier>,
     pub(super) tls: Option<Arc<Tls>>,
     pub(super) admin_tls: Option<Arc<Tls>>,
     pub(super) tokens: Arc<Tokens>,
@@ -158,6 +160,7 @@ impl RelayHandle {
         parts.resources.store.room().set_quota(settings.quota_bytes);
         parts.resources.sweep_wanted.notify_one();
         parts.resources.scrubber.set(settings.scrub);
+        parts.notifier.set_limits(notice_limits(&settings.notices));
         let (cache, agents) = {
             let live = parts.live.load();
             (live.cache.clone(), live.agents.clone())

@@ -19,6 +19,7 @@ use crate::base::blob::BlobId;
 use crate::base::clock::{Clock, SystemClock};
 use crate::base::destination::Destination;
 use crate::base::tally::Tally;
+use crate::config::notices::NoticeSettings;
 use crate::config::settings::{self, Listen, Settings, TreeSettings};
 use crate::config::value::TreeBase;
 use crate::http;
@@ -45,6 +46,8 @@ use crate::relay::shelf::Shelf;
 use crate::relay::sweep::{WANTS_MAX, Want};
 use crate::relay::traffic::Traffic;
 use crate::relay::tree::Tree;
+use crate::schedule::notices::notice::Limits;
+use crate::schedule::streams::Streams;
 use crate::socks;
 use crate::store::Store;
 use crate::upstream::client::Clients;
@@ -154,6 +157,16 @@ fn stand_ins(settings: &Settings, trees: &[Arc<Tree>]) -> Vec<(Url, TreeBase)> {
     all
 }
 
+/// How agents are told.
+pub(super) fn notice_limits(settings: &NoticeSettings) -> Limits {
+    Limits {
+        under_way_max: settings.under_way_max,
+        per_sec: settings.per_sec,
+        repeat_after: settings.repeat,
+        repeats_max: settings.repeats_max,
+    }
+}
+
 /// Whole milliseconds, as atomics hold them.
 pub(super) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
@@ -211,14 +224,21 @@ async fn tend(worker: Rc<Worker>, mut swept: watch::Receiver<Arc<HashSet<BlobId>
     }
 }
 
+/// What workers serve agents with.
+#[derive(Clone, Copy)]
+pub(super) struct Serving<'a> {
+    pub(super) tls: Option<&'a Arc<Tls>>,
+    pub(super) live: &'a Arc<ArcSwap<Live>>,
+    pub(super) streams: &'a Arc<Streams>,
+    pub(super) resources: &'a Arc<Resources>,
+}
+
 /// Starts a worker for each answering end; each has its socket of every listener.
 pub(super) fn start_workers(
     answerers: Vec<Answerer>,
     mut listeners: Vec<(Listener, Transport)>,
-    tls: Option<&Arc<Tls>>,
     settings: &Settings,
-    live: &Arc<ArcSwap<Live>>,
-    resources: &Arc<Resources>,
+    Serving { tls, live, streams, resources }: Serving<'_>,
     stop: &Stop,
 ) -> io::Result<Vec<Started>> {
     let (tally, clock) = (resources.tally.clone(), resources.clock.clone());
@@ -231,7 +251,7 @@ pub(super) fn start_workers(
             .collect();
         let tls = tls.cloned();
         let (live, tally, clock) = (live.clone(), resources.tally.clone(), resources.clock.clone());
-        let refusals = resources.refusals.clone();
+        let (refusals, streams) = (resources.refusals.clone(), streams.clone());
         let (swept, condemned) = (resources.swept.subscribe(), resources.store.condemned().clone());
         let rules = live.clone();
         let limit = move |address| rules.load().connections_of(address);
@@ -242,6 +262,7 @@ pub(super) fn start_workers(
                 live,
                 tally,
                 refusals,
+                streams,
                 clock,
                 ports,
                 tls,

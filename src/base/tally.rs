@@ -247,6 +247,8 @@ pub struct Tally {
     pub tls_failed: Counter,
     /// Tunnels open, of those that lead to other servers.
     pub tunnels_now: std::sync::Arc<Gauge>,
+    /// Agents that hold a connection to be told (R9).
+    pub streams_now: std::sync::Arc<Gauge>,
     /// Bytes that tunnels took from agents to other servers.
     pub tunnel_up_bytes: Counter,
     /// Bytes that they took from other servers to agents.

@@ -11,6 +11,7 @@ use crate::base::tree::TreeName;
 use crate::config::admin_access::admin_access;
 use crate::config::error::{ConfigError, ConfigErrors, shown};
 use crate::config::listen::{listen, tls};
+use crate::config::notices::notices;
 use crate::config::proxying::{cache, mounts, proxy, routes};
 use crate::config::reader::Section;
 use crate::config::settings::{
@@ -67,6 +68,7 @@ pub(super) fn settings(mut root: Section<'_>) -> Settings {
     settings.log = log(root.section("log"));
     settings.trees = trees(&mut root);
     settings.agents = agents(root.section("agents"));
+    settings.notices = notices(root.section("notices"));
     settings.limits = limits(root.section("limits"));
     settings.http2 = http2(root.section("http2"));
     settings.fill = fill(root.section("fill"));

@@ -12,6 +12,7 @@ mod check;
 pub mod elsewhere;
 pub mod error;
 mod listen;
+pub mod notices;
 mod proxying;
 mod reader;
 pub mod rows;

@@ -245,6 +245,30 @@ pub const TABLE: &[Row] = &[
         reason: "whether secrets are told without TLS to agents on other machines; on the way anybody could read them",
     },
     Row {
+        key: "notices.under_way_max",
+        default: Preset::Toml("250"),
+        allowed: Allowed::Number(1, 1_000_000),
+        reason: "agents that were told to update and have not reported: so many take packages at once",
+    },
+    Row {
+        key: "notices.per_sec",
+        default: Preset::Toml("50"),
+        allowed: Allowed::Number(1, 100_000),
+        reason: "agents told in a second: 250 within five, so that no line is filled within one",
+    },
+    Row {
+        key: "notices.repeat_secs",
+        default: Preset::Toml("900"),
+        allowed: Allowed::Number(10, 86_400),
+        reason: "after so long an agent that has not reported is told again",
+    },
+    Row {
+        key: "notices.repeats_max",
+        default: Preset::Toml("5"),
+        allowed: Allowed::Number(0, 100),
+        reason: "so often; then it is not waited for any longer",
+    },
+    Row {
         key: "agents.range.from",
         default: Preset::Required,
         allowed: Allowed::Text(

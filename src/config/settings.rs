@@ -15,6 +15,7 @@ use crate::base::nat64::Prefix;
 use crate::base::tree::TreeName;
 use crate::config::admin_access::AdminAccess;
 use crate::config::elsewhere::{CacheSettings, MountSettings, ProxySettings, RouteSettings, SocksSettings};
+use crate::config::notices::NoticeSettings;
 use crate::config::value::{PublicBase, TreeBase};
 use crate::manifest::catalogue::{Catalogue, Rule};
 use crate::manifest::links::Links;
@@ -62,6 +63,8 @@ pub struct Settings {
     pub fill: FillSettings,
     /// `[upstream]`
     pub upstream: UpstreamSettings,
+    /// `[notices]`
+    pub notices: NoticeSettings,
     /// `[scrub]`
     pub scrub: ScrubSettings,
     /// `[proxy]`
@@ -418,6 +421,7 @@ impl Settings {
             http2: Http2Settings::default(),
             fill: FillSettings::default(),
             upstream: UpstreamSettings::default(),
+            notices: NoticeSettings::default(),
             scrub: ScrubSettings::default(),
             proxy: ProxySettings::default(),
             socks: SocksSettings::default(),

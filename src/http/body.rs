@@ -1,4 +1,4 @@
-//! The bytes of an answer as hyper takes them: text, a run of a blob, a run of what arrives, or what another server sends.
+//! The bytes of an answer as hyper takes them: text, a run of a blob, a run of what arrives, what another server sends, or events.
 //!
 //! Bytes that are in memory are read on the worker; what the disk must bring is read elsewhere. Invariant: the body ends
 //! cleanly only after every byte that its head promised; else it ends in an error, which hyper shows as a broken transfer.
@@ -13,6 +13,7 @@ use hyper::body::{Frame, SizeHint};
 
 use crate::base::limits::BODY_CHUNK_BYTES;
 use crate::base::range::ByteRange;
+use crate::http::events::{Events, EventsBody};
 use crate::http::outlet::Outlet;
 use crate::http::passing::Passing;
 use crate::http::reading::{Read, Reader};
@@ -27,6 +28,7 @@ pub struct Body {
     pieces: VecDeque<Piece>,
     reader: Option<Reader>,
     passing: Option<Passing>,
+    told: Option<Told>,
     /// `None` while nobody knows.
     left: Option<u64>,
     /// In a box: hyper keeps the room of a body for the next one.
@@ -48,6 +50,15 @@ pub enum EndedBy {
     Close,
 }
 
+/// What an agent is told as it happens.
+#[derive(Debug)]
+enum Told {
+    /// Whoever writes it, it is not begun.
+    Whole(Box<Events>),
+    /// hyper writes it.
+    Begun(EventsBody),
+}
+
 /// What a body is made of, in order.
 #[derive(Debug)]
 enum Piece {
@@ -63,6 +74,7 @@ impl Default for Body {
             pieces: VecDeque::new(),
             reader: None,
             passing: None,
+            told: None,
             left: Some(0),
             record: None,
             stream: None,
@@ -107,6 +119,25 @@ impl Body {
     /// What another server sends, as it comes.
     pub fn passing(passing: Passing) -> Self {
         Self { left: passing.size(), passing: Some(passing), ..Self::default() }
+    }
+
+    /// What an agent is told, as it happens.
+    pub fn events(events: Events) -> Self {
+        Self { left: None, told: Some(Told::Whole(events.into())), ..Self::default() }
+    }
+
+    /// Takes out what an agent is to be told, where somebody else writes it; nothing is left then.
+    pub fn take_events(&mut self) -> Option<Events> {
+        match self.told.take() {
+            Some(Told::Whole(events)) => {
+                self.left = Some(0);
+                Some(*events)
+            }
+            told => {
+                self.told = told;
+                None
+            }
+        }
     }
 
     /// Several runs of a content, a head before each and a tail after the last.
@@ -165,6 +196,15 @@ impl Body {
     fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         if let Some(passing) = &mut self.passing {
             return passing.poll(cx);
+        }
+        if let Some(told) = self.told.take() {
+            let mut begun = match told {
+                Told::Whole(events) => EventsBody::new(*events),
+                Told::Begun(begun) => begun,
+            };
+            let piece = begun.poll(cx);
+            self.told = Some(Told::Begun(begun));
+            return piece.map(|piece| piece.map(|text| Ok(Frame::data(text))));
         }
         // Over HTTP/2 what is read waits for the client's window; over HTTP/1 the socket takes much of it.
         let most = self.stream.as_ref().map_or(BODY_CHUNK_BYTES, Stream::share_bytes);
@@ -237,7 +277,9 @@ impl hyper::body::Body for Body {
         }
         if let Some(busy) = &this.busy {
             let awaits_upstream = this.reader.as_ref().is_some_and(Reader::awaits_upstream);
-            busy.waits(piece.is_pending() && (awaits_upstream || this.passing.is_some()));
+            busy.waits(
+                piece.is_pending() && (awaits_upstream || this.passing.is_some() || this.told.is_some()),
+            );
         }
         let piece = match ready!(piece) {
             Some(Err(error)) if !was_held => {

@@ -6,14 +6,13 @@
 //! Invariant: where there is no tunnel, what follows on the connection is not read, since it was not meant as requests; but a
 //! client that gave no credentials may give them next.
 
-use std::cell::RefCell;
-
 use hyper::header::{CONNECTION, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Response, StatusCode, Version};
 
 use crate::http::body::Body;
 use crate::http::caller::caller;
+use crate::http::onward::{Becomes, Onward};
 use crate::http::respond::{Failure, failure};
 use crate::http::route::{Route, route};
 use crate::http::speak::Agent;
@@ -21,9 +20,6 @@ use crate::http::tunnel::{Far, Opened, Tunnel, open};
 use crate::http::tunnel_record::{By, TunnelRecord};
 use crate::net::idle::Busy;
 use crate::relay::live::Live;
-
-/// The tunnel that a connection becomes, once its last request is answered.
-pub type Onward = RefCell<Option<Tunnel>>;
 
 /// Answers a CONNECT. `onward` is where its connection becomes a tunnel; one of HTTP/2 cannot.
 pub async fn answer(
@@ -40,7 +36,7 @@ pub async fn answer(
         Ok((far, opened, onward)) => {
             let response = Response::new(Body::default());
             record.opened(response.status().as_u16());
-            onward.replace(Some(Tunnel { far, opened, record }));
+            onward.set(Becomes::Tunnel(Tunnel { far, opened, record }.into()));
             response
         }
         Err(failed) => {

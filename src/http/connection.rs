@@ -25,6 +25,7 @@ use crate::net::worker::Accepted;
 use crate::relay::live::Live;
 use crate::relay::refusals::Refusals;
 use crate::relay::shelf::Shelf;
+use crate::schedule::streams::Streams;
 
 /// What one data worker serves with.
 #[derive(Debug)]
@@ -35,6 +36,8 @@ pub struct Worker {
     pub tally: Arc<Tally>,
     /// The last requests that were refused.
     pub refusals: Arc<Refusals>,
+    /// Where agents are told.
+    pub streams: Arc<Streams>,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// The ports at which agents reach the relay.

@@ -8,6 +8,7 @@ use std::future::poll_fn;
 use std::ops::ControlFlow::{Break, Continue};
 use std::pin::Pin;
 use std::rc::Rc;
+use std::task::Poll;
 use std::time::Duration;
 
 use hyper::body::Incoming;
@@ -22,9 +23,8 @@ use tracing::debug;
 
 use crate::base::tally::Outcome;
 use crate::http::body::Body;
-use crate::http::connect::Onward;
+use crate::http::onward::{Becomes, Onward};
 use crate::http::speak::{Agent, Own, PARTING, answer};
-use crate::http::tunnel::Tunnel;
 use crate::http::turn::Turn;
 use crate::net::ahead::Ahead;
 use crate::net::half_open::HalfOpen;
@@ -33,8 +33,12 @@ use crate::net::inserts::Inserting;
 /// hyper's connection over an agent's stream.
 type Http1<S, H> = http1::Connection<TokioIo<Inserting<HalfOpen<Ahead<S>>>>, H>;
 
-/// Answers requests of HTTP/1 until the connection ends, or is given back to be a tunnel.
-pub async fn requests<S>(agent: &Rc<Agent>, stream: S, drain: CancellationToken) -> Option<(Ahead<S>, Tunnel)>
+/// Answers requests of HTTP/1 until the connection ends, or is given back to be something else.
+pub async fn requests<S>(
+    agent: &Rc<Agent>,
+    stream: S,
+    drain: CancellationToken,
+) -> Option<(Ahead<S>, Becomes)>
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
@@ -42,7 +46,7 @@ where
     let limits = worker.live.load().limits;
     let turn = Rc::new(Turn::new(worker.turns.clone()));
     let own = Rc::new(Own { onward: Onward::default(), inserts: Rc::default(), turn });
-    let Own { onward, inserts, turn } = &*own;
+    let Own { onward, inserts, .. } = &*own;
     // Boxed, so that hyper lets go of the stream when it becomes a tunnel; its own way asks for streams that change threads.
     let mut service = service_fn(|request| {
         let (agent, busy, own) = (agent.clone(), place.begin(), own.clone());
@@ -61,11 +65,11 @@ where
         );
         let left_off = tokio::select! {
             biased;
-            served = to_its_end(&mut connection, onward, turn) => Break(served),
-            () = drain.cancelled() => Break(to_an_early_end(&mut connection, onward, turn).await),
+            served = to_its_end(&mut connection, &own) => Break(served),
+            () = drain.cancelled() => Break(to_an_early_end(&mut connection, &own).await),
             () = place.dismissed() => {
                 debug!(agent = %address, "an idle connection makes room");
-                let ended = timeout(PARTING, to_an_early_end(&mut connection, onward, turn)).await;
+                let ended = timeout(PARTING, to_an_early_end(&mut connection, &own)).await;
                 Break(ended.unwrap_or_else(|_| {
                     onward.take();
                     Ok(())
@@ -74,7 +78,7 @@ where
             // What was asked is answered and sent: hyper's buffers are not worth keeping.
             idle = place.rests() => Continue(idle),
         };
-        let tunnel = match &left_off {
+        let becomes = match &left_off {
             Break(Ok(())) => Some(onward.take()?),
             Break(Err(error)) => {
                 if error.is_parse() {
@@ -87,8 +91,8 @@ where
             Continue(_) => None,
         };
         (stream, service) = taken_apart(connection);
-        if let Some(tunnel) = tunnel {
-            return Some((stream, tunnel));
+        if let Some(becomes) = becomes {
+            return Some((stream, becomes));
         }
         if let Continue(idle) = left_off
             && !rest(&mut stream, agent, &drain, limits.head_timeout.saturating_sub(idle)).await
@@ -140,34 +144,30 @@ where
     false
 }
 
-/// Runs a connection to its end, or to where it becomes a tunnel: then its stream is left open.
-async fn to_its_end<I, S>(
-    connection: &mut http1::Connection<I, S>,
-    onward: &Onward,
-    turn: &Turn,
-) -> hyper::Result<()>
+/// Runs a connection to its end, or to where it becomes something else: then its stream is left open.
+async fn to_its_end<I, S>(connection: &mut http1::Connection<I, S>, own: &Own) -> hyper::Result<()>
 where
     I: Read + Write + Unpin,
     S: HttpService<Incoming, ResBody = Body, Error = Infallible, Future: Unpin> + Unpin,
 {
     let in_turns = poll_fn(|cx| {
-        turn.begin();
-        connection.poll_without_shutdown(cx)
+        own.turn.begin();
+        match connection.poll_without_shutdown(cx) {
+            // What was answered before has gone out: the rest is another's to write.
+            Poll::Pending if own.onward.is_taken_over() && own.inserts.is_flushed() => Poll::Ready(Ok(())),
+            polled => polled,
+        }
     });
     in_turns.await?;
-    if onward.borrow().is_some() { Ok(()) } else { connection.await }
+    if own.onward.is_set() { Ok(()) } else { connection.await }
 }
 
 /// The same once nothing more is to be asked.
-async fn to_an_early_end<I, S>(
-    connection: &mut http1::Connection<I, S>,
-    onward: &Onward,
-    turn: &Turn,
-) -> hyper::Result<()>
+async fn to_an_early_end<I, S>(connection: &mut http1::Connection<I, S>, own: &Own) -> hyper::Result<()>
 where
     I: Read + Write + Unpin,
     S: HttpService<Incoming, ResBody = Body, Error = Infallible, Future: Unpin> + Unpin,
 {
     Pin::new(&mut *connection).graceful_shutdown();
-    to_its_end(connection, onward, turn).await
+    to_its_end(connection, own).await
 }

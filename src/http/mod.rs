@@ -1,7 +1,8 @@
 //! What agents speak: HTTP/1.0, 1.1 and 2 over hyper (R3).
 //!
 //! A connection's way: [`arrival`] finds out whom it is for -> [`connection`] what is spoken -> [`speak`] speaks it, [`http1`] until nothing is
-//! asked for a while, and [`connect`] makes a [`tunnel`] of it where that is asked for.
+//! asked for a while, and then it may become something else ([`onward`]): [`connect`] makes a [`tunnel`] of it, and an agent that is to
+//! be told ([`events`]) has it [`held`].
 //!
 //! A request's way: [`speak`] reads it -> [`route`] says what it is for (one match), [`caller`] who
 //! sends it -> [`mirror`] asks the policy,
@@ -18,11 +19,14 @@ pub mod caller;
 pub mod conditional;
 pub mod connect;
 pub mod connection;
+pub mod events;
 pub mod forward;
 pub mod frames;
+pub mod held;
 pub mod http1;
 pub mod interim;
 pub mod mirror;
+pub mod onward;
 pub mod outlet;
 pub mod passing;
 pub mod ranges;

@@ -97,6 +97,9 @@ pub enum Failure {
     /// A body that is not what the call takes.
     #[error("the body is not what is taken here: {0}")]
     Body(String),
+    /// A query or a number in a header that is not what the call takes.
+    #[error("not what is taken here: {0}")]
+    Query(String),
     /// What is shown is no enrolment's token.
     #[error("this is no enrolment's token")]
     EnrolmentToken,
@@ -146,7 +149,8 @@ impl Failure {
             | Self::Host
             | Self::Target
             | Self::BodyEnd
-            | Self::Body(_) => StatusCode::BAD_REQUEST,
+            | Self::Body(_)
+            | Self::Query(_) => StatusCode::BAD_REQUEST,
             Self::BodyLength => StatusCode::PAYLOAD_TOO_LARGE,
             Self::BodyLate => StatusCode::REQUEST_TIMEOUT,
             Self::NotCheckedIn => StatusCode::CONFLICT,

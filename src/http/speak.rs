@@ -26,12 +26,14 @@ use crate::base::tally::Outcome;
 use crate::http::agents::{self, Call};
 use crate::http::body::{Body, EndedBy};
 use crate::http::caller::caller;
-use crate::http::connect::{self, Onward};
+use crate::http::connect;
 use crate::http::connection::Worker;
 use crate::http::forward::{self, Meanwhile};
 use crate::http::frames::Frames;
+use crate::http::held::{Held, hold};
 use crate::http::http1::requests;
 use crate::http::mirror;
+use crate::http::onward::{Becomes, Onward};
 use crate::http::outlet::{Files, Outlet};
 use crate::http::record::{Record, shown};
 use crate::http::respond::{Failure, failure, problem};
@@ -78,7 +80,7 @@ impl Agent {
 /// What a connection may do that one request has to itself.
 #[derive(Debug)]
 pub(super) struct Own {
-    /// Become a tunnel.
+    /// Become something else.
     pub(super) onward: Onward,
     /// Carry interim answers.
     pub(super) inserts: Rc<Inserts>,
@@ -86,15 +88,17 @@ pub(super) struct Own {
     pub(super) turn: Rc<Turn>,
 }
 
-/// Speaks HTTP/1, and then whatever is spoken in the tunnel that the connection may have become.
+/// Speaks HTTP/1, and then whatever is spoken on what the connection may have become.
 pub async fn speak<S>(agent: Agent, stream: S, drain: CancellationToken)
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     let agent = Rc::new(agent);
-    if let Some((stream, tunnel)) = requests(&agent, stream, drain.clone()).await {
-        // In a place of its own: each connection would take room for it.
-        Box::pin(run(&agent, stream, tunnel, drain)).await;
+    // In places of their own: each connection would take room for them.
+    match requests(&agent, stream, drain.clone()).await {
+        Some((stream, Becomes::Tunnel(tunnel))) => Box::pin(run(&agent, stream, *tunnel, drain)).await,
+        Some((stream, Becomes::Events(held))) => Box::pin(hold(&agent, stream, *held, drain)).await,
+        None => {}
     }
 }
 
@@ -232,6 +236,15 @@ pub(super) async fn answer(
         let answer = if to_api { problem(&failed) } else { failure(&failed) };
         (answer, failed.outcome())
     });
+    if let Some(own) = own
+        && let Some(events) = response.body_mut().take_events()
+    {
+        record.answered(response.status(), outcome, Some(0));
+        own.onward.set(Becomes::Events(Held { head: response.map(drop), events }.into()));
+        drop((record, busy));
+        // Whoever takes the connection over answers.
+        return std::future::pending().await;
+    }
     record.sent_by(agent.spans.clone());
     let body_bytes = response.body().size_hint().exact();
     record.answered(response.status(), outcome, body_bytes);
@@ -289,6 +302,8 @@ async fn served(
             Box::pin(forward::serve(shelf, &caller, request, body, &elsewhere, live, meanwhile)).await
         }
         Route::Agents(call) => {
+            // An agent that leaves while nothing is told gives up its place.
+            meanwhile.busy.waits(call == Call::Events);
             Box::pin(agents::serve(agent, Some(&caller), request, body, &call, live)).await
         }
         // Another method has no tunnel.

@@ -20,6 +20,8 @@ pub struct Inserts {
     waiting: RefCell<VecDeque<Bytes>>,
     /// A part of the first was written.
     begun: Cell<bool>,
+    /// What the driver wrote since it flushed last may not have gone out.
+    unflushed: Cell<bool>,
     /// Who waits until all are out.
     waker: RefCell<Option<Waker>>,
 }
@@ -47,6 +49,11 @@ impl Inserts {
             Poll::Pending
         })
         .await;
+    }
+
+    /// Whether all that the driver wrote has gone out.
+    pub fn is_flushed(&self) -> bool {
+        !self.unflushed.get()
     }
 
     fn first(&self) -> Option<Bytes> {
@@ -119,6 +126,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Inserting<S> {
 impl<S: AsyncWrite + Unpin> AsyncWrite for Inserting<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        this.inserts.unflushed.set(true);
         ready!(this.poll_out(cx, Due::Begun))?;
         Pin::new(&mut this.stream).poll_write(cx, bytes)
     }
@@ -129,6 +137,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Inserting<S> {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        this.inserts.unflushed.set(true);
         ready!(this.poll_out(cx, Due::Begun))?;
         Pin::new(&mut this.stream).poll_write_vectored(cx, slices)
     }
@@ -140,7 +149,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Inserting<S> {
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         ready!(this.poll_out(cx, Due::All))?;
-        Pin::new(&mut this.stream).poll_flush(cx)
+        ready!(Pin::new(&mut this.stream).poll_flush(cx))?;
+        this.inserts.unflushed.set(false);
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -31,6 +31,8 @@ pub struct CheckIn {
     pub roaming: Switch,
     /// How its user has switched scheduled updates.
     pub schedule: Switch,
+    /// Whether the relay has told it, and waits for its report.
+    pub told: bool,
 }
 
 /// Why an agent may not update now.
@@ -79,7 +81,8 @@ impl Effective<'_> {
             Why::Schedule if !self.runs_schedule(says.schedule) => Err(Denied::SwitchedOff),
             Why::Start if !self.update_on_start().is_on() => Err(Denied::Start),
             Why::Start if self.is_roaming(says.roaming) => Err(Denied::Roaming),
-            Why::Notice if !self.update_on_generation().is_on() => Err(Denied::Notice),
+            // Who was told may, whatever for: an administrator's start asks for no privilege (R9.1d).
+            Why::Notice if !says.told && !self.update_on_generation().is_on() => Err(Denied::Notice),
             Why::UpdateNow | Why::Schedule | Why::Start | Why::Notice => Ok(()),
         }
     }
@@ -104,12 +107,14 @@ mod tests {
         let switches = [Switch::Off, Switch::On];
         let twice = || switches.into_iter().flat_map(|one| switches.map(|other| (one, other)));
         for (one, other) in twice() {
-            let says = |why| CheckIn { why, roaming: other, schedule: other };
+            let says = |why| CheckIn { why, roaming: other, schedule: other, told: false };
             let if_not = |allowed: bool, denied| if allowed { Ok(()) } else { Err(denied) };
             let now = Values { update_now: Some(one), ..Values::default() };
             assert_eq!(admits(now, says(Why::UpdateNow)), if_not(one.is_on(), Denied::UpdateNow));
             let notice = Values { update_on_generation: Some(one), ..Values::default() };
-            assert_eq!(admits(notice, says(Why::Notice)), if_not(one.is_on(), Denied::Notice));
+            assert_eq!(admits(notice.clone(), says(Why::Notice)), if_not(one.is_on(), Denied::Notice));
+            let told = CheckIn { told: true, ..says(Why::Notice) };
+            assert_eq!(admits(notice, told), Ok(()), "an administrator's start asks for no privilege");
             let start = Values { update_on_start: Some(one), ..Values::default() };
             let expected =
                 if one.is_on() { if_not(!other.is_on(), Denied::Roaming) } else { Err(Denied::Start) };
@@ -138,7 +143,7 @@ mod tests {
             (Roaming::Never, Switch::On, Ok(())),
         ] {
             let values = Values { roaming: Some(roaming), ..Values::default() };
-            let says = CheckIn { why: Why::Start, roaming: declared, schedule: Switch::On };
+            let says = CheckIn { why: Why::Start, roaming: declared, schedule: Switch::On, told: false };
             assert_eq!(admits(values, says), expected, "{roaming:?} {declared:?}");
         }
     }

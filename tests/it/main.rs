@@ -80,6 +80,8 @@
 //! - `stock`: upstream, relay and stock curl and wget as processes, release after release (R1.1, R2.1, R3.1, R4.1).
 //! - `stock_http2`: stock curl, openssl, nghttp and h2load over HTTP/2 and TLS (R1.1, R4.1).
 //! - `tls`: certificates by name, reloaded; TLS 1.2 and 1.3; handshakes that fail, stall or are none (R4.1).
+//! - `told`: agents are told when to update: the streams that they hold, updates that administrators start, and a crowd of streams (R9.1, R9.4).
+//!   `FOREBAY_STREAMS` says how many.
 //! - `tree_file`: the agent tree as a file (R5). `command`: exported, checked, applied, with a relay and without; `terminal`: who is asked,
 //!   and changes in between; `hostile`: files that are none; `api`: the admin listener; `large`: 20,000 agents; `kill`: SIGKILL while it is made.
 //! - `trees`: several trees in one relay and one store (R1.1, R1.3).
@@ -165,6 +167,7 @@ mod state;
 mod stock;
 mod stock_http2;
 mod tls;
+mod told;
 mod tree_file;
 mod trees;
 mod tunnel;

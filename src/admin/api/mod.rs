@@ -20,6 +20,7 @@ pub mod settings;
 pub mod sources;
 pub mod tokens;
 pub mod transaction;
+pub mod updates;
 pub mod watch;
 
 use crate::admin::problem::Problem;

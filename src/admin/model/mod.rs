@@ -11,4 +11,5 @@ pub mod page;
 pub mod problem;
 pub mod schema;
 pub mod settings;
+pub mod updates;
 pub mod watch;

@@ -1,4 +1,5 @@
-//! `POST /api/v1/agent/check-in`: what holds for an agent, where it may update from, and whether it may now (R5.2, R7, R8).
+//! `POST /api/v1/agent/check-in`: what holds for an agent, where it may update from, and whether it may now (R5.2, R7, R8). The same
+//! without the last: `GET /api/v1/agent/settings`.
 //!
 //! Whether it may is the policy's to say. Invariant: all that one answer says is of one moment of the agent tree.
 
@@ -137,36 +138,81 @@ impl Calling<'_> {
         }
         let tree = self.live.agents.tree();
         let tree: &Compiled = &tree;
-        let check_in = CheckIn { why: says.why, roaming: says.roaming, schedule: says.schedule_enabled };
+        let streams = &self.agent.worker.streams;
+        let told = caller.agent().is_some_and(|agent| streams.told(agent).is_some());
+        let check_in =
+            CheckIn { why: says.why, roaming: says.roaming, schedule: says.schedule_enabled, told };
         let effective = effective(tree, caller).ok_or(Refusal::Secret)?;
         let admitted = match caller.agent() {
             Some(id) => {
                 let lasts = self.live.permission;
-                self.live.agents.check_in(id, &effective, check_in, says.versions, self.moment(), lasts)
+                let (versions, now) = (says.versions, self.moment());
+                let admitted = self.live.agents.check_in(id, &effective, check_in, versions, now, lasts);
+                streams.checked_in(*id);
+                admitted
             }
             // What cannot be told from its neighbours is told what holds, and remembered by nobody.
             None => effective.admits(check_in),
         };
         let addresses = addresses(self.from(), &says.addresses);
-        let mut settings = effective.values();
-        settings.scope = Some(caller.scope());
-        let domain = domain(tree, caller);
         let told = Told {
-            agent: caller.agent(),
-            domain: domain.map(|domain| tree.tree().path(domain)),
             permission_secs: caller
                 .agent()
                 .filter(|_| admitted.is_ok())
                 .map(|_| self.live.permission.as_secs()),
             denied: admitted.err().map(|denied| denied.to_string()),
+            ..self.told(caller, tree, effective, says.roaming, says.schedule_enabled, addresses)
+        };
+        match admitted {
+            Ok(()) => Ok(json(StatusCode::OK, &told)),
+            Err(denied) => {
+                self.refused(caller, check_in, denied);
+                let (response, _) = json(StatusCode::FORBIDDEN, &told);
+                Ok((response, Outcome::Refused))
+            }
+        }
+    }
+
+    /// What holds, for who only wants to know.
+    pub(super) fn settings(&self) -> Served {
+        let Some(caller) = self.caller else { return Err(Refusal::Unnamed.into()) };
+        let tree = self.live.agents.tree();
+        let tree: &Compiled = &tree;
+        let effective = effective(tree, caller).ok_or(Refusal::Secret)?;
+        let said = caller
+            .agent()
+            .and_then(|agent| self.live.agents.seen().look(agent, |heard| (heard.roaming, heard.schedule)));
+        let (roaming, schedule) = said.unwrap_or((Switch::Off, Switch::On));
+        let addresses = addresses(self.from(), &[]);
+        Ok(json(StatusCode::OK, &self.told(caller, tree, effective, roaming, schedule, addresses)))
+    }
+
+    /// What holds for whoever calls and says this of itself.
+    fn told<'t>(
+        &self,
+        caller: &'t Caller,
+        tree: &'t Compiled,
+        effective: Effective<'t>,
+        roaming: Switch,
+        schedule: Switch,
+        addresses: Addresses,
+    ) -> Told<'t> {
+        let mut settings = effective.values();
+        settings.scope = Some(caller.scope());
+        let domain = domain(tree, caller);
+        Told {
+            agent: caller.agent(),
+            domain: domain.map(|domain| tree.tree().path(domain)),
+            permission_secs: None,
+            denied: None,
             settings,
             may: May {
                 update_now: effective.update_now().is_on(),
                 own_proxy: effective.may_use_own_proxy(),
                 toggle_schedule: effective.may_toggle_schedule(),
             },
-            schedule_runs: effective.runs_schedule(check_in.schedule),
-            scan_after_update: effective.scans_after_update(check_in.roaming),
+            schedule_runs: effective.runs_schedule(schedule),
+            scan_after_update: effective.scans_after_update(roaming),
             trees: self.trees(tree.tree().customised(), effective, addresses),
             agent_settings: AgentSettings {
                 sources: self.settings_sources(tree.tree().customised(), effective, addresses),
@@ -176,14 +222,6 @@ impl Calling<'_> {
                     Vec::new()
                 },
             },
-        };
-        match admitted {
-            Ok(()) => Ok(json(StatusCode::OK, &told)),
-            Err(denied) => {
-                self.refused(caller, check_in, denied);
-                let (response, _) = json(StatusCode::FORBIDDEN, &told);
-                Ok((response, Outcome::Refused))
-            }
         }
     }
 

@@ -1,4 +1,4 @@
-//! The agents' API: enrol, check in, report, fetch settings files (R5.5, R5.6, R7, R8).
+//! The agents' API: enrol, check in, report, be told, fetch settings files (R5.5, R5.6, R7 to R9).
 //!
 //! Bodies are JSON, bounded, and read with fields that nobody here knows passed over, so that newer agents can speak to older relays;
 //! what goes wrong is told as a problem (RFC 9457). Never decides: that is the policy's.
@@ -6,6 +6,7 @@
 mod answer;
 mod check_in;
 mod enrol;
+mod events;
 mod files;
 mod report;
 
@@ -43,6 +44,10 @@ pub enum Call {
     Report,
     /// `POST /api/v1/agent/key`
     Renew,
+    /// `GET /api/v1/agent/events`
+    Events,
+    /// `GET /api/v1/agent/settings`
+    Settings,
     /// `GET /api/v1/agent/files`
     Files,
     /// `GET /api/v1/agent/files/NAME`
@@ -64,6 +69,8 @@ impl Call {
             "agent/check-in" => Self::CheckIn,
             "agent/report" => Self::Report,
             "agent/key" => Self::Renew,
+            "agent/events" => Self::Events,
+            "agent/settings" => Self::Settings,
             "agent/files" => Self::Files,
             _ => match rest.strip_prefix("agent/files/").map(FileName::parse) {
                 Some(Ok(name)) => Self::File(name),
@@ -75,6 +82,7 @@ impl Call {
 
     fn takes(&self, method: &Method) -> bool {
         match self {
+            Self::Events | Self::Settings => *method == Method::GET,
             Self::Files | Self::File(_) => matches!(*method, Method::GET | Method::HEAD),
             Self::Enrol | Self::CheckIn | Self::Report | Self::Renew => *method == Method::POST,
         }
@@ -82,6 +90,7 @@ impl Call {
 
     fn methods(&self) -> &'static str {
         match self {
+            Self::Events | Self::Settings => "GET",
             Self::Files | Self::File(_) => "GET, HEAD",
             Self::Enrol | Self::CheckIn | Self::Report | Self::Renew => "POST",
         }
@@ -115,6 +124,8 @@ pub async fn serve(
         Call::CheckIn => calling.check_in(body).await,
         Call::Report => calling.report(body).await,
         Call::Renew => calling.renew(body).await,
+        Call::Events => calling.events().await,
+        Call::Settings => calling.settings(),
         Call::Files => calling.files(),
         Call::File(name) => calling.file(name).await,
     }

@@ -39,6 +39,7 @@ impl Calling<'_> {
         }
         let reported = Reported { at: self.moment().at, went: says.result, detail: says.detail.into() };
         self.live.agents.report(&agent, reported, says.versions).ok_or(Failure::NotCheckedIn)?;
+        self.agent.worker.streams.reported(agent);
         self.agent.worker.tally.reported(says.result);
         Ok(nothing())
     }

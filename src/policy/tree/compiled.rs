@@ -29,7 +29,7 @@ pub struct Compiled {
 }
 
 /// What holds for one agent, or in one domain: the effective settings.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Effective<'a> {
     pub(in crate::policy) own: Option<&'a Values>,
     pub(in crate::policy) inherited: &'a Resolved,

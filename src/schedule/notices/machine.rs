@@ -184,6 +184,14 @@ impl Notices {
         records
     }
 
+    /// All notices that were told and are waited for, after a restart too.
+    pub fn all_told(&self) -> impl Iterator<Item = (AgentId, Notice)> {
+        self.ledger
+            .agents
+            .iter()
+            .filter_map(|(agent, lasting)| Some((*agent, lasting.told.as_ref()?.notice())))
+    }
+
     /// The number of the next start.
     pub fn next_start(&self) -> StartId {
         StartId(self.ledger.last_start.0 + 1)

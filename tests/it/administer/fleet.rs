@@ -59,7 +59,7 @@ fn a_large_fleet_is_listed_filtered_sorted_paged_and_moved_in_bounded_time_r11_1
     for number in 0..count {
         let (id, version) = (agent(number), if number % 3 == 0 { "3.29.0" } else { "9.9.9" });
         let versions = (0..5).map(|part| (format!("P.{}", 4 << part).into(), version.into())).collect();
-        let says = CheckIn { why: Why::Schedule, roaming: Switch::Off, schedule: Switch::On };
+        let says = CheckIn { why: Why::Schedule, roaming: Switch::Off, schedule: Switch::On, told: false };
         let moment =
             Moment { at: forebay::base::clock::Clock::wall(&clock), secs: 1, from: [10, 0, 0, 1].into() };
         let effective = tree.agent(&id).unwrap();
