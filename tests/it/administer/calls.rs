@@ -34,10 +34,14 @@ const TABLE: &[(&str, &str, Option<Role>)] = &[
     ("get", "/api/v1/fills", Some(Role::Viewer)),
     ("get", "/api/v1/traffic", Some(Role::Viewer)),
     ("get", "/api/v1/refusals", Some(Role::Viewer)),
+    ("get", "/api/v1/updates", Some(Role::Viewer)),
+    ("get", "/api/v1/updates/{id}", Some(Role::Viewer)),
     ("get", "/api/v1/audit", Some(Role::Viewer)),
     ("get", "/api/v1/events", Some(Role::Viewer)),
     ("post", "/api/v1/refresh", Some(Role::Operator)),
     ("post", "/api/v1/scrub", Some(Role::Operator)),
+    ("post", "/api/v1/updates", Some(Role::Operator)),
+    ("delete", "/api/v1/updates/{id}", Some(Role::Operator)),
     ("get", "/api/v1/agent-tree", Some(Role::Operator)),
     ("post", "/api/v1/agent-tree/changes", Some(Role::Operator)),
     ("post", "/api/v1/domains", Some(Role::Operator)),
@@ -108,7 +112,7 @@ fn each_role_is_let_in_where_it_may_and_nowhere_else_r11_1() {
     let bearers: Vec<_> = Role::ALL.iter().map(|role| (Some(*role), Some(relay.bearer(*role)))).collect();
     for (method, path, needed) in TABLE {
         let target = path.replace("{domain}", "1").replace("{agent}", "pc-1").replace("{enrolment}", "e");
-        let target = target.replace("{name}", "nobody");
+        let target = target.replace("{name}", "nobody").replace("{id}", "7");
         for (role, bearer) in bearers.iter().chain([&(None, None)]) {
             if path.ends_with("/events") && role.is_some() {
                 // It would not end; its own test reads it.

@@ -144,9 +144,11 @@ pub(super) fn check_holds_only(data: &Path, release: Release) {
     let generations = site::generations(data, "activeupdate");
     assert!(matches!(&generations[..], [one] if one.parse::<u64>().is_ok()), "{generations:?}");
     assert_eq!(names(&data.join("trees/activeupdate").join(&generations[0])), ["journal", "manifest"]);
-    assert_eq!(names(data), ["FORMAT", "admin", "agents", "blobs", "index", "lock", "staging", "trees"]);
+    let folders = ["FORMAT", "admin", "agents", "blobs", "index", "lock", "notices", "staging", "trees"];
+    assert_eq!(names(data), folders);
     assert_eq!(names(&data.join("agents")), ["0.journal", "files"]);
     assert_eq!(names(&data.join("admin")), ["tokens.journal"]);
+    assert_eq!(names(&data.join("notices")), ["journal"]);
 }
 
 /// The names in a folder, sorted.
