@@ -1,6 +1,6 @@
 //! Addresses as rules see them (R4.1).
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 /// An IPv4-mapped IPv6 address as the IPv4 address that it stands for; any other unchanged.
 pub fn normalised(address: IpAddr) -> IpAddr {
@@ -12,6 +12,14 @@ pub fn normalised_peer(peer: SocketAddr) -> SocketAddr {
     match (peer, normalised(peer.ip())) {
         (SocketAddr::V6(_), IpAddr::V4(v4)) => SocketAddr::new(v4.into(), peer.port()),
         _ => peer,
+    }
+}
+
+/// What counts as one address: an IPv4 address; of IPv6 the /64, within which a host may take any (RFC 8981).
+pub fn network(address: IpAddr) -> IpAddr {
+    match normalised(address) {
+        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX)).into(),
+        v4 @ IpAddr::V4(_) => v4,
     }
 }
 

@@ -4,8 +4,10 @@
 //! the table is bounded by the connections.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::base::address::network;
 
 /// The table, shared by all workers.
 #[derive(Clone, Debug, Default)]
@@ -45,14 +47,6 @@ impl Drop for Counted {
                 counts.remove(&self.network);
             }
         }
-    }
-}
-
-/// What counts as one address: an IPv4 address; of IPv6 the /64, within which a host may take any (RFC 8981).
-fn network(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V4(_) => address,
-        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX)).into(),
     }
 }
 

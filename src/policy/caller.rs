@@ -10,6 +10,7 @@ use std::net::IpAddr;
 
 use crate::policy::decide::{Policy, Refusal, Unknown};
 use crate::policy::identity::{Certificate, Validity};
+use crate::policy::limit::Rates;
 use crate::policy::scope::Scope;
 use crate::policy::secret::{SecretHash, Token};
 use crate::policy::sources::Kind;
@@ -57,6 +58,7 @@ pub struct Caller {
     scope: Scope,
     serves: Serves,
     enforce: Enforce,
+    rates: Option<Rates>,
 }
 
 /// What somebody is known as.
@@ -121,18 +123,24 @@ impl Caller {
         }
     }
 
-    fn effective(who: Who, address: IpAddr, effective: &Effective<'_>) -> Self {
+    /// What is limited for it; `None` where nothing is.
+    pub(super) fn rates(&self) -> Option<Rates> {
+        self.rates
+    }
+
+    fn effective(who: Who, address: IpAddr, effective: &Effective<'_>, domain: Option<DomainId>) -> Self {
         let serves = Serves {
             components: effective.relay_serves_components().is_on(),
             agent_settings: effective.relay_serves_settings().is_on(),
             programs: effective.relay_serves_programs().is_on(),
         };
-        Self { who, address, scope: *effective.scope(), serves, enforce: *effective.enforce() }
+        let rates = Rates::of(effective, domain);
+        Self { who, address, scope: *effective.scope(), serves, enforce: *effective.enforce(), rates }
     }
 
     fn of_settings(address: IpAddr, scope: Scope) -> Self {
         let serves = Serves { components: true, agent_settings: true, programs: true };
-        Self { who: Who::Address, address, scope, serves, enforce: Enforce::Report }
+        Self { who: Who::Address, address, scope, serves, enforce: Enforce::Report, rates: None }
     }
 }
 
@@ -150,7 +158,7 @@ impl Policy {
             (None, Said::Nothing) => return self.by_address(tree, shown.address),
         };
         let effective = tree.holds_for(agent).ok_or(Refusal::Secret)?;
-        Ok(Caller::effective(Who::Agent(id), shown.address, &effective))
+        Ok(Caller::effective(Who::Agent(id), shown.address, &effective, Some(agent.domain)))
     }
 
     /// What holds now for who was let in before, on the same connection.
@@ -161,7 +169,7 @@ impl Policy {
             return Err(Refusal::Revoked(id));
         }
         let effective = tree.holds_for(agent).ok_or(Refusal::Secret)?;
-        Ok(Caller::effective(who, address, &effective))
+        Ok(Caller::effective(who, address, &effective, Some(agent.domain)))
     }
 
     /// Of the ranges of the tree and of the settings, the longest counts; of two alike that of the tree.
@@ -171,12 +179,12 @@ impl Policy {
             && of_settings.is_none_or(|(other, _)| range.prefix_len() >= other.prefix_len())
             && let Some(effective) = tree.domain(domain)
         {
-            return Ok(Caller::effective(Who::Domain(domain), address, &effective));
+            return Ok(Caller::effective(Who::Domain(domain), address, &effective, Some(domain)));
         }
         let scope = match (of_settings, self.unknown()) {
             (Some((_, scope)), _) | (None, Unknown::Scope(scope)) => scope,
             (None, Unknown::Open) if tree.tree().knows_nobody() => {
-                return Ok(Caller::effective(Who::Address, address, &tree.root()));
+                return Ok(Caller::effective(Who::Address, address, &tree.root(), None));
             }
             (None, Unknown::Refuse) if tree.tree().knows_nobody() => return Err(Refusal::UnknownAgent),
             (None, Unknown::Open | Unknown::Refuse) => return Err(Refusal::Unnamed),

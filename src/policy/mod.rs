@@ -7,6 +7,7 @@ pub mod caller;
 pub mod check_in;
 pub mod decide;
 pub mod identity;
+pub mod limit;
 pub mod outline;
 pub mod reach;
 pub mod scope;

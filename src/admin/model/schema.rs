@@ -16,6 +16,7 @@ use crate::policy::tree::file::FileName;
 use crate::policy::tree::id::{AgentId, DomainId, DomainName, EnrolmentId};
 use crate::policy::tree::keys::Standing;
 use crate::policy::tree::setting::{Setting, Values};
+use crate::policy::tree::value::RATE_MAX;
 
 /// A schema that is written as such.
 fn written(schema: Value) -> RefOr<Schema> {
@@ -93,13 +94,13 @@ fn value(setting: Setting) -> Value {
             "type": "string", "maxLength": 64, "pattern": "^[A-Za-z][A-Za-z0-9+_-]*(/[A-Za-z][A-Za-z0-9+_-]*)*$",
             "description": "The time zone of daily and weekly schedules, as the time zone database names it."
         }),
-        Setting::RequestsPerSec | Setting::BytesPerSec => json!({
-            "oneOf": [
-                { "type": "integer", "format": "int64", "minimum": 1, "maximum": 1_099_511_627_776_u64 },
-                { "type": "string", "enum": ["unlimited"] }
-            ],
-            "description": "How much an agent may have in a second."
-        }),
+        Setting::RequestsPerSec => rate("Requests that an agent may send in a second."),
+        Setting::BytesPerSec => rate("Bytes that an agent may be sent in a second."),
+        Setting::DomainRequestsPerSec => rate("Requests that all of a domain may send in a second together."),
+        Setting::DomainBytesPerSec => rate("Bytes that all of a domain may be sent in a second together."),
+        Setting::DomainProgramBytesPerSec => {
+            rate("Bytes of programs and hot fixes that all of a domain may be sent in a second together.")
+        }
         Setting::Enforce => json!({
             "type": "string", "enum": ["strict", "report"],
             "description": "Whether agents get packages only while a check-in has opened a permission."
@@ -119,6 +120,16 @@ fn value(setting: Setting) -> Value {
         Setting::UpdateOnStart => switch("Whether agents update when they start."),
         Setting::ScanAfterUpdate => switch("Whether agents scan after an update."),
     }
+}
+
+fn rate(description: &str) -> Value {
+    json!({
+        "oneOf": [
+            { "type": "integer", "format": "int64", "minimum": 1, "maximum": RATE_MAX },
+            { "type": "string", "enum": ["unlimited"] }
+        ],
+        "description": description
+    })
 }
 
 fn schedule() -> Value {

@@ -127,6 +127,14 @@ settings! {
     RequestsPerSec requests_per_sec: Rate = Rate::Unlimited;
     /// Bytes that the agent may be sent in a second (R10.1). Default: as many as the line carries.
     BytesPerSec bytes_per_sec: Rate = Rate::Unlimited;
+    /// Requests that all of a domain may send in a second together (R10.1); at an agent it has no effect. Default: as many as come.
+    DomainRequestsPerSec domain_requests_per_sec: Rate = Rate::Unlimited;
+    /// Bytes that all of a domain may be sent in a second together, in equal shares (R10.1); at an agent it has no effect.
+    /// Default: as many as the line carries.
+    DomainBytesPerSec domain_bytes_per_sec: Rate = Rate::Unlimited;
+    /// Bytes of programs and hot fixes that all of a domain may be sent in a second together (R10.1), within `domain_bytes_per_sec`;
+    /// at an agent it has no effect. Default: as many as the line carries.
+    DomainProgramBytesPerSec domain_program_bytes_per_sec: Rate = Rate::Unlimited;
     /// Whether the agent is told of each new generation at once (R9.1a). Default: on.
     UpdateOnGeneration update_on_generation: Switch = Switch::On;
     /// Whether the agent updates when it starts and connects, unless it is roaming (R9.1b). Default: on.

@@ -38,7 +38,7 @@ impl From<Switch> for bool {
     }
 }
 
-/// How much an agent may have in a second (R10.1); in files a number or `"unlimited"`.
+/// How much an agent or a domain may have in a second (R10.1); in files a number or `"unlimited"`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "RateText", into = "RateText")]
 pub enum Rate {
