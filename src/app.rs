@@ -45,6 +45,7 @@ use crate::net::worker::Stop;
 use crate::policy::administrator::{Role, TokenName};
 use crate::relay::agents::Agents;
 use crate::relay::cache::shared::Cache;
+use crate::relay::limits;
 use crate::relay::mend;
 use crate::relay::refresh::{self, MANIFEST};
 use crate::relay::resources::Resources;
@@ -190,6 +191,8 @@ impl Relay {
         let agents = Arc::new(Agents::new(state, disk.clone(), authority, runtime.clone()));
         let notifier = open_notifier(&settings, disk, &agents, resources.clock.clone())?;
         resources.tasks.spawn_on(follow(agents.clone(), tls.clone(), &resources), &runtime);
+        let pacing = limits::run(resources.limits.clone(), agents.changes(), resources.stop.clone());
+        resources.tasks.spawn_on(pacing, &runtime);
         let live = Arc::new(ArcSwap::from_pointee(compile(&settings, &trees, &clients, &cache, &agents)));
         let running = Running {
             pid: std::process::id(),

@@ -28,14 +28,14 @@
 //! | | `load/` | the fleet that plays against a server with a tree; its flow: `load/mod.rs`; shares no code with what serves |
 //! | | `fixture/` | writes trees for tests; shares no code with the parser |
 //! | use cases | `schedule/` | automatic update, above `relay/`: what a schedule means in time: `schedule/plan/`; who is told of what, when and how often: `schedule/notices/`; what runs that and tells: `schedule/notifier.rs` |
-//! | | `relay/` | serve (hit or fill), fill, refresh (a new generation), scrub and mend; reach other servers, and the general cache of what they answer: `relay/cache/`; agents as they are met: `relay/agents/` |
+//! | | `relay/` | serve (hit or fill), fill, refresh (a new generation), scrub and mend; reach other servers, and the general cache of what they answer: `relay/cache/`; agents as they are met: `relay/agents/`; what agents and domains may have in a second: `relay/limits/` |
 //! | parts | `net/` | sockets, data workers, streams that may not stall; files that the kernel sends: `net/socket.rs` |
 //! | | `store/` | staging, blobs, generations, index (sled), quarantine; the layout on disk: `store/mod.rs` |
 //! | | `upstream/` | where a tree comes from: URLs in order, or a directory; routes, names, and the race for a connection |
 //! | | `state/` | the agent tree on the disk: the journal of its changes, which is the audit log too; the layout: `state/mod.rs`; the relay's own authority: `state/authority.rs`; who administers: `state/tokens.rs` |
 //! | ground | `disk/` | the way to the data folder, on which tests see and break each step; journals of checksummed lines; files as mappings |
 //! | knowledge | `config/` | file -> checked settings; a default and its reason: `config/settings.rs` |
-//! | | `policy/` | who may have what; why a request was refused: `policy/decide.rs`; who sends it: `policy/caller.rs`; the agent tree: `policy/tree/`, and as a file: `policy/outline/`; where agents update from: `policy/sources.rs` |
+//! | | `policy/` | who may have what; why a request was refused: `policy/decide.rs`; who sends it: `policy/caller.rs`; which limits hold for it: `policy/limit.rs`; the agent tree: `policy/tree/`, and as a file: `policy/outline/`; where agents update from: `policy/sources.rs` |
 //! | | `manifest/` | `server.ini`: lines, what they list, the class of a component, what a scope sees |
 //! | | `base/` | paths, identifiers, ranges, bounds, the clock, the tally |
 //!
@@ -90,6 +90,10 @@
 //! | group | changes that are written and synced together |
 //! | caller | who sends a request, and what holds for it at that moment |
 //! | token, key | what is shown to be known by, an id and a secret; what the agent tree knows an agent by |
+//! | limit, holder | so many requests or bytes in a second; the agent, the address or the domain whose it is |
+//! | transfer | a body or a tunnel, as limits of bytes know it |
+//! | grant, share | bytes that a transfer may pass now; what a connection has of a limit that several want |
+//! | gate | where a transfer asks for its grants |
 //! | role | what an administrator may do: viewer, operator, administrator, each all that those before it may |
 //! | refusal | a request of an agent that the policy refused, with the reason |
 //! | page, cursor | some of a list; where the next one begins |

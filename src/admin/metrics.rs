@@ -63,6 +63,8 @@ impl Collector for Scrape {
             ("tls_failed", "TLS handshakes that failed or took too long", &tally.tls_failed),
             ("tunnel_up_bytes", "Bytes that tunnels took from agents", &tally.tunnel_up_bytes),
             ("tunnel_down_bytes", "Bytes that tunnels took to agents", &tally.tunnel_down_bytes),
+            ("requests_delayed", "Requests that waited for a limit, and went on", &tally.requests_delayed),
+            ("slowed_bytes", "Bytes to agents that waited for a limit", &tally.slowed_bytes),
             ("refreshes_new", "Refreshes that gave a new generation", &tally.refreshes_new),
             ("refreshes_same", "Refreshes that found nothing new", &tally.refreshes_same),
             ("refreshes_failed", "Refreshes that failed", &tally.refreshes_failed),
@@ -142,7 +144,7 @@ impl Scrape {
     }
 
     fn refused_by(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let help = "Requests that the policy refused, by what refused them";
+        let help = "Requests that the policy or a limit refused, by what refused them";
         let mut family = encoder.encode_descriptor("requests_refused", help, None, MetricType::Counter)?;
         for by in RefusedBy::ALL {
             let counter = ConstCounter::new(self.0.tally().requests_refused(by));

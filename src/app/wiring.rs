@@ -38,6 +38,7 @@ use crate::relay::agents::Agents;
 use crate::relay::cache::answer::Now;
 use crate::relay::cache::shared::Cache;
 use crate::relay::cache::table::Table;
+use crate::relay::limits::Limits;
 use crate::relay::live::{Live, Place};
 use crate::relay::reach::Reach;
 use crate::relay::resources::Resources;
@@ -63,10 +64,12 @@ pub(super) fn resources(
     let clock = SystemClock::default();
     let now = Now { wall: clock.wall().into(), monotonic: clock.monotonic() };
     let answers = Arc::new(Table::load(store.clone(), settings.cache, now));
+    let (tally, clock) = (Arc::new(Tally::default()), Arc::new(clock));
+    let limits = Arc::new(Limits::new(clock.clone(), tally.clone()));
     let resources = Resources {
         store,
-        tally: Arc::new(Tally::default()),
-        clock: Arc::new(clock),
+        tally,
+        clock,
         runtime,
         tasks: TaskTracker::new(),
         stop: CancellationToken::new(),
@@ -83,6 +86,7 @@ pub(super) fn resources(
         fills: Arc::default(),
         traffic: Traffic::default(),
         refusals: Arc::default(),
+        limits,
         scrubber: Scrubber::new(settings.scrub),
     };
     (Arc::new(resources), wants)
@@ -251,7 +255,8 @@ pub(super) fn start_workers(
             .collect();
         let tls = tls.cloned();
         let (live, tally, clock) = (live.clone(), resources.tally.clone(), resources.clock.clone());
-        let (refusals, streams) = (resources.refusals.clone(), streams.clone());
+        let (refusals, limits) = (resources.refusals.clone(), resources.limits.clone());
+        let streams = streams.clone();
         let (swept, condemned) = (resources.swept.subscribe(), resources.store.condemned().clone());
         let rules = live.clone();
         let limit = move |address| rules.load().connections_of(address);
@@ -263,6 +268,7 @@ pub(super) fn start_workers(
                 tally,
                 refusals,
                 streams,
+                limits,
                 clock,
                 ports,
                 tls,

@@ -63,7 +63,7 @@ pub enum Outcome {
     Miss,
     /// 304: the agent has it.
     NotModified,
-    /// 403: the policy refused.
+    /// 403: the policy refused; 429 or 503: a limit is reached.
     Refused,
     /// 404.
     NotFound,
@@ -152,11 +152,15 @@ pub enum RefusedBy {
     Permission,
     /// It is to take what it asked for elsewhere.
     Source,
+    /// It sends more requests than it may.
+    AgentLimit,
+    /// All of its domain do.
+    DomainLimit,
 }
 
 impl RefusedBy {
     /// All of them, in the order of their declaration.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::Agents,
         Self::Scope,
         Self::Destination,
@@ -167,6 +171,8 @@ impl RefusedBy {
         Self::Credentials,
         Self::Permission,
         Self::Source,
+        Self::AgentLimit,
+        Self::DomainLimit,
     ];
 
     /// Its name in metrics and logs.
@@ -182,6 +188,8 @@ impl RefusedBy {
             Self::Credentials => "credentials",
             Self::Permission => "permission",
             Self::Source => "source",
+            Self::AgentLimit => "agent-limit",
+            Self::DomainLimit => "domain-limit",
         }
     }
 }
@@ -271,6 +279,10 @@ pub struct Tally {
     pub unpermitted: Counter,
     /// Settings files, and lists of them, that agents asked for (R5.6).
     pub settings_files: Counter,
+    /// Requests that waited for a limit, and went on (R10.1).
+    pub requests_delayed: Counter,
+    /// Bytes that waited for one.
+    pub slowed_bytes: Counter,
     /// Requests on the admin listener that were refused for want of a right token, or of a role.
     pub admin_refused: Counter,
     /// Log lines lost because the log's reader was too slow.

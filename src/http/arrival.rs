@@ -101,9 +101,11 @@ impl Arrival {
             }
         }
         place.begins();
+        let connection = worker.limits.connection();
         let agent = Agent {
             worker,
             address,
+            connection,
             place,
             local,
             transport: accepted.transport,

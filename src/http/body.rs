@@ -20,7 +20,9 @@ use crate::http::reading::{Read, Reader};
 use crate::http::record::Record;
 use crate::http::streams::{Stream, Turn};
 use crate::net::idle::Busy;
+use crate::policy::sources::Kind;
 use crate::relay::content::Content;
+use crate::relay::limits::gate::Gate;
 
 /// An answer's body.
 #[derive(Debug)]
@@ -35,6 +37,9 @@ pub struct Body {
     record: Option<Box<Record>>,
     stream: Option<Stream>,
     busy: Option<Busy>,
+    /// In a box: few have one.
+    gate: Option<Box<Gate>>,
+    kind: Kind,
     ended_by: EndedBy,
     /// Why it broke off, until what came before is sent.
     broken: Option<io::Error>,
@@ -79,6 +84,8 @@ impl Default for Body {
             record: None,
             stream: None,
             busy: None,
+            gate: None,
+            kind: Kind::Components,
             ended_by: EndedBy::default(),
             broken: None,
         }
@@ -165,6 +172,27 @@ impl Body {
         self
     }
 
+    /// Says what it is of.
+    pub fn is_of(&mut self, kind: Kind) {
+        self.kind = kind;
+    }
+
+    /// What it is of.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// Whether it is not sent in one piece, as far as anybody knows.
+    pub fn is_long(&self) -> bool {
+        self.left.is_none_or(|left| left > BODY_CHUNK_BYTES as u64)
+    }
+
+    /// Has it ask for each piece.
+    #[must_use]
+    pub fn gated(self, gate: Gate) -> Self {
+        Self { gate: Some(gate.into()), ..self }
+    }
+
     /// Has its bytes leave by its connection's outlet.
     #[must_use]
     pub fn sent_by(mut self, outlet: Outlet) -> Self {
@@ -193,9 +221,19 @@ impl Body {
         self
     }
 
-    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+    /// How many bytes may pass now.
+    fn poll_granted(&mut self, cx: &Context<'_>) -> Poll<u64> {
+        match &mut self.gate {
+            // What an agent is told is not worth counting.
+            Some(gate) if self.left != Some(0) && self.told.is_none() => gate.poll(cx, self.left.unwrap_or(UNKNOWN_BYTES)),
+            _ => Poll::Ready(u64::MAX),
+        }
+    }
+
+    /// The next piece, of at most so many bytes.
+    fn poll_piece(&mut self, granted: u64, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         if let Some(passing) = &mut self.passing {
-            return passing.poll(cx);
+            return passing.poll(granted, cx);
         }
         if let Some(told) = self.told.take() {
             let mut begun = match told {
@@ -212,16 +250,18 @@ impl Body {
             let Some(piece) = self.pieces.front_mut() else { return Poll::Ready(None) };
             let run = match piece {
                 Piece::Text(text) => {
-                    let text = std::mem::take(text);
-                    self.pieces.pop_front();
-                    return Poll::Ready(Some(Ok(Frame::data(text))));
+                    let first = text.split_to(text.len().min(usize::try_from(granted).unwrap_or(usize::MAX)));
+                    if text.is_empty() {
+                        self.pieces.pop_front();
+                    }
+                    return Poll::Ready(Some(Ok(Frame::data(first))));
                 }
                 Piece::Run(range) if range.is_empty() => {
                     self.pieces.pop_front();
                     continue;
                 }
-                Piece::Run(range) => *range,
-                Piece::Rest(at) => ByteRange::new(*at, u64::MAX),
+                Piece::Run(range) => range.first(granted),
+                Piece::Rest(at) => ByteRange::new(*at, u64::MAX).first(granted),
             };
             let Some(reader) = &mut self.reader else {
                 return Poll::Ready(Some(Err(io::Error::other("a run without a content"))));
@@ -250,6 +290,9 @@ impl Body {
     }
 }
 
+/// What a body asks for at a time of which nobody knows how long it is.
+const UNKNOWN_BYTES: u64 = 1 << 20;
+
 impl Piece {
     fn len(&self) -> u64 {
         match self {
@@ -268,18 +311,20 @@ impl hyper::body::Body for Body {
         let this = &mut *self;
         let held = this.broken.take();
         let was_held = held.is_some();
-        let piece = match held {
-            Some(error) => Poll::Ready(Some(Err(error))),
-            None => this.poll_piece(cx),
+        let (piece, slowed) = match held {
+            Some(error) => (Poll::Ready(Some(Err(error))), false),
+            None => match this.poll_granted(cx) {
+                Poll::Ready(granted) => (this.poll_piece(granted, cx), false),
+                Poll::Pending => (Poll::Pending, true),
+            },
         };
         if let Some(stream) = &mut this.stream {
             stream.moved(if piece.is_pending() { Turn::Relay } else { Turn::Client });
         }
         if let Some(busy) = &this.busy {
             let awaits_upstream = this.reader.as_ref().is_some_and(Reader::awaits_upstream);
-            busy.waits(
-                piece.is_pending() && (awaits_upstream || this.passing.is_some() || this.told.is_some()),
-            );
+            let awaits = awaits_upstream || this.passing.is_some() || this.told.is_some();
+            busy.waits(piece.is_pending() && !slowed && awaits);
         }
         let piece = match ready!(piece) {
             Some(Err(error)) if !was_held => {
@@ -294,6 +339,9 @@ impl hyper::body::Body for Body {
             Some(Ok(frame)) => {
                 let len = frame.data_ref().map_or(0, Bytes::len) as u64;
                 this.left = this.left.map(|left| left.saturating_sub(len));
+                if let Some(gate) = &mut this.gate {
+                    gate.passed(len);
+                }
                 if let Some(record) = &mut this.record {
                     record.sent(len);
                     if frame.is_trailers() {

@@ -22,6 +22,7 @@ use crate::net::listen::Transport;
 use crate::net::places::Places;
 use crate::net::tls::Tls;
 use crate::net::worker::Accepted;
+use crate::relay::limits::Limits;
 use crate::relay::live::Live;
 use crate::relay::refusals::Refusals;
 use crate::relay::shelf::Shelf;
@@ -38,6 +39,8 @@ pub struct Worker {
     pub refusals: Arc<Refusals>,
     /// Where agents are told.
     pub streams: Arc<Streams>,
+    /// What is left of agents' and domains' limits.
+    pub limits: Arc<Limits>,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// The ports at which agents reach the relay.

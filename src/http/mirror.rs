@@ -16,6 +16,7 @@ use crate::http::respond::Failure;
 use crate::net::idle::Busy;
 use crate::policy::caller::Caller;
 use crate::policy::decide::{Ask, Permission};
+use crate::policy::sources::Kind;
 use crate::relay::live::Live;
 use crate::relay::pins::Pins;
 use crate::relay::serve::{self, Representation, ServeError};
@@ -107,6 +108,7 @@ async fn file_as_it_is(
     let (mut response, outcome) = answer(request, tree, representation, PACKAGE_TYPE, live, shelf).await?;
     let kept = if of_a_generation { FOR_THIS_MOMENT } else { FOR_THIS_AGENT };
     response.headers_mut().insert(header::CACHE_CONTROL, kept);
+    response.body_mut().is_of(Kind::of(listed.class));
     Ok((response, outcome))
 }
 

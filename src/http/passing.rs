@@ -64,19 +64,21 @@ impl Passing {
         }
     }
 
-    /// The next frame, or the end.
-    pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+    /// The next frame, of at most so many bytes, or the end.
+    pub fn poll(&mut self, most: u64, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         let next = match std::mem::replace(&mut self.ahead, Poll::Pending) {
             Poll::Ready(ahead) => Poll::Ready(ahead.map(Ok)),
             Poll::Pending => Pin::new(&mut self.body).poll_frame(cx),
         };
         if let Poll::Ready(frame) = next {
             self.waiting = false;
-            let clean = |frame: Frame<Bytes>| match frame.into_trailers() {
-                Ok(trailers) => Frame::trailers(stripped(&trailers)),
-                Err(frame) => frame,
-            };
-            return Poll::Ready(frame.map(|frame| frame.map(clean).map_err(io::Error::other)));
+            return Poll::Ready(frame.map(|frame| {
+                let frame = frame.map_err(io::Error::other)?;
+                match frame.into_data() {
+                    Ok(data) => Ok(Frame::data(self.first(most, data))),
+                    Err(frame) => Ok(clean(frame)),
+                }
+            }));
         }
         let silence = self.silence;
         let deadline = self.deadline.get_or_insert_with(|| Box::pin(sleep(silence)));
@@ -91,6 +93,25 @@ impl Passing {
             )))),
             Poll::Pending => Poll::Pending,
         }
+    }
+
+    /// The first so many bytes; the others come next.
+    fn first(&mut self, most: u64, mut data: Bytes) -> Bytes {
+        let most = usize::try_from(most).unwrap_or(usize::MAX);
+        if data.len() <= most {
+            return data;
+        }
+        let first = data.split_to(most);
+        self.ahead = Poll::Ready(Some(Frame::data(data)));
+        first
+    }
+}
+
+/// What concerns a connection is in no trailer.
+fn clean(frame: Frame<Bytes>) -> Frame<Bytes> {
+    match frame.into_trailers() {
+        Ok(trailers) => Frame::trailers(stripped(&trailers)),
+        Err(frame) => frame,
     }
 }
 
@@ -120,7 +141,7 @@ impl Body for Sending {
             }
             self.word = None;
         }
-        self.passing.poll(cx).map(|frame| frame.map(|frame| frame.map_err(Into::into)))
+        self.passing.poll(u64::MAX, cx).map(|frame| frame.map(|frame| frame.map_err(Into::into)))
     }
 
     fn is_end_stream(&self) -> bool {

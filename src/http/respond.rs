@@ -10,7 +10,7 @@ use hyper::{Response, StatusCode};
 use thiserror::Error;
 
 use crate::base::path::PathError;
-use crate::base::tally::Outcome;
+use crate::base::tally::{Outcome, RefusedBy};
 use crate::http::agents::BODY_BYTES_MAX;
 use crate::http::body::Body;
 use crate::http::caller::Door;
@@ -18,6 +18,7 @@ use crate::policy::decide::Refusal;
 use crate::policy::tree::refused::Refused;
 use crate::relay::agents::enrol::EnrolError;
 use crate::relay::fill::FillError;
+use crate::relay::limits::Exceeded;
 use crate::relay::reach::ReachError;
 use crate::relay::serve::ServeError;
 use crate::state::ChangeError;
@@ -123,6 +124,9 @@ pub enum Failure {
     /// Who is calling is not known, or not let in.
     #[error("refused: {0}")]
     Stranger(Refusal, Door),
+    /// A limit is reached.
+    #[error("too many requests: {0}")]
+    Limited(#[from] Exceeded),
     /// `If-Match` or `If-Unmodified-Since` does not hold.
     #[error("the precondition does not hold")]
     Precondition,
@@ -185,7 +189,10 @@ impl Failure {
             Self::Unreached(..) => StatusCode::BAD_GATEWAY,
             Self::Precondition => StatusCode::PRECONDITION_FAILED,
             Self::Range(_) => StatusCode::RANGE_NOT_SATISFIABLE,
-            Self::NotReady | Self::Serve(ServeError::Moved) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Limited(Exceeded::Agent(_)) => StatusCode::TOO_MANY_REQUESTS,
+            Self::Limited(Exceeded::Domain(_)) | Self::NotReady | Self::Serve(ServeError::Moved) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::SettingsFile | Self::Serve(ServeError::Store(_)) => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Serve(ServeError::Fill(error)) => match &**error {
                 FillError::Upstream(UpstreamError::FirstByte(_) | UpstreamError::Silence(_)) => {
@@ -206,11 +213,20 @@ impl Failure {
         }
     }
 
+    /// What it was refused by, as metrics and logs name it, where it was refused.
+    pub fn refused_by(&self) -> Option<RefusedBy> {
+        match self {
+            Self::Limited(Exceeded::Agent(_)) => Some(RefusedBy::AgentLimit),
+            Self::Limited(Exceeded::Domain(_)) => Some(RefusedBy::DomainLimit),
+            failed => failed.refusal().map(Refusal::by),
+        }
+    }
+
     /// How the request is counted.
     pub fn outcome(&self) -> Outcome {
         match self.status() {
             StatusCode::NOT_FOUND => Outcome::NotFound,
-            _ if self.refusal().is_some() => Outcome::Refused,
+            _ if self.refused_by().is_some() => Outcome::Refused,
             StatusCode::FORBIDDEN => Outcome::Refused,
             status if status.is_server_error() => Outcome::Failed,
             _ => Outcome::BadRequest,
@@ -305,8 +321,15 @@ pub fn failure(failure: &Failure) -> Response<Body> {
         _ => {}
     }
     let later = matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT);
-    if later && !matches!(failure, Failure::NotKept) {
-        headers.insert(RETRY_AFTER, RETRY_SECS);
+    match failure {
+        Failure::Limited(exceeded) => {
+            headers.insert(RETRY_AFTER, exceeded.retry_secs().into());
+        }
+        Failure::NotKept => {}
+        _ if later => {
+            headers.insert(RETRY_AFTER, RETRY_SECS);
+        }
+        _ => {}
     }
     let unread = matches!(failure, Failure::RequestBody | Failure::BodyLate);
     if unread || matches!(failure, Failure::Framing | Failure::Host | Failure::Method) {

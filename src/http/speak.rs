@@ -32,6 +32,7 @@ use crate::http::forward::{self, Meanwhile};
 use crate::http::frames::Frames;
 use crate::http::held::{Held, hold};
 use crate::http::http1::requests;
+use crate::http::limited::{self, Admitted};
 use crate::http::mirror;
 use crate::http::onward::{Becomes, Onward};
 use crate::http::outlet::{Files, Outlet};
@@ -46,6 +47,7 @@ use crate::net::inserts::Inserts;
 use crate::net::listen::Transport;
 use crate::net::spans::Spans;
 use crate::policy::identity::Certificate;
+use crate::relay::limits::Connection;
 use crate::relay::live::Live;
 use crate::relay::serve::ServeError;
 
@@ -56,6 +58,8 @@ pub struct Agent {
     pub worker: Rc<Worker>,
     /// The agent's address, as a trusted proxy named it or as the socket has it.
     pub address: SocketAddr,
+    /// The connection, as limits count it.
+    pub connection: Connection,
     /// Where the connection tells whether it is idle.
     pub place: Rc<Place>,
     /// The relay's own address, as the connection has it.
@@ -226,8 +230,8 @@ pub(super) async fn answer(
         Err(failure) => Err(failure),
     };
     let (mut response, outcome) = served.unwrap_or_else(|failed| {
-        if let Some(refusal) = failed.refusal() {
-            worker.tally.refused_by(refusal.by());
+        if let Some(by) = failed.refused_by() {
+            worker.tally.refused_by(by);
         }
         record.failed(&failed);
         if let Failure::Serve(ServeError::Store(error)) = &failed {
@@ -284,12 +288,16 @@ async fn served(
         // Who enrols is nobody yet.
         return Box::pin(agents::serve(agent, None, request, body, &Call::Enrol, live)).await;
     }
-    let caller = caller(agent, request, &routed, live)?;
+    let mut caller = caller(agent, request, &routed, live)?;
     record.known_as(&caller);
+    if caller.is_limited() && Box::pin(limited::admit(agent, &caller)).await? == Admitted::Late {
+        // Who had to wait may be another one by now.
+        caller = self::caller(agent, request, &routed, live)?;
+    }
     // A body is dropped unread where none belongs: a file's request has none.
     let has_body = request.version == Version::HTTP_2 && !body.is_end_stream();
     let shelf = &agent.worker.shelf;
-    match routed.route {
+    let (response, outcome) = match routed.route {
         Route::Manifest(_) | Route::File(..) if has_body => Err(Failure::RequestBody),
         Route::Manifest(tree) => mirror::manifest(request, &tree, &caller, live, shelf).await,
         Route::File(tree, path) => {
@@ -308,5 +316,6 @@ async fn served(
         }
         // Another method has no tunnel.
         Route::Tunnel(_) => Err(Failure::Target),
-    }
+    }?;
+    Ok((response.map(|body| limited::body(agent, &caller, body)), outcome))
 }

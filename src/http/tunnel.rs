@@ -14,6 +14,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::base::destination::Destination;
 use crate::http::http1::requests;
+use crate::http::limited;
+use crate::http::paced::Paced;
 use crate::http::respond::Failure;
 use crate::http::speak::Agent;
 use crate::http::tunnel_record::TunnelRecord;
@@ -96,23 +98,34 @@ pub async fn run<S>(agent: &Agent, mut stream: S, mut tunnel: Tunnel, drain: Can
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
-    let Agent { worker, address, place, local, transport, certificate, .. } = agent;
+    let Agent { worker, address, connection, place, local, transport, certificate, .. } = agent;
     match tunnel.far {
         Far::Here(server) => {
             place.begins();
             let (worker, place) = (worker.clone(), place.clone());
             let toward = Some(Toward { server, who: tunnel.opened.who });
-            let (address, local, transport) = (*address, *local, *transport);
+            let (address, connection, local, transport) = (*address, *connection, *local, *transport);
             let certificate = certificate.clone();
-            let agent =
-                Rc::new(Agent { worker, address, place, local, transport, certificate, toward, spans: None });
+            let agent = Rc::new(Agent {
+                worker,
+                address,
+                connection,
+                place,
+                local,
+                transport,
+                certificate,
+                toward,
+                spans: None,
+            });
             // The route refuses tunnels within a tunnel.
             requests(&agent, stream, drain).await;
             tunnel.record.ended(&"the relay answered for the server");
         }
-        Far::There(mut server) => {
+        Far::There(server) => {
             let _now = worker.tally.tunnels_now.hold();
             let passed = tunnel.record.passed();
+            let gate = limited::tunnel(agent, &tunnel.opened);
+            let mut server = Paced::new(server, gate, passed.clone());
             let bounds = worker.live.load().tunnels;
             let refusal = {
                 let copied = copy(&mut stream, &mut server, &passed, place, bounds, &drain);
@@ -126,7 +139,7 @@ where
             if !matches!(refusal, Ok(End::Closed)) {
                 // Neither the agent nor the server sees an end in order.
                 place.cut();
-                let _ = SockRef::from(server.socket()).set_linger(Some(Duration::ZERO));
+                let _ = SockRef::from(server.stream().socket()).set_linger(Some(Duration::ZERO));
             }
             match refusal {
                 Ok(end) => tunnel.record.ended(&end),

@@ -74,8 +74,8 @@ impl TunnelRecord {
 
     /// Notes that there is no tunnel, and how the agent is told.
     pub fn failed(&mut self, failure: &Failure, answer: u16) {
-        if let Some(refusal) = failure.refusal() {
-            self.tally.refused_by(refusal.by());
+        if let Some(by) = failure.refused_by() {
+            self.tally.refused_by(by);
         }
         self.ended_early(failure.outcome(), failure, answer);
     }

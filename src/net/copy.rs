@@ -70,6 +70,8 @@ pub struct Passed {
     up_bytes: Cell<u64>,
     down_bytes: Cell<u64>,
     last: Cell<Instant>,
+    /// Bytes that there may be wait for the relay to let them pass.
+    slowed: Cell<bool>,
     /// Somebody waits for the next byte.
     awaited: Cell<bool>,
     moved: Notify,
@@ -90,6 +92,7 @@ impl Passed {
             up_bytes: Cell::default(),
             down_bytes: Cell::default(),
             last: Cell::new(Instant::now()),
+            slowed: Cell::default(),
             awaited: Cell::default(),
             moved: Notify::new(),
             broken: Cell::default(),
@@ -104,6 +107,13 @@ impl Passed {
     /// Bytes that the agent took.
     pub fn down_bytes(&self) -> u64 {
         self.down_bytes.get()
+    }
+
+    /// Notes whether it is the relay that lets nothing pass: the tunnel is not idle then.
+    pub fn slowed(&self, slowed: bool) {
+        if self.slowed.replace(slowed) {
+            self.last.set(Instant::now());
+        }
     }
 
     fn moved(&self) {
@@ -169,8 +179,9 @@ async fn bound(passed: &Passed, place: &Rc<Place>, bounds: Bounds, drain: &Cance
     let end = Instant::now() + bounds.total;
     let mut busy = Some(place.begin());
     loop {
-        let (now, idle, rests) =
-            (Instant::now(), passed.last.get() + bounds.idle, passed.last.get() + AT_WORK);
+        let now = Instant::now();
+        let last = if passed.slowed.get() { now } else { passed.last.get() };
+        let (idle, rests) = (last + bounds.idle, last + AT_WORK);
         if now >= end {
             return End::Total(bounds.total);
         }

@@ -5,6 +5,7 @@
 //!   lane it opens others.
 //! - A *generation*: [`refresh`] takes the manifest, [`assemble`] fetches signatures and payloads, then the snapshot is
 //!   swapped.
+//! - A *limit*: [`limits`] has requests wait and transfers slowed by it.
 //! - A *bad blob*: [`scrub`] finds it and takes it out of the store, [`mend`] fetches it anew.
 //!
 //! Never speaks HTTP to agents, never decides who may have what. Invariant: a snapshot is immutable, and what it names is
@@ -22,6 +23,7 @@ pub mod fills;
 pub mod follow;
 pub mod generation;
 mod lanes;
+pub mod limits;
 pub mod live;
 mod load;
 pub mod mend;

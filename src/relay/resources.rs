@@ -15,6 +15,7 @@ use crate::base::clock::Clock;
 use crate::base::tally::Tally;
 use crate::relay::cache::table::Table;
 use crate::relay::fills::Fills;
+use crate::relay::limits::Limits;
 use crate::relay::refusals::Refusals;
 use crate::relay::scrub::Scrubber;
 use crate::relay::sweep::Want;
@@ -63,6 +64,8 @@ pub struct Resources {
     pub traffic: Traffic,
     /// The last requests that were refused.
     pub refusals: Arc<Refusals>,
+    /// What is left of agents' and domains' limits.
+    pub limits: Arc<Limits>,
     /// What the scrubber is asked to do, and how far it is.
     pub scrubber: Scrubber,
 }

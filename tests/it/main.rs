@@ -45,6 +45,8 @@
 //! - `fuzzed`: what holds for any bytes as a range, a PROXY header, a SOCKS message, a journal or settings; the targets in `fuzz/` check the same.
 //! - `http2`: by ALPN and by prior knowledge: answers as over HTTP/1, a hundred at once, resets, idle clients (R1.1, R2.3, R3.1).
 //! - `layers`: a file imports lower layers only; what knows does no I/O; sled stays in its folders; lib.rs names each folder.
+//! - `limits`: agents' and domains' limits, a file each: `shares` (bytes in equal shares), `slow` (nothing is cut; limits that change under way),
+//!   `tunnels` (CONNECT, SOCKS, the forward proxy), `requests` (floods, `Retry-After`) (R10.1).
 //! - `load`: a fleet that plays, a file each: `relayed` (against a relay: counts, seeds, ranges, TLS, give-ups), `nginx`, `found` (each
 //!   thing that a server can do wrong), `ends` (signals, time, what is shown), `many` (`FOREBAY_AGENTS` says how many), `typed` (R12.1).
 //! - `many_blobs`: starts and stops on data folders of very many blobs (`FOREBAY_BLOBS` says how many), with the index whole, left open,
@@ -131,6 +133,7 @@ mod fuzzed;
 mod hostile;
 mod http2;
 mod layers;
+mod limits;
 mod load;
 mod machine;
 mod many_blobs;

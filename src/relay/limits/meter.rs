@@ -1,0 +1,434 @@
+//! What is left of one limit of bytes, and the connections that wait for some of it.
+//!
+//! What a second gives is there as it passes, and kept for a tenth of one. While more is wanted than is left, connections wait, and what
+//! comes is dealt out now and then, piece by piece, in the order of a virtual time that moves on by what each connection was given
+//! (start-time fair queueing, Goyal, Vin and Cheng 1996). Whoever wants less leaves the rest to the others. Transfers of one connection have one share together. Invariant: over any time, what was given is at most what the limit
+//! allows for that time, a tenth of a second's more, and a piece.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::time::Duration;
+
+use crate::relay::limits::Connection;
+
+/// The part of a second for which is kept what nobody wanted.
+const KEPT: u64 = 10;
+
+/// The part of a second that a piece is: some thousand pieces a second cost little, and make equal shares of a few hundred connections
+/// within a second or two.
+const PIECES: u64 = 2048;
+
+/// A piece's bounds, in bytes: below the one heads cost more than bodies, above the other shares are coarse.
+const PIECE_BYTES_MIN: u64 = 1 << 10;
+const PIECE_BYTES_MAX: u64 = 64 << 10;
+
+/// Pieces of one deal, where there is so much that it would be more: each costs some hundred nanoseconds.
+const DEAL_PIECES: u64 = 1024;
+
+/// Connections that may be remembered beside those that wait, before those are forgotten whose share is even.
+const SLACK: usize = 64;
+
+/// What is left of a limit. `T` is how whoever waits is told.
+#[derive(Debug)]
+pub struct Meter<T> {
+    per_sec: u64,
+    /// Bytes; below zero where more passed than was given.
+    left: i64,
+    /// Until when what came is in `left`.
+    filled: Duration,
+    connections: HashMap<Connection, Flow<T>>,
+    /// Connections that wait, by their virtual start; of two alike, who came first.
+    order: BTreeSet<(Start, Connection)>,
+    /// The virtual start of what was given last.
+    now: u128,
+    came: u64,
+    /// More was wanted than was left, and not half of what may be kept has come since: nothing is given but by deals, or the quickest to ask
+    /// would have most.
+    contended: bool,
+}
+
+/// A place in the order.
+type Start = (u128, u64);
+
+/// What one connection has and wants.
+#[derive(Debug)]
+struct Flow<T> {
+    /// The virtual time up to which it has had its share.
+    finish: u128,
+    /// Its transfers that wait.
+    waiting: VecDeque<Waiting<T>>,
+    /// Where it stands in the order, while it waits.
+    start: Option<Start>,
+}
+
+#[derive(Debug)]
+struct Waiting<T> {
+    transfer: T,
+    wanted: u64,
+    /// What it was dealt so far, in one deal.
+    given: u64,
+}
+
+impl<T> Default for Flow<T> {
+    fn default() -> Self {
+        Self { finish: 0, waiting: VecDeque::new(), start: None }
+    }
+}
+
+impl<T> Meter<T> {
+    /// A limit of which all is left.
+    pub fn new(per_sec: u64, now: Duration) -> Self {
+        Self {
+            per_sec,
+            left: signed(kept(per_sec)),
+            filled: now,
+            connections: HashMap::new(),
+            order: BTreeSet::new(),
+            now: 0,
+            came: 0,
+            contended: false,
+        }
+    }
+
+    /// Makes it another limit, from now on.
+    pub fn set(&mut self, per_sec: u64, now: Duration) {
+        if self.per_sec == per_sec {
+            return;
+        }
+        self.fill(now);
+        self.per_sec = per_sec;
+        // What was owed was owed at another rate.
+        self.left = self.left.clamp(-signed(piece(per_sec)), signed(kept(per_sec)));
+        self.filled = now;
+    }
+
+    /// Gives at once, where nobody has to wait: at most as much as is wanted, at least one byte.
+    pub fn take(&mut self, now: Duration, connection: Connection, wanted: u64) -> Option<u64> {
+        self.fill(now);
+        if self.contended || self.left <= 0 {
+            self.contended = true;
+            return None;
+        }
+        let given = wanted.min(self.left.unsigned_abs().max(piece(self.per_sec)));
+        let flow = self.connections.entry(connection).or_default();
+        let start = flow.finish.max(self.now);
+        // What nobody else wanted counts little: who had it is not to wait until all others have had as much.
+        flow.finish = start + u128::from(given.min(piece(self.per_sec)));
+        self.now = start;
+        self.left -= signed(given);
+        self.contended = self.left <= 0;
+        Some(given)
+    }
+
+    /// Has a transfer wait for the next deal.
+    pub fn wait(&mut self, connection: Connection, wanted: u64, transfer: T) {
+        self.contended = true;
+        self.came += 1;
+        let flow = self.connections.entry(connection).or_default();
+        flow.waiting.push_back(Waiting { transfer, wanted, given: 0 });
+        if flow.start.is_none() {
+            let start = (flow.finish.max(self.now), self.came);
+            flow.start = Some(start);
+            self.order.insert((start, connection));
+        }
+    }
+
+    /// Deals what is left out to those who wait, piece by piece; they are told how much they have in all.
+    pub fn deal(&mut self, now: Duration, mut tell: impl FnMut(T, u64)) {
+        self.fill(now);
+        if self.order.is_empty() {
+            return;
+        }
+        let piece = piece(self.per_sec).max(self.left.max(0).unsigned_abs() / DEAL_PIECES);
+        let mut dealt_to = Vec::new();
+        while self.left > 0
+            && let Some((start, connection)) = self.order.pop_first()
+        {
+            let Some(flow) = self.connections.get_mut(&connection) else { continue };
+            flow.start = None;
+            let Some(first) = flow.waiting.front_mut() else { continue };
+            let given = (first.wanted - first.given).min(piece);
+            if first.given == 0 {
+                dealt_to.push(connection);
+            }
+            first.given += given;
+            self.left -= signed(given);
+            self.now = self.now.max(start.0);
+            flow.finish = flow.finish.max(start.0) + u128::from(given);
+            if first.given == first.wanted
+                && let Some(Waiting { transfer, given, .. }) = flow.waiting.pop_front()
+            {
+                tell(transfer, given);
+            }
+            if !flow.waiting.is_empty() {
+                self.came += 1;
+                let start = (flow.finish, self.came);
+                flow.start = Some(start);
+                self.order.insert((start, connection));
+            }
+        }
+        for connection in dealt_to {
+            let Some(flow) = self.connections.get_mut(&connection) else { continue };
+            if let Some(Waiting { transfer, given, .. }) = flow.waiting.pop_front_if(|first| first.given > 0)
+            {
+                tell(transfer, given);
+            }
+            if flow.waiting.is_empty()
+                && let Some(start) = flow.start.take()
+            {
+                self.order.remove(&(start, connection));
+            }
+        }
+        if self.connections.len() > 2 * self.order.len() + SLACK {
+            let now = self.now;
+            self.connections.retain(|_, flow| flow.start.is_some() || flow.finish > now);
+        }
+    }
+
+    /// Takes back what was given and not used.
+    pub fn give_back(&mut self, connection: Connection, bytes: u64) {
+        self.left = self.left.saturating_add(signed(bytes)).min(signed(kept(self.per_sec)));
+        if let Some(flow) = self.connections.get_mut(&connection) {
+            flow.finish = flow.finish.saturating_sub(bytes.into());
+        }
+    }
+
+    /// Notes that more passed than was given: it is owed.
+    pub fn owe(&mut self, connection: Connection, bytes: u64) {
+        self.left = self.left.saturating_sub(signed(bytes));
+        self.contended = true;
+        let flow = self.connections.entry(connection).or_default();
+        flow.finish = flow.finish.max(self.now) + u128::from(bytes);
+    }
+
+    /// Takes out transfers of a connection that wait; gives whether there was one.
+    pub fn leave(&mut self, connection: Connection, is_it: impl Fn(&T) -> bool) -> bool {
+        let Some(flow) = self.connections.get_mut(&connection) else { return false };
+        let before = flow.waiting.len();
+        flow.waiting.retain(|one| !is_it(&one.transfer));
+        if flow.waiting.is_empty()
+            && let Some(start) = flow.start.take()
+        {
+            self.order.remove(&(start, connection));
+        }
+        self.connections.get(&connection).is_some_and(|flow| flow.waiting.len() < before)
+    }
+
+    /// Those who wait.
+    pub fn waiting(&self) -> impl Iterator<Item = &T> {
+        let flows = self.order.iter().filter_map(|(_, connection)| self.connections.get(connection));
+        flows.flat_map(|flow| flow.waiting.iter().map(|one| &one.transfer))
+    }
+
+    /// Whether anybody waits.
+    pub fn is_waited_for(&self) -> bool {
+        !self.order.is_empty()
+    }
+
+    /// Whether a new one would be the same.
+    pub fn is_whole(&mut self, now: Duration) -> bool {
+        self.fill(now);
+        self.order.is_empty() && self.left >= signed(kept(self.per_sec))
+    }
+
+    /// Adds what has come since.
+    fn fill(&mut self, now: Duration) {
+        let passed = now.saturating_sub(self.filled).as_nanos();
+        let came = passed * u128::from(self.per_sec) / NANOS;
+        if came == 0 {
+            return;
+        }
+        let most = kept(self.per_sec);
+        let room = u128::try_from(i128::from(most) - i128::from(self.left)).unwrap_or(0);
+        if came >= room {
+            (self.left, self.filled) = (signed(most), now);
+        } else {
+            self.left += i64::try_from(came).unwrap_or(i64::MAX);
+            // The part of a byte that has come is not lost.
+            let taken = came * NANOS / u128::from(self.per_sec);
+            self.filled += Duration::from_nanos(u64::try_from(taken).unwrap_or(u64::MAX));
+        }
+        if self.order.is_empty() && self.left >= signed(most / 2) {
+            self.contended = false;
+        }
+    }
+}
+
+const NANOS: u128 = 1_000_000_000;
+
+/// The most that is kept.
+fn kept(per_sec: u64) -> u64 {
+    (per_sec / KEPT).max(piece(per_sec))
+}
+
+/// The least that is given to who wants as much.
+fn piece(per_sec: u64) -> u64 {
+    (per_sec / PIECES).clamp(PIECE_BYTES_MIN, PIECE_BYTES_MAX)
+}
+
+fn signed(bytes: u64) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// From one deal to the next.
+    const PACE: Duration = Duration::from_millis(20);
+
+    /// Connections that want bytes, as a test has them: each with some transfers, which want so much at a time.
+    #[derive(Clone, Copy, Debug)]
+    struct Wish {
+        transfers: usize,
+        wanted: u64,
+        /// When they ask again.
+        again: Again,
+    }
+
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    enum Again {
+        AtOnce,
+        AfterTheDeal,
+    }
+
+    /// What each connection was given, deal after deal.
+    fn played(per_sec: u64, deals: u64, wishes: &[Wish]) -> Vec<u64> {
+        let mut now = Duration::from_secs(9);
+        let mut meter = Meter::new(per_sec, now);
+        let mut given = vec![0; wishes.len()];
+        // Who asks before which deal, with the connection's place in the list.
+        let mut asks: Vec<(u64, usize)> = Vec::new();
+        for (at, wish) in wishes.iter().enumerate() {
+            asks.extend(std::iter::repeat_n((0, at), wish.transfers));
+        }
+        for deal in 0..deals {
+            let (due, later): (Vec<_>, Vec<_>) = asks.into_iter().partition(|(when, _)| *when <= deal);
+            let mut due = VecDeque::from(due);
+            asks = later;
+            while let Some((_, at)) = due.pop_front() {
+                let connection = Connection(at as u64);
+                match meter.take(now, connection, wishes[at].wanted) {
+                    Some(bytes) => {
+                        given[at] += bytes;
+                        if wishes[at].again == Again::AtOnce {
+                            due.push_back((deal, at));
+                        } else {
+                            asks.push((deal + 1, at));
+                        }
+                    }
+                    None => meter.wait(connection, wishes[at].wanted, at),
+                }
+            }
+            now += PACE;
+            meter.deal(now, |at, bytes| {
+                assert!(bytes >= 1 && bytes <= wishes[at].wanted);
+                given[at] += bytes;
+                asks.push((deal + 1, at));
+            });
+        }
+        given
+    }
+
+    /// What each would have of so many bytes if they were poured out drop by drop: nobody more than it asks for, all others alike.
+    fn poured(bytes: u64, asked: &[u64]) -> Vec<u64> {
+        let mut order: Vec<_> = (0..asked.len()).collect();
+        order.sort_by_key(|at| asked[*at]);
+        let (mut left, mut parts) = (bytes, vec![0; asked.len()]);
+        for (done, at) in order.iter().enumerate() {
+            parts[*at] = asked[*at].min(left / (asked.len() - done) as u64);
+            left -= parts[*at];
+        }
+        parts
+    }
+
+    proptest! {
+        #[test]
+        fn connections_that_want_all_have_equal_shares_whatever_they_ask_for_r10_1(
+            per_sec in 200_000_u64..20_000_000,
+            wishes in prop::collection::vec((1_usize..5, 60_000_u64..2_000_000), 2..20),
+        ) {
+            let wishes: Vec<_> =
+                wishes.into_iter().map(|(transfers, wanted)| Wish { transfers, wanted, again: Again::AtOnce }).collect();
+            let secs = 4;
+            let given = played(per_sec, secs * 50, &wishes);
+            let all: u64 = given.iter().sum();
+            prop_assert!(all <= per_sec * secs + kept(per_sec) + piece(per_sec), "{} of {}", all, per_sec * secs);
+            prop_assert!(all >= per_sec * secs * 99 / 100, "{} of {}", all, per_sec * secs);
+            let part = all / wishes.len() as u64;
+            // Whoever came first had what was kept; a part of a deal is open at the end.
+            let slack = kept(per_sec) + 2 * piece(per_sec);
+            for one in &given {
+                prop_assert!(one.abs_diff(part) <= slack, "{} and not {}: {:?}", one, part, given);
+            }
+        }
+
+        #[test]
+        fn what_some_do_not_want_the_others_have_r10_1(
+            per_sec in 1_000_000_u64..10_000_000,
+            wanted in prop::collection::vec(2_000_u64..300_000, 2..12),
+        ) {
+            // One transfer each: it asks anew in each.
+            let wishes: Vec<_> =
+                wanted.iter().map(|wanted| Wish { transfers: 1, wanted: *wanted, again: Again::AfterTheDeal }).collect();
+            let deals = 400;
+            let given = played(per_sec, deals, &wishes);
+            let asked: Vec<_> = wanted.iter().map(|wanted| wanted * deals).collect();
+            let parts = poured(per_sec * deals / 50, &asked);
+            for (one, part) in given.iter().zip(&parts) {
+                let slack = part / 50 + kept(per_sec) + 2 * piece(per_sec);
+                prop_assert!(one.abs_diff(*part) <= slack, "{:?} and not {:?} of {:?}", given, parts, asked);
+            }
+        }
+    }
+
+    #[test]
+    fn no_part_of_a_byte_is_lost_however_often_it_is_looked_r10_1() {
+        let mut now = Duration::ZERO;
+        let mut meter: Meter<()> = Meter::new(7, now);
+        let kept = meter.take(now, Connection(1), u64::MAX).unwrap();
+        for _ in 0..1_000_000 {
+            now += Duration::from_micros(77);
+            meter.fill(now);
+        }
+        assert_eq!((kept, meter.left), (PIECE_BYTES_MIN, 7 * 77));
+    }
+
+    #[test]
+    fn what_was_not_used_is_there_for_others_and_what_was_used_beyond_is_owed_r10_1() {
+        let now = Duration::from_secs(1);
+        let mut meter: Meter<u8> = Meter::new(1_000_000, now);
+        let (one, other) = (Connection(1), Connection(2));
+        assert_eq!(meter.take(now, one, 100_000), Some(100_000));
+        assert_eq!(meter.take(now, other, 1), None);
+        meter.wait(other, 50_000, 7);
+        meter.give_back(one, 30_000);
+        let mut told = Vec::new();
+        meter.deal(now, |transfer, given| told.push((transfer, given)));
+        // The last piece is given whole.
+        assert!(matches!(told[..], [(7, 30_000..=31_024)]), "{told:?}");
+        meter.owe(other, 100_000);
+        let later = now + Duration::from_millis(99);
+        assert_eq!(meter.take(later, one, 1), None);
+        meter.wait(one, 1, 8);
+        meter.deal(later, |_, _| panic!("it is owed"));
+        assert!(meter.leave(one, |transfer| *transfer == 8) && !meter.leave(one, |_| true));
+        assert!(!meter.is_waited_for() && !meter.is_whole(later));
+        assert!(meter.is_whole(later + Duration::from_secs(1)));
+    }
+
+    #[test]
+    fn another_limit_holds_at_once_r10_1() {
+        let now = Duration::from_secs(1);
+        let mut meter: Meter<u8> = Meter::new(1_000_000_000, now);
+        meter.set(10_000, now);
+        assert_eq!(meter.take(now, Connection(1), u64::MAX), Some(PIECE_BYTES_MIN));
+        meter.owe(Connection(1), 1 << 40);
+        meter.set(20_000, now);
+        meter.wait(Connection(1), 10, 1);
+        let mut told = 0;
+        meter.deal(now + Duration::from_secs(1), |_, given| told = given);
+        assert_eq!(told, 10, "what was owed at another rate is not owed for ever");
+    }
+}
