@@ -86,9 +86,13 @@ impl Admission {
 
 #[cfg(test)]
 mod tests {
+    use std::cmp::Reverse;
+    use std::collections::BinaryHeap;
+
     use proptest::prelude::*;
 
     use super::*;
+    use crate::relay::limits::spread;
 
     /// A naive queue: the moments at which requests went on.
     fn most_within(went_on: &[Duration], window: Duration) -> usize {
@@ -141,6 +145,32 @@ mod tests {
         assert_eq!(away, AWAY_MAX);
         assert!(admission.look(now + Duration::from_millis(100)).is_ok());
         assert!(!admission.is_whole(now + Duration::from_secs(3)) && admission.is_whole(now + AWAY_MAX));
+    }
+
+    #[test]
+    fn a_fleet_that_keeps_to_what_it_is_told_is_served_at_the_limits_pace_r10_1() {
+        let mut admission = Admission::new(20);
+        // Who asks when, in milliseconds, and how often it did.
+        let mut asking: BinaryHeap<_> = (0..1000).map(|number| Reverse((9000_u64, number, 1))).collect();
+        let (mut served, mut most, mut random) = (Vec::new(), 0, 1_u32);
+        while let Some(Reverse((at_ms, number, times))) = asking.pop() {
+            let now = Duration::from_millis(at_ms);
+            most = most.max(times);
+            if let Ok(Waits(wait)) = admission.look(now) {
+                admission.enter(now);
+                served.push(now + wait);
+            } else {
+                random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                let secs = spread(admission.send_away(now), random);
+                asking.push(Reverse((at_ms + 1000 * secs, number, times + 1)));
+            }
+        }
+        // Fifty seconds' requests, spread over half as long again.
+        let took = served.iter().max().unwrap().saturating_sub(Duration::from_secs(9));
+        assert!(
+            most <= 4 && took <= Duration::from_secs(90),
+            "asked {most} times, the last served after {took:?}"
+        );
     }
 
     #[test]

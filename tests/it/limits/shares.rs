@@ -37,8 +37,8 @@ impl Got {
     }
 
     /// Takes whatever comes on a connection until it is told to stop.
-    fn take(&self, at: usize, client: &mut Client) {
-        client.ask("GET", BIG, &[]).unwrap();
+    fn take(&self, at: usize, client: &mut Client, headers: &[(&str, &str)]) {
+        client.ask("GET", BIG, headers).unwrap();
         let mut stream = client.stream();
         let mut piece = [0; 16 << 10];
         while !self.stop.load(Ordering::Relaxed) {
@@ -71,7 +71,7 @@ fn two_hundred_connections_of_a_domain_have_equal_shares_and_another_domain_is_n
     let taking: Vec<_> = (0..200)
         .map(|at| {
             let (got, mut client) = (got.clone(), ground.client(1, u8::try_from(at + 1).unwrap()));
-            spawn(move || got.take(at, &mut client))
+            spawn(move || got.take(at, &mut client, &[]))
         })
         .collect();
     let watching = {
@@ -152,13 +152,42 @@ fn programs_have_a_pace_of_their_own_beside_what_else_the_domain_gets_r10_1() {
 }
 
 #[test]
+fn what_an_agents_own_limit_leaves_of_its_domains_the_others_get_r10_1() {
+    let mut ground = Ground::new();
+    ground.limit(Values { domain_bytes_per_sec: rate(2_000_000), ..Values::default() });
+    let own = Patch::set(Values { bytes_per_sec: rate(400_000), ..Values::default() });
+    ground.change(vec![Action::Set { domains: vec![], agents: vec![agent("a")], patch: own }]);
+    let got = Got::new(3);
+    let taking: Vec<_> = (0..3)
+        .map(|at| {
+            let (got, mut client) = (got.clone(), ground.client(1, 1));
+            let shown = (at == 0).then(|| bearer("a"));
+            spawn(move || {
+                let headers = shown.as_ref().map(|shown| ("Authorization", &**shown));
+                got.take(at, &mut client, headers.as_slice());
+            })
+        })
+        .collect();
+    let (parts, took) = got.among(6_000_000);
+    got.stop.store(true, Ordering::Relaxed);
+    // A fifth of it, and half of the rest for each of the others.
+    for (part, whole) in parts.iter().zip([1_200_000, 2_400_000, 2_400_000_u64]) {
+        assert!(part.abs_diff(whole) <= whole / 8, "{parts:?} in {took:?}");
+    }
+    for thread in taking {
+        thread.join().unwrap();
+    }
+    ground.relay.stop();
+}
+
+#[test]
 fn the_streams_of_one_connection_have_one_share_r10_1() {
     let mut ground = Ground::new();
     ground.limit(Values { domain_bytes_per_sec: rate(2_000_000), ..Values::default() });
     let got = Got::new(2);
     let plain = {
         let (got, mut client) = (got.clone(), ground.client(1, 1));
-        spawn(move || got.take(0, &mut client))
+        spawn(move || got.take(0, &mut client, &[]))
     };
     let framed = {
         let (got, address) = (got.clone(), ground.relay.v4());
