@@ -3,6 +3,8 @@
 //! It is made of the calls themselves, when it is first asked for. Invariant: it names each call with its role, and each answer that a call may
 //! give, also those that are given before a handler is asked.
 
+use std::collections::BTreeMap;
+
 use axum::extract;
 use axum::http::header;
 use axum::response::IntoResponse;
@@ -14,10 +16,11 @@ use utoipa::openapi::{
     ComponentsBuilder, ContentBuilder, Info, OpenApi, OpenApiBuilder, Ref, RefOr, Response, ResponseBuilder,
     SecurityRequirement,
 };
-use utoipa::{PartialSchema as _, ToResponse, ToSchema};
+use utoipa::{IntoParams, IntoResponses, PartialSchema as _, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::admin::model::agents::Sort;
+use crate::admin::model::change::Made;
 use crate::admin::model::problem::ProblemDetails;
 use crate::admin::{State, routes};
 use crate::policy::administrator::{Role, TokenName};
@@ -49,9 +52,10 @@ macro_rules! problems {
             #[derive(Debug)]
             pub struct $name;
 
-            impl<'r> ToResponse<'r> for $name {
-                fn response() -> (&'r str, RefOr<Response>) {
-                    (stringify!($name), RefOr::T(problem($status, $when)))
+            impl IntoResponses for $name {
+                fn responses() -> BTreeMap<String, RefOr<Response>> {
+                    let answer = Ref::from_response_name(stringify!($name));
+                    BTreeMap::from([(stringify!($status).to_owned(), answer.into())])
                 }
             }
         )+
@@ -77,6 +81,54 @@ problems! {
     Failures 429 "Too many logins from this address failed: the next one is heard after a while.";
     Failed 500 "The relay could not do it, though the request was right: the disk says no, or a file is damaged.";
     Busy 503 "The relay has too much of this to do at the moment, or it stops.";
+}
+
+/// What keeps a change of the agent tree from being made that is right in itself.
+#[derive(Debug)]
+pub struct Unmade;
+
+impl IntoResponses for Unmade {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        Failed::responses().into_iter().chain(Busy::responses()).collect()
+    }
+}
+
+/// What comes of each change of the agent tree.
+#[derive(Debug)]
+pub struct Changes;
+
+impl IntoResponses for Changes {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        let made = ContentBuilder::new().schema(Some(Ref::from_schema_name(Made::name()))).build();
+        let made =
+            ResponseBuilder::new().description("What was changed.").content("application/json", made).build();
+        Unmade::responses().into_iter().chain([("200".to_owned(), made.into())]).collect()
+    }
+}
+
+/// What paths of domains name.
+#[derive(Debug, IntoParams)]
+#[into_params(parameter_in = Path)]
+pub struct OfDomain {
+    /// The domain's number.
+    pub domain: DomainId,
+}
+
+/// What paths of agents name.
+#[derive(Debug, IntoParams)]
+#[into_params(parameter_in = Path)]
+pub struct OfAgent {
+    /// The agent's id.
+    pub agent: AgentId,
+}
+
+/// The field by which a change says what it was made of.
+#[derive(Debug, IntoParams)]
+#[into_params(parameter_in = Header)]
+pub struct IfMatch {
+    /// The entity tag that was seen last.
+    #[param(rename = "If-Match")]
+    pub if_match: Option<String>,
 }
 
 /// Given to whoever asks, whatever for.
@@ -107,6 +159,7 @@ pub(super) fn begin() -> OpenApi {
     ProblemDetails::schemas(&mut schemas);
     schemas.push((ProblemDetails::name().into_owned(), ProblemDetails::schema()));
     schemas.extend([
+        named::<Made>(),
         named::<TokenName>(),
         named::<AgentId>(),
         named::<DomainId>(),

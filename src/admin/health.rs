@@ -19,7 +19,7 @@ pub async fn alive() -> &'static str {
 /// `GET /readyz`: 200 when every tree has a generation to serve, else 503 with those that have none.
 #[utoipa::path(get, path = "/readyz", tag = "relay", operation_id = "show_ready", security(()), responses(
     (status = 200, description = "Every tree has a generation to serve.", body = String, content_type = "text/plain"),
-    (status = 503, response = Busy),
+    Busy,
 ))]
 pub async fn ready(extract::State(state): extract::State<State>) -> Response {
     let live = state.live.load();

@@ -26,7 +26,7 @@ pub struct Which {
 /// that began later, the asked one is over.
 #[utoipa::path(post, path = "/api/v1/refresh", tag = "relay", operation_id = "ask_refresh", params(Which), responses(
     (status = 202, description = "For each tree asked, how many refreshes will have ended when this one has.", body = serde_json::Value),
-    (status = 404, response = Missing),
+    Missing,
 ))]
 pub async fn ask(
     extract::State(state): extract::State<State>,

@@ -53,7 +53,7 @@ pub struct How {
 #[utoipa::path(get, path = "/api/v1/agent-tree", tag = "agent tree", operation_id = "show_agent_tree", responses(
     (status = 200, description = "The outline, in TOML.", body = String, content_type = "application/toml",
         headers(("ETag" = String, description = "The number of the last change."))),
-    (status = 500, response = Failed),
+    Failed,
 ))]
 pub async fn show(extract::State(state): extract::State<State>) -> Response {
     let agents = state.live.load().agents.clone();
@@ -73,10 +73,7 @@ pub async fn show(extract::State(state): extract::State<State>) -> Response {
     responses(
         (status = 200, description = "What changed, or would.", body = serde_json::Value,
             headers(("ETag" = String, description = "The number of the last change."))),
-        (status = 412, response = Changed),
-        (status = 428, response = Required),
-        (status = 500, response = Failed),
-        (status = 503, response = Busy),
+        Changed, Required, Failed, Busy,
     ))]
 pub async fn apply(
     extract::State(state): extract::State<State>,

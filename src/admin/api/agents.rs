@@ -13,7 +13,7 @@ use crate::admin::api::change::{Seen, Thing, make};
 use crate::admin::api::domains::{made, numbered};
 use crate::admin::api::select::{Current, Selected, Wanted, select};
 use crate::admin::api::{blocking, page};
-use crate::admin::document::{Busy, Changed, Conflict, Failed, Missing, Unprocessable};
+use crate::admin::document::{Changed, Changes, Conflict, IfMatch, Missing, OfAgent, Unmade, Unprocessable};
 use crate::admin::model::agents::{
     self, Agent, AgentWhole, AgentsAsked, Behind, KeyKind, MoveAgent, NewAgent, Report,
 };
@@ -33,7 +33,7 @@ use crate::relay::agents::check_in::Heard;
 /// Agents, filtered and sorted, page by page.
 #[utoipa::path(get, path = "/api/v1/agents", tag = "agents", operation_id = "list_agents", params(AgentsAsked), responses(
     (status = 200, description = "The agents.", body = Page<Agent>),
-    (status = 422, response = Unprocessable),
+    Unprocessable,
 ))]
 pub async fn list(
     extract::State(state): extract::State<State>,
@@ -69,10 +69,10 @@ pub async fn list(
 
 /// One agent, with the versions that it has told of.
 #[utoipa::path(get, path = "/api/v1/agents/{agent}", tag = "agents", operation_id = "show_agent",
-    params(("agent" = AgentId, Path, description = "The agent's id.")),
+    params(OfAgent),
     responses(
         (status = 200, description = "The agent.", body = AgentWhole, headers(("ETag" = String, description = "For If-Match."))),
-        (status = 404, response = Missing),
+        Missing,
     ))]
 pub async fn show(
     extract::State(state): extract::State<State>,
@@ -101,10 +101,7 @@ pub async fn show(
 /// Brings an agent into the tree: it enrols, or shows a certificate with its name.
 #[utoipa::path(post, path = "/api/v1/agents", tag = "agents", operation_id = "add_agent", request_body = NewAgent, responses(
     (status = 201, description = "What was changed.", body = Made),
-    (status = 404, response = Missing),
-    (status = 409, response = Conflict),
-    (status = 500, response = Failed),
-    (status = 503, response = Busy),
+    Missing, Conflict, Unmade,
 ))]
 pub async fn add(
     extract::State(state): extract::State<State>,
@@ -119,16 +116,7 @@ pub async fn add(
 
 /// Moves an agent; what is set at it stays with it.
 #[utoipa::path(post, path = "/api/v1/agents/{agent}/move", tag = "agents", operation_id = "move_agent", request_body = MoveAgent,
-    params(("agent" = AgentId, Path, description = "The agent's id."),
-        ("If-Match" = Option<String>, Header, description = "The entity tag that was seen last.")),
-    responses(
-        (status = 200, description = "What was changed.", body = Made),
-        (status = 404, response = Missing),
-        (status = 409, response = Conflict),
-        (status = 412, response = Changed),
-        (status = 500, response = Failed),
-        (status = 503, response = Busy),
-    ))]
+    params(OfAgent, IfMatch), responses(Changes, Missing, Conflict, Changed))]
 pub async fn shift(
     extract::State(state): extract::State<State>,
     Extension(asks): Extension<Administrator>,
@@ -142,16 +130,14 @@ pub async fn shift(
 }
 
 /// Takes an agent out of the tree.
-#[utoipa::path(delete, path = "/api/v1/agents/{agent}", tag = "agents", operation_id = "remove_agent",
-    params(("agent" = AgentId, Path, description = "The agent's id."),
-        ("If-Match" = Option<String>, Header, description = "The entity tag that was seen last.")),
-    responses(
-        (status = 200, description = "What was changed.", body = Made),
-        (status = 404, response = Missing),
-        (status = 412, response = Changed),
-        (status = 500, response = Failed),
-        (status = 503, response = Busy),
-    ))]
+#[utoipa::path(
+    delete,
+    path = "/api/v1/agents/{agent}",
+    tag = "agents",
+    operation_id = "remove_agent",
+    params(OfAgent, IfMatch),
+    responses(Changes, Missing, Changed)
+)]
 pub async fn remove(
     extract::State(state): extract::State<State>,
     Extension(asks): Extension<Administrator>,
@@ -164,14 +150,14 @@ pub async fn remove(
 }
 
 /// Shuts an agent out: nothing that it has shows who it is any more.
-#[utoipa::path(post, path = "/api/v1/agents/{agent}/revoke", tag = "agents", operation_id = "revoke_agent",
-    params(("agent" = AgentId, Path, description = "The agent's id.")),
-    responses(
-        (status = 200, description = "What was changed.", body = Made),
-        (status = 404, response = Missing),
-        (status = 500, response = Failed),
-        (status = 503, response = Busy),
-    ))]
+#[utoipa::path(
+    post,
+    path = "/api/v1/agents/{agent}/revoke",
+    tag = "agents",
+    operation_id = "revoke_agent",
+    params(OfAgent),
+    responses(Changes, Missing)
+)]
 pub async fn revoke(
     extract::State(state): extract::State<State>,
     Extension(asks): Extension<Administrator>,
@@ -182,14 +168,14 @@ pub async fn revoke(
 }
 
 /// Lets an agent that was shut out enrol again.
-#[utoipa::path(post, path = "/api/v1/agents/{agent}/readmit", tag = "agents", operation_id = "readmit_agent",
-    params(("agent" = AgentId, Path, description = "The agent's id.")),
-    responses(
-        (status = 200, description = "What was changed.", body = Made),
-        (status = 404, response = Missing),
-        (status = 500, response = Failed),
-        (status = 503, response = Busy),
-    ))]
+#[utoipa::path(
+    post,
+    path = "/api/v1/agents/{agent}/readmit",
+    tag = "agents",
+    operation_id = "readmit_agent",
+    params(OfAgent),
+    responses(Changes, Missing)
+)]
 pub async fn readmit(
     extract::State(state): extract::State<State>,
     Extension(asks): Extension<Administrator>,

@@ -21,9 +21,7 @@ const DIFFERENCES_MAX: usize = 100;
 /// Changes of the agent tree, the last one first.
 #[utoipa::path(get, path = "/api/v1/audit", tag = "audit", operation_id = "list_changes", params(AuditAsked), responses(
     (status = 200, description = "The changes. Where some are large, a page has fewer than were asked for.", body = Page<Change>),
-    (status = 422, response = Unprocessable),
-    (status = 500, response = Failed),
-    (status = 503, response = Busy),
+    Unprocessable, Failed, Busy,
 ))]
 pub async fn list(
     extract::State(state): extract::State<State>,

@@ -9,7 +9,7 @@ use crate::admin::State;
 use crate::admin::access::Administrator;
 use crate::admin::api::change::{Seen, Thing, current, make};
 use crate::admin::api::{blocking, page};
-use crate::admin::document::{Busy, Changed, Conflict, Failed, Missing, Unprocessable};
+use crate::admin::document::{Changed, Changes, Conflict, IfMatch, Missing, OfDomain, Unmade, Unprocessable};
 use crate::admin::model::change::Made;
 use crate::admin::model::domains::{Domain, DomainChange, DomainsAsked, MoveDomain, NewDomain, RemoveDomain};
 use crate::admin::model::page::Page;
@@ -25,7 +25,7 @@ use crate::state::Done;
 /// All domains, or some of them, in the order in which they were made.
 #[utoipa::path(get, path = "/api/v1/domains", tag = "domains", operation_id = "list_domains", params(DomainsAsked), responses(
     (status = 200, description = "The domains.", body = Page<Domain>),
-    (status = 422, response = Unprocessable),
+    Unprocessable,
 ))]
 pub async fn list(
     extract::State(state): extract::State<State>,
@@ -59,10 +59,10 @@ pub async fn list(
 
 /// One domain.
 #[utoipa::path(get, path = "/api/v1/domains/{domain}", tag = "domains", operation_id = "show_domain",
-    params(("domain" = DomainId, Path, description = "The domain's number.")),
+    params(OfDomain),
     responses(
         (status = 200, description = "The domain.", body = Domain, headers(("ETag" = String, description = "For If-Match."))),
-        (status = 404, response = Missing),
+        Missing,
     ))]
 pub async fn show(
     extract::State(state): extract::State<State>,
@@ -78,10 +78,7 @@ pub async fn show(
 #[utoipa::path(post, path = "/api/v1/domains", tag = "domains", operation_id = "add_domain", request_body = NewDomain, responses(
     (status = 201, description = "The domain.", body = Domain, headers(
         ("Location" = String, description = "Its path."), ("ETag" = String, description = "For If-Match."))),
-    (status = 404, response = Missing),
-    (status = 409, response = Conflict),
-    (status = 500, response = Failed),
-    (status = 503, response = Busy),
+    Missing, Conflict, Unmade,
 ))]
 pub async fn add(
     extract::State(state): extract::State<State>,
@@ -109,16 +106,7 @@ pub async fn add(
 
 /// Gives a domain another name.
 #[utoipa::path(patch, path = "/api/v1/domains/{domain}", tag = "domains", operation_id = "rename_domain", request_body = DomainChange,
-    params(("domain" = DomainId, Path, description = "The domain's number."),
-        ("If-Match" = Option<String>, Header, description = "The entity tag that was seen last.")),
-    responses(
-        (status = 200, description = "What was changed.", body = Made),
-        (status = 404, response = Missing),
-        (status = 409, response = Conflict),
-        (status = 412, response = Changed),
-        (status = 500, response = Failed),
-        (status = 503, response = Busy),
-    ))]
+    params(OfDomain, IfMatch), responses(Changes, Missing, Conflict, Changed))]
 pub async fn rename(
     extract::State(state): extract::State<State>,
     Extension(asks): Extension<Administrator>,
@@ -133,16 +121,7 @@ pub async fn rename(
 
 /// Moves a domain, with all within it.
 #[utoipa::path(post, path = "/api/v1/domains/{domain}/move", tag = "domains", operation_id = "move_domain", request_body = MoveDomain,
-    params(("domain" = DomainId, Path, description = "The domain's number."),
-        ("If-Match" = Option<String>, Header, description = "The entity tag that was seen last.")),
-    responses(
-        (status = 200, description = "What was changed.", body = Made),
-        (status = 404, response = Missing),
-        (status = 409, response = Conflict),
-        (status = 412, response = Changed),
-        (status = 500, response = Failed),
-        (status = 503, response = Busy),
-    ))]
+    params(OfDomain, IfMatch), responses(Changes, Missing, Conflict, Changed))]
 pub async fn shift(
     extract::State(state): extract::State<State>,
     Extension(asks): Extension<Administrator>,
@@ -156,17 +135,14 @@ pub async fn shift(
 }
 
 /// Removes a domain.
-#[utoipa::path(delete, path = "/api/v1/domains/{domain}", tag = "domains", operation_id = "remove_domain",
-    params(RemoveDomain, ("domain" = DomainId, Path, description = "The domain's number."),
-        ("If-Match" = Option<String>, Header, description = "The entity tag that was seen last.")),
-    responses(
-        (status = 200, description = "What was changed.", body = Made),
-        (status = 404, response = Missing),
-        (status = 409, response = Conflict),
-        (status = 412, response = Changed),
-        (status = 500, response = Failed),
-        (status = 503, response = Busy),
-    ))]
+#[utoipa::path(
+    delete,
+    path = "/api/v1/domains/{domain}",
+    tag = "domains",
+    operation_id = "remove_domain",
+    params(RemoveDomain, OfDomain, IfMatch),
+    responses(Changes, Missing, Conflict, Changed)
+)]
 pub async fn remove(
     extract::State(state): extract::State<State>,
     Extension(asks): Extension<Administrator>,

@@ -14,7 +14,7 @@ use crate::admin::access::Administrator;
 use crate::admin::api::change::{current, make};
 use crate::admin::api::domains::made;
 use crate::admin::api::page;
-use crate::admin::document::{Busy, Conflict, Failed, Missing, Unprocessable};
+use crate::admin::document::{Changes, Conflict, Missing, Unmade, Unprocessable};
 use crate::admin::model::admission::{Enrolment, MadeEnrolment, NewEnrolment};
 use crate::admin::model::change::Made;
 use crate::admin::model::page::{Page, Part};
@@ -32,7 +32,7 @@ const HOUR: Duration = Duration::from_hours(1);
 /// All enrolments, without their secrets.
 #[utoipa::path(get, path = "/api/v1/enrolments", tag = "admission", operation_id = "list_enrolments", params(Part), responses(
     (status = 200, description = "The enrolments, by id.", body = Page<Enrolment>),
-    (status = 422, response = Unprocessable),
+    Unprocessable,
 ))]
 pub async fn list(
     extract::State(state): extract::State<State>,
@@ -53,10 +53,7 @@ pub async fn list(
 #[utoipa::path(post, path = "/api/v1/enrolments", tag = "admission", operation_id = "add_enrolment", request_body = NewEnrolment,
     responses(
         (status = 201, description = "The enrolment with its token, which is told this once.", body = MadeEnrolment),
-        (status = 404, response = Missing),
-        (status = 409, response = Conflict),
-        (status = 500, response = Failed),
-        (status = 503, response = Busy),
+        Missing, Conflict, Unmade,
     ))]
 pub async fn add(
     extract::State(state): extract::State<State>,
@@ -88,12 +85,7 @@ pub async fn add(
 /// Ends an enrolment: it lets nobody in any more.
 #[utoipa::path(delete, path = "/api/v1/enrolments/{enrolment}", tag = "admission", operation_id = "remove_enrolment",
     params(("enrolment" = EnrolmentId, Path, description = "Its id.")),
-    responses(
-        (status = 200, description = "What was changed.", body = Made),
-        (status = 404, response = Missing),
-        (status = 500, response = Failed),
-        (status = 503, response = Busy),
-    ))]
+    responses(Changes, Missing))]
 pub async fn remove(
     extract::State(state): extract::State<State>,
     Extension(asks): Extension<Administrator>,

@@ -37,8 +37,7 @@ const SIGN_OF_LIFE: Duration = Duration::from_secs(15);
     params(("Last-Event-ID" = Option<u64>, Header, description = "The last change that was seen.")),
     responses(
         (status = 200, description = "The events, for as long as both sides want.", body = String, content_type = "text/event-stream"),
-        (status = 400, response = Malformed),
-        (status = 503, response = Busy),
+        Malformed, Busy,
     ))]
 pub async fn stream(
     extract::State(state): extract::State<State>,

@@ -16,7 +16,7 @@ use crate::admin::access::Administrator;
 use crate::admin::api::change::{current, make};
 use crate::admin::api::domains::{made, numbered};
 use crate::admin::api::{blocking, page};
-use crate::admin::document::{Busy, Conflict, Failed, Missing, Unprocessable};
+use crate::admin::document::{Changes, Conflict, Failed, Missing, Unprocessable};
 use crate::admin::model::admission::File;
 use crate::admin::model::change::Made;
 use crate::admin::model::page::{Page, Part};
@@ -45,7 +45,7 @@ impl At {
 /// All files, with where each stands.
 #[utoipa::path(get, path = "/api/v1/files", tag = "files", operation_id = "list_files", params(Part), responses(
     (status = 200, description = "The files.", body = Page<File>),
-    (status = 422, response = Unprocessable),
+    Unprocessable,
 ))]
 pub async fn list(
     extract::State(state): extract::State<State>,
@@ -72,9 +72,7 @@ pub async fn list(
     responses(
         (status = 200, description = "Its bytes.", body = Vec<u8>, content_type = "application/octet-stream",
             headers(("ETag" = String, description = "The hash of its bytes."))),
-        (status = 404, response = Missing),
-        (status = 422, response = Unprocessable),
-        (status = 500, response = Failed),
+        Missing, Unprocessable, Failed,
     ))]
 pub async fn show(
     extract::State(state): extract::State<State>,
@@ -99,13 +97,7 @@ pub async fn show(
 #[utoipa::path(put, path = "/api/v1/files/{name}", tag = "files", operation_id = "put_file",
     params(At, ("name" = FileName, Path, description = "The file's name.")),
     request_body(content = Vec<u8>, content_type = "application/octet-stream", description = "Its bytes, at most a mebibyte."),
-    responses(
-        (status = 200, description = "What was changed.", body = Made),
-        (status = 404, response = Missing),
-        (status = 409, response = Conflict),
-        (status = 500, response = Failed),
-        (status = 503, response = Busy),
-    ))]
+    responses(Changes, Missing, Conflict))]
 pub async fn put(
     extract::State(state): extract::State<State>,
     Extension(asks): Extension<Administrator>,
@@ -135,13 +127,7 @@ pub async fn put(
 /// Takes a file away.
 #[utoipa::path(delete, path = "/api/v1/files/{name}", tag = "files", operation_id = "remove_file",
     params(At, ("name" = FileName, Path, description = "The file's name.")),
-    responses(
-        (status = 200, description = "What was changed.", body = Made),
-        (status = 404, response = Missing),
-        (status = 422, response = Unprocessable),
-        (status = 500, response = Failed),
-        (status = 503, response = Busy),
-    ))]
+    responses(Changes, Missing, Unprocessable))]
 pub async fn remove(
     extract::State(state): extract::State<State>,
     Extension(asks): Extension<Administrator>,

@@ -8,7 +8,7 @@ use crate::admin::access::Administrator;
 use crate::admin::api::change::{current, make};
 use crate::admin::api::domains::made;
 use crate::admin::api::page;
-use crate::admin::document::{Busy, Conflict, Failed, Missing, Unprocessable};
+use crate::admin::document::{Changes, Conflict, Missing, Unprocessable};
 use crate::admin::model::admission::{Range, WhichRange};
 use crate::admin::model::change::Made;
 use crate::admin::model::page::{Page, Part};
@@ -19,7 +19,7 @@ use crate::policy::tree::change::Action;
 /// All ranges, by address.
 #[utoipa::path(get, path = "/api/v1/ranges", tag = "admission", operation_id = "list_ranges", params(Part), responses(
     (status = 200, description = "The ranges.", body = Page<Range>),
-    (status = 422, response = Unprocessable),
+    Unprocessable,
 ))]
 pub async fn list(
     extract::State(state): extract::State<State>,
@@ -37,13 +37,8 @@ pub async fn list(
 }
 
 /// Says to which domain belongs who calls from these addresses.
-#[utoipa::path(put, path = "/api/v1/ranges", tag = "admission", operation_id = "set_range", request_body = Range, responses(
-    (status = 200, description = "What was changed.", body = Made),
-    (status = 404, response = Missing),
-    (status = 409, response = Conflict),
-    (status = 500, response = Failed),
-    (status = 503, response = Busy),
-))]
+#[utoipa::path(put, path = "/api/v1/ranges", tag = "admission", operation_id = "set_range", request_body = Range,
+    responses(Changes, Missing, Conflict))]
 pub async fn set(
     extract::State(state): extract::State<State>,
     Extension(asks): Extension<Administrator>,
@@ -54,12 +49,14 @@ pub async fn set(
 }
 
 /// Says that these addresses are no domain's any more.
-#[utoipa::path(delete, path = "/api/v1/ranges", tag = "admission", operation_id = "remove_range", params(WhichRange), responses(
-    (status = 200, description = "What was changed.", body = Made),
-    (status = 404, response = Missing),
-    (status = 500, response = Failed),
-    (status = 503, response = Busy),
-))]
+#[utoipa::path(
+    delete,
+    path = "/api/v1/ranges",
+    tag = "admission",
+    operation_id = "remove_range",
+    params(WhichRange),
+    responses(Changes, Missing)
+)]
 pub async fn remove(
     extract::State(state): extract::State<State>,
     Extension(asks): Extension<Administrator>,

@@ -10,7 +10,7 @@ use crate::admin::State;
 use crate::admin::access::Administrator;
 use crate::admin::api::change::{Seen, Thing, current, make};
 use crate::admin::api::domains::made;
-use crate::admin::document::{Busy, Changed, Conflict, Failed, Missing};
+use crate::admin::document::{Changed, Changes, Conflict, IfMatch, Missing, OfAgent, OfDomain};
 use crate::admin::model::change::Made;
 use crate::admin::model::settings::{
     ApplyTo, EffectiveSetting, NodeSettings, RootSettingsChange, SettingsChange, Source,
@@ -34,11 +34,11 @@ pub async fn of_root(extract::State(state): extract::State<State>) -> Result<Res
 
 /// A domain's settings.
 #[utoipa::path(get, path = "/api/v1/domains/{domain}/settings", tag = "settings", operation_id = "show_domain_settings",
-    params(("domain" = DomainId, Path, description = "The domain's number.")),
+    params(OfDomain),
     responses(
         (status = 200, description = "What is set at the domain, and what holds.", body = NodeSettings,
             headers(("ETag" = String, description = "For If-Match."))),
-        (status = 404, response = Missing),
+        Missing,
     ))]
 pub async fn of_domain(
     extract::State(state): extract::State<State>,
@@ -49,11 +49,11 @@ pub async fn of_domain(
 
 /// An agent's settings.
 #[utoipa::path(get, path = "/api/v1/agents/{agent}/settings", tag = "settings", operation_id = "show_agent_settings",
-    params(("agent" = AgentId, Path, description = "The agent's id.")),
+    params(OfAgent),
     responses(
         (status = 200, description = "What is set at the agent, and what holds.", body = NodeSettings,
             headers(("ETag" = String, description = "For If-Match."))),
-        (status = 404, response = Missing),
+        Missing,
     ))]
 pub async fn of_agent(
     extract::State(state): extract::State<State>,
@@ -65,14 +65,7 @@ pub async fn of_agent(
 /// Changes settings at the root, for all agents or for future domains only.
 #[utoipa::path(patch, path = "/api/v1/root/settings", tag = "settings", operation_id = "change_root_settings",
     request_body = RootSettingsChange,
-    params(("If-Match" = Option<String>, Header, description = "The entity tag that was seen last.")),
-    responses(
-        (status = 200, description = "What was changed.", body = Made),
-        (status = 409, response = Conflict),
-        (status = 412, response = Changed),
-        (status = 500, response = Failed),
-        (status = 503, response = Busy),
-    ))]
+    params(IfMatch), responses(Changes, Conflict, Changed))]
 pub async fn change_root(
     extract::State(state): extract::State<State>,
     Extension(asks): Extension<Administrator>,
@@ -88,16 +81,7 @@ pub async fn change_root(
 /// Changes settings at a domain.
 #[utoipa::path(patch, path = "/api/v1/domains/{domain}/settings", tag = "settings", operation_id = "change_domain_settings",
     request_body = SettingsChange,
-    params(("domain" = DomainId, Path, description = "The domain's number."),
-        ("If-Match" = Option<String>, Header, description = "The entity tag that was seen last.")),
-    responses(
-        (status = 200, description = "What was changed.", body = Made),
-        (status = 404, response = Missing),
-        (status = 409, response = Conflict),
-        (status = 412, response = Changed),
-        (status = 500, response = Failed),
-        (status = 503, response = Busy),
-    ))]
+    params(OfDomain, IfMatch), responses(Changes, Missing, Conflict, Changed))]
 pub async fn change_domain(
     extract::State(state): extract::State<State>,
     Extension(asks): Extension<Administrator>,
@@ -116,16 +100,7 @@ pub async fn change_domain(
 /// Changes settings at an agent.
 #[utoipa::path(patch, path = "/api/v1/agents/{agent}/settings", tag = "settings", operation_id = "change_agent_settings",
     request_body = SettingsChange,
-    params(("agent" = AgentId, Path, description = "The agent's id."),
-        ("If-Match" = Option<String>, Header, description = "The entity tag that was seen last.")),
-    responses(
-        (status = 200, description = "What was changed.", body = Made),
-        (status = 404, response = Missing),
-        (status = 409, response = Conflict),
-        (status = 412, response = Changed),
-        (status = 500, response = Failed),
-        (status = 503, response = Busy),
-    ))]
+    params(OfAgent, IfMatch), responses(Changes, Missing, Conflict, Changed))]
 pub async fn change_agent(
     extract::State(state): extract::State<State>,
     Extension(asks): Extension<Administrator>,

@@ -8,7 +8,7 @@ use crate::admin::State;
 use crate::admin::access::Administrator;
 use crate::admin::api::change::{Seen, Thing, current, make};
 use crate::admin::api::domains::made;
-use crate::admin::document::{Busy, Changed, Failed, Required};
+use crate::admin::document::{Changed, Changes, Required};
 use crate::admin::model::admission::Sources;
 use crate::admin::model::change::Made;
 use crate::admin::problem::Problem;
@@ -28,13 +28,7 @@ pub async fn show(extract::State(state): extract::State<State>) -> Response {
 /// Replaces the customised list.
 #[utoipa::path(put, path = "/api/v1/sources", tag = "sources", operation_id = "replace_sources", request_body = Sources,
     params(("If-Match" = Option<String>, Header, description = "The entity tag that was seen last; it is needed.")),
-    responses(
-        (status = 200, description = "What was changed.", body = Made),
-        (status = 412, response = Changed),
-        (status = 428, response = Required),
-        (status = 500, response = Failed),
-        (status = 503, response = Busy),
-    ))]
+    responses(Changes, Changed, Required))]
 pub async fn replace(
     extract::State(state): extract::State<State>,
     Extension(asks): Extension<Administrator>,

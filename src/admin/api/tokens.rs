@@ -43,8 +43,7 @@ pub async fn list(extract::State(state): extract::State<State>) -> Json<Tokens> 
 /// Makes a token, and tells it once.
 #[utoipa::path(post, path = "/api/v1/tokens", tag = "access", operation_id = "make_token", request_body = NewToken, responses(
     (status = 201, description = "The token, which is told this once.", body = MadeToken),
-    (status = 409, response = Conflict),
-    (status = 500, response = Failed),
+    Conflict, Failed,
 ))]
 pub async fn make(
     extract::State(state): extract::State<State>,
@@ -73,9 +72,7 @@ pub async fn make(
     params(("name" = TokenName, Path, description = "The token's name.")),
     responses(
         (status = 204, description = "It counts no more."),
-        (status = 404, response = Missing),
-        (status = 409, response = Conflict),
-        (status = 500, response = Failed),
+        Missing, Conflict, Failed,
     ))]
 pub async fn revoke(
     extract::State(state): extract::State<State>,

@@ -7,7 +7,7 @@ use crate::admin::access::Administrator;
 use crate::admin::api::change::make;
 use crate::admin::api::domains::made;
 use crate::admin::api::settings::{patch, reach};
-use crate::admin::document::{Busy, Conflict, Failed, Missing};
+use crate::admin::document::{Changes, Conflict, Missing};
 use crate::admin::model::change::{Act, Made, Transaction};
 use crate::admin::problem::Problem;
 use crate::policy::tree::Tree;
@@ -23,13 +23,7 @@ pub(in crate::admin) const BODY_BYTES_MAX: usize = 16 << 20;
 /// Makes a transaction: all of its actions are done, or none is.
 #[utoipa::path(post, path = "/api/v1/agent-tree/changes", tag = "agent tree", operation_id = "change_agent_tree",
     request_body = Transaction,
-    responses(
-        (status = 200, description = "What was changed.", body = Made),
-        (status = 404, response = Missing),
-        (status = 409, response = Conflict),
-        (status = 500, response = Failed),
-        (status = 503, response = Busy),
-    ))]
+    responses(Changes, Missing, Conflict))]
 pub async fn apply(
     extract::State(state): extract::State<State>,
     Extension(asks): Extension<Administrator>,

@@ -29,7 +29,7 @@ const MINUTES_MAX: u16 = 1440;
 /// The kept generations, the newest of each tree first.
 #[utoipa::path(get, path = "/api/v1/generations", tag = "trees", operation_id = "list_generations", params(TreeAsked), responses(
     (status = 200, description = "The generations.", body = Page<Generation>),
-    (status = 404, response = Missing),
+    Missing,
 ))]
 pub async fn generations(
     extract::State(state): extract::State<State>,
@@ -51,7 +51,7 @@ pub async fn generations(
 /// The components of the current generations, with their packages and increments.
 #[utoipa::path(get, path = "/api/v1/components", tag = "trees", operation_id = "list_components", params(TreeAsked), responses(
     (status = 200, description = "The components.", body = Page<Component>),
-    (status = 404, response = Missing),
+    Missing,
 ))]
 pub async fn components(
     extract::State(state): extract::State<State>,
@@ -80,7 +80,7 @@ pub async fn fills(extract::State(state): extract::State<State>) -> Json<Page<Fi
 /// What passed in the last minutes, the oldest first; a day is kept, in memory alone.
 #[utoipa::path(get, path = "/api/v1/traffic", tag = "relay", operation_id = "show_traffic", params(TrafficAsked), responses(
     (status = 200, description = "A line for each minute.", body = Page<Minute>),
-    (status = 422, response = Unprocessable),
+    Unprocessable,
 ))]
 pub async fn traffic(
     extract::State(state): extract::State<State>,
@@ -106,7 +106,7 @@ pub async fn traffic(
 /// The last requests of agents that were refused, the last one first; a thousand are kept, in memory alone.
 #[utoipa::path(get, path = "/api/v1/refusals", tag = "audit", operation_id = "list_refusals", params(RefusalsAsked), responses(
     (status = 200, description = "The refusals.", body = Page<Refusal>),
-    (status = 422, response = Unprocessable),
+    Unprocessable,
 ))]
 pub async fn refusals(
     extract::State(state): extract::State<State>,
