@@ -96,6 +96,7 @@
 //! | gate | where a transfer asks for its grants |
 //! | role | what an administrator may do: viewer, operator, administrator, each all that those before it may |
 //! | refusal | a request of an agent that the policy refused, with the reason |
+//! | decision | what the policy says of a request, on which file; *why* tells one, in steps to a verdict |
 //! | page, cursor | some of a list; where the next one begins |
 //! | widening | a change that gives agents the scope `all`, and what it means in bytes |
 //! | problem | what went wrong, as programs are told it (RFC 9457) |

@@ -12,7 +12,7 @@ use utoipa_axum::routes;
 use crate::admin::access::{needs, needs_unless_local};
 use crate::admin::api::{
     agent_tree, agents, audit, domains, enrolments, events, files, me, ranges, settings, sources, tokens,
-    transaction, updates, watch,
+    transaction, updates, watch, why,
 };
 use crate::admin::{State, document, guard, health, metrics, problem, refresh, scrub, status};
 use crate::policy::administrator::Role;
@@ -39,6 +39,7 @@ fn viewers() -> OpenApiRouter<State> {
         .routes(routes!(domains::show))
         .routes(routes!(agents::list))
         .routes(routes!(agents::show))
+        .routes(routes!(why::show))
         .routes(routes!(settings::of_root))
         .routes(routes!(settings::of_domain))
         .routes(routes!(settings::of_agent))

@@ -15,10 +15,10 @@ use crate::http::ranges::{self, Multipart, Wanted, content_range};
 use crate::http::respond::Failure;
 use crate::net::idle::Busy;
 use crate::policy::caller::Caller;
-use crate::policy::decide::{Ask, Permission};
+use crate::policy::decide::Permission;
 use crate::policy::sources::Kind;
+use crate::relay::decision::{self, Decision};
 use crate::relay::live::Live;
-use crate::relay::pins::Pins;
 use crate::relay::serve::{self, Representation, ServeError};
 use crate::relay::shelf::Shelf;
 use crate::relay::tree::Tree;
@@ -44,7 +44,7 @@ pub async fn manifest(
     live: &Live,
     shelf: &Shelf,
 ) -> Result<(Response<Body>, Outcome), Failure> {
-    let permit = live.policy.decide(caller, Ask::Manifest, Permission::Closed)?;
+    let permit = decision::of_manifest(live, caller)?;
     let snapshot = tree.snapshot().ok_or(Failure::NotReady)?;
     let current = snapshot.current();
     if request.method == Method::GET {
@@ -88,13 +88,9 @@ async fn file_as_it_is(
 ) -> Result<(Response<Body>, Outcome), Failure> {
     let snapshot = tree.snapshot();
     let now_secs = now_secs(tree);
-    let pinned = tree.pins.find(caller.pinned(), now_secs);
-    let on = |number| pinned.is_some_and(|pinned| Pins::same(pinned, number));
-    let listed =
-        snapshot.as_ref().and_then(|snapshot| snapshot.find(path, |generation| on(generation.number())));
-    let ask = listed.map_or(Ask::Unlisted, |listed| Ask::Component(listed.class));
-    let permission = live.agents.permission(caller, now_secs);
-    let permit = live.policy.decide(caller, ask, permission)?;
+    let decided = decision::of_file(live, tree, snapshot.as_deref(), path, caller, now_secs);
+    let Decision { listed, permission, said } = decided;
+    let permit = said?;
     if permission == Permission::Closed {
         tree.resources.tally.unpermitted.one();
     }

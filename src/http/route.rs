@@ -21,13 +21,9 @@ use crate::http::agents::Call;
 use crate::http::respond::Failure;
 use crate::policy::decide::Refusal;
 use crate::policy::scope::Scope;
+use crate::relay::decision::Named;
 use crate::relay::live::{Live, Standing};
-use crate::relay::refresh::MANIFEST;
 use crate::relay::tree::Tree;
-
-/// What clients ask for first; its inside is unknown, so it is always 404 and they take the manifest
-/// (activeupdate.md, Tree).
-const MANIFEST_ARCHIVE: &str = "ini_xml.zip";
 
 /// What a request is for.
 #[derive(Debug)]
@@ -156,10 +152,10 @@ fn here(method: &Method, path: &str, query: Option<&str>, live: &Live) -> Result
         return Err(Failure::Method);
     }
     let Some((Standing::Tree(tree), rest)) = standing else { return Err(Failure::NotFound) };
-    match rest {
-        "" | MANIFEST_ARCHIVE => Err(Failure::NotFound),
-        MANIFEST => Ok(Route::Manifest(tree.clone())),
-        rest => Ok(Route::File(tree.clone(), TreePath::parse(rest.as_bytes())?)),
+    match Named::parse(rest)? {
+        Named::Nothing => Err(Failure::NotFound),
+        Named::Manifest => Ok(Route::Manifest(tree.clone())),
+        Named::File(path) => Ok(Route::File(tree.clone(), path)),
     }
 }
 

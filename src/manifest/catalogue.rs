@@ -25,6 +25,17 @@ pub enum Class {
 impl Class {
     /// All classes, the least restricted first, in the order of their declaration.
     pub const ALL: [Self; 5] = [Self::Pattern, Self::Engine, Self::Driver, Self::Hotfix, Self::Program];
+
+    /// The class's name in settings and in what administrators are told.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Pattern => "pattern",
+            Self::Engine => "engine",
+            Self::Driver => "driver",
+            Self::Hotfix => "hotfix",
+            Self::Program => "program",
+        }
+    }
 }
 
 /// Rules in order.

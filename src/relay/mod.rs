@@ -1,5 +1,6 @@
 //! What the relay does with a permitted request, and how it gets what it serves.
 //!
+//! - A *decision*: [`decision`] has the policy decide what a request for a file is for.
 //! - A *hit*: [`serve`] finds the entry in the tree's current [`snapshot`] and gives its blob.
 //! - A *miss*: [`serve`] joins or starts the entry's one [`fill`] and follows the staged file; for readers far ahead of its main
 //!   lane it opens others.
@@ -17,6 +18,7 @@ mod attempts;
 mod batch;
 pub mod cache;
 pub mod content;
+pub mod decision;
 pub mod entry;
 pub mod fill;
 pub mod fills;

@@ -64,6 +64,15 @@ impl Refusals {
     }
 }
 
+impl Refusal {
+    /// Whether it is one of this path, as far as that was kept.
+    pub fn is_of(&self, path: &str) -> bool {
+        // A path with a token is kept without it, behind this.
+        let own = self.path.strip_prefix("/t/.").unwrap_or(&self.path);
+        own == path || (self.path.chars().count() == PATH_CHARS_MAX && path.starts_with(own))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

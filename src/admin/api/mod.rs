@@ -22,6 +22,7 @@ pub mod tokens;
 pub mod transaction;
 pub mod updates;
 pub mod watch;
+pub mod why;
 
 use crate::admin::problem::Problem;
 

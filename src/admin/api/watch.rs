@@ -122,16 +122,20 @@ pub async fn refusals(
     let more = found.len() > limit;
     found.truncate(limit);
     let next = found.last().filter(|_| more).map(|last| last.number.to_string());
-    let told = |refusal: refusals::Refusal| Refusal {
-        number: refusal.number,
-        at: refusal.at,
-        from: refusal.from,
-        agent: refusal.agent,
-        method: refusal.method.into(),
-        path: refusal.path.into(),
-        reason: refusal.reason.into(),
-    };
-    Ok(Json(Page { items: found.into_iter().map(told).collect(), next, total: None }))
+    Ok(Json(Page { items: found.into_iter().map(refusal).collect(), next, total: None }))
+}
+
+/// A refusal as it is told.
+pub(super) fn refusal(kept: refusals::Refusal) -> Refusal {
+    Refusal {
+        number: kept.number,
+        at: kept.at,
+        from: kept.from,
+        agent: kept.agent,
+        method: kept.method.into(),
+        path: kept.path.into(),
+        reason: kept.reason.into(),
+    }
 }
 
 fn all<T>(items: Vec<T>) -> Json<Page<T>> {

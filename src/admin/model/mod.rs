@@ -13,3 +13,4 @@ pub mod schema;
 pub mod settings;
 pub mod updates;
 pub mod watch;
+pub mod why;

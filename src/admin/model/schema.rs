@@ -64,7 +64,7 @@ schemas! {
         "type": "string", "minLength": 1, "maxLength": 64, "pattern": "^[A-Za-z0-9_-][A-Za-z0-9._-]*$", "description": "A settings file's name."
     }));
     Scope = words(&Scope::ALL.map(Scope::name), "What agents may update; each scope holds those before it.");
-    Class = words(&["pattern", "engine", "driver", "hotfix", "program"], "What a component is.");
+    Class = words(&Class::ALL.map(Class::name), "What a component is.");
     Why = words(&["start", "schedule", "notice", "update-now"], "Why an agent wanted to update.");
     Went = words(&Went::ALL.map(Went::name), "How an update went.");
     Standing = words(&["admitted", "revoked"], "Whether an agent may come in.");

@@ -24,6 +24,7 @@ const TABLE: &[(&str, &str, Option<Role>)] = &[
     ("get", "/api/v1/agents", Some(Role::Viewer)),
     ("get", "/api/v1/agents/{agent}", Some(Role::Viewer)),
     ("get", "/api/v1/agents/{agent}/settings", Some(Role::Viewer)),
+    ("get", "/api/v1/agents/{agent}/why", Some(Role::Viewer)),
     ("get", "/api/v1/root/settings", Some(Role::Viewer)),
     ("get", "/api/v1/sources", Some(Role::Viewer)),
     ("get", "/api/v1/ranges", Some(Role::Viewer)),

@@ -2,7 +2,8 @@
 //!
 //! `api`: enrolment, check-ins, reports, settings files, as agents call them; `ways`: each scope, class and way in; `leaving`: what is
 //! taken back holds for open connections; `attack`: guesses, replays, races, smuggled identities; `certificates`: those of others, resumed
-//! sessions; `bodies`: too large, deep, slow or many; `secrets`: where none appears; `stock`: curl and wget. `line` is what they stand on.
+//! sessions; `bodies`: too large, deep, slow or many; `secrets`: where none appears; `stock`: curl and wget; `why`: what administrators
+//! are told of it. `line` is what they stand on.
 
 mod api;
 mod attack;
@@ -13,6 +14,7 @@ mod line;
 mod secrets;
 mod stock;
 mod ways;
+mod why;
 
 use std::net::SocketAddr;
 
