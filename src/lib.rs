@@ -20,7 +20,7 @@
 //!
 //! | layer | folder | what it holds |
 //! |---|---|---|
-//! | commands | `main.rs`, `cli/` | what can be typed, a file for each command |
+//! | commands | `main.rs`, `cli/` | what can be typed, a file for each command: `cli/commands.rs`; those over the administrators' API: `cli/api/` |
 //! | wiring | `app.rs`, `app/` | the only place that wires parts and owns tasks: [`app::Relay::start`] |
 //! | drivers | `socks/` | SOCKS5, as agents speak it; it stands above `http/`, with which it shares the steps of a connection and its tunnels |
 //! | | `http/` | what agents speak; where a URL is handled: `http/route.rs`; the agents' API: `http/agents/`; the status of an error: `http/respond.rs` |

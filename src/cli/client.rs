@@ -10,9 +10,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use clap::Args;
 use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
+use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper::header::HeaderValue;
 use hyper::http::response::Parts;
-use hyper::{Method, Request, StatusCode};
+use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::net::TcpStream;
@@ -31,15 +33,22 @@ const ANSWER_BYTES_MAX: usize = 512 << 20;
 #[derive(Debug, Args)]
 pub struct Which {
     /// The data folder of the relay.
-    #[arg(long, value_name = "FOLDER", default_value = "forebay-data", conflicts_with = "config")]
+    #[arg(
+        long,
+        value_name = "FOLDER",
+        default_value = "forebay-data",
+        conflicts_with = "config",
+        help_heading = "Which relay"
+    )]
     data: PathBuf,
     /// The settings file of the relay; its data folder is asked.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", help_heading = "Which relay")]
     config: Option<PathBuf>,
     /// Where the token for a relay that runs is kept.
     #[arg(
         long,
         value_name = "FILE",
+        help_heading = "Which relay",
         help = "A file that holds your token, for a relay that runs; else the variable FOREBAY_TOKEN does"
     )]
     token_file: Option<PathBuf>,
@@ -165,22 +174,29 @@ pub async fn send(
         .map_err(|_| Failed::new(format!("the relay did not answer within {} s", within.as_secs())))?
 }
 
-async fn exchange(relay: &Asked, mut request: Request<Full<Bytes>>) -> Result<(Parts, Bytes), Failed> {
+async fn exchange(relay: &Asked, request: Request<Full<Bytes>>) -> Result<(Parts, Bytes), Failed> {
+    let (answer, _connection) = open(relay, request).await?;
+    let (head, body) = answer.into_parts();
+    let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await;
+    let body = body.map_err(|error| Failed::new(format!("the relay's answer broke off: {error}")))?;
+    Ok((head, body.to_bytes()))
+}
+
+/// Sends a request to the relay's admin listener; the answer's body comes for as long as the connection is kept.
+pub async fn open(
+    relay: &Asked,
+    mut request: Request<Full<Bytes>>,
+) -> Result<(Response<Incoming>, SendRequest<Full<Bytes>>), Failed> {
     let address =
         relay.running.admin.first().ok_or_else(|| Failed::new("the relay has no admin listener"))?;
     let stream = TcpStream::connect(address)
         .await
         .map_err(|error| Failed::new(format!("the relay does not answer at {address}: {error}")))?;
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-    let driven = tokio::spawn(connection);
+    let (mut sender, connection) = handshake(TokioIo::new(stream)).await?;
+    tokio::spawn(connection);
     request.headers_mut().insert(hyper::header::HOST, HeaderValue::try_from(address.to_string())?);
     if let Some(token) = &relay.token {
         request.headers_mut().insert(hyper::header::AUTHORIZATION, token.clone());
     }
-    let (head, body) = sender.send_request(request).await?.into_parts();
-    let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await;
-    let body =
-        body.map_err(|error| Failed::new(format!("the relay's answer broke off: {error}")))?.to_bytes();
-    driven.abort();
-    Ok((head, body))
+    Ok((sender.send_request(request).await?, sender))
 }

@@ -4,9 +4,12 @@
 //! damaged files, 4 what `load` played did not pass. `tree apply --check` ends with 1 where something would change, too.
 
 pub mod admin_token;
+pub mod agree;
+pub mod api;
 pub mod certs;
 pub mod check;
 pub mod client;
+pub mod commands;
 pub mod fixture;
 pub mod load;
 pub mod logging;
@@ -19,57 +22,12 @@ pub mod serve;
 pub mod service;
 pub mod settings;
 pub mod status;
+pub mod table;
 pub mod tree;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
-
 use crate::cli::output::print_error;
-
-/// An update relay for fleets of security agents.
-#[derive(Debug, Parser)]
-#[command(name = "forebay", version, about, arg_required_else_help = true)]
-pub struct Command {
-    #[command(subcommand)]
-    verb: Verb,
-}
-
-#[derive(Debug, Subcommand)]
-enum Verb {
-    /// Run the relay.
-    Serve(serve::Serve),
-    /// Have the running relay ask its upstreams now, and wait for what comes of it.
-    Refresh(refresh::Refresh),
-    /// Check every stored file against its hash.
-    Scrub(scrub::Scrub),
-    /// Show what the running relay is doing.
-    Status(status::Status),
-    /// Keep the agent tree in a file: write it, compare it, have it made so.
-    #[command(subcommand)]
-    Tree(tree::Tree),
-    /// Check something without running the relay.
-    #[command(subcommand)]
-    Check(check::Check),
-    /// Make an authority and a server certificate, to try TLS with.
-    Certs(certs::Certs),
-    /// Make a secret for a user of the proxy.
-    Secret(secret::Secret),
-    /// Say who may administer the relay: make a token, list all, revoke one.
-    #[command(subcommand)]
-    AdminToken(admin_token::AdminToken),
-    /// Print units for systemd, which run the relay as a service.
-    #[command(subcommand)]
-    Service(service::unit::Service),
-    /// Write a tree in ActiveUpdate's grammar for tests, or publish the next release into one.
-    Fixture(fixture::Fixture),
-    /// Play a fleet of agents against a relay, or any server with such a tree, and judge its answers.
-    ///
-    /// Each agent takes server.ini, reads from it what it wants, and takes that file by file, with signatures. Every answer is checked
-    /// to its last byte. Latencies count from the moment at which a request was due, not from its sending. Exit codes: 0 passed,
-    /// 4 not passed, 1 could not be played, 2 the command line is wrong.
-    Load(Box<load::Load>),
-}
 
 /// Why a command failed, in words for the person who typed it.
 #[derive(Debug)]
@@ -111,21 +69,7 @@ impl Failed {
 
 /// Runs the command that was typed.
 pub fn run() -> ExitCode {
-    let done = match Command::parse().verb {
-        Verb::Serve(command) => command.run(),
-        Verb::Refresh(command) => command.run(),
-        Verb::Scrub(command) => command.run(),
-        Verb::Status(command) => command.run(),
-        Verb::Tree(command) => command.run(),
-        Verb::Check(command) => command.run(),
-        Verb::Certs(command) => command.run(),
-        Verb::Secret(command) => command.run(),
-        Verb::AdminToken(command) => command.run(),
-        Verb::Service(command) => command.run(),
-        Verb::Fixture(command) => command.run(),
-        Verb::Load(command) => command.run(),
-    };
-    match done {
+    match commands::typed().run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failed { text, code }) => {
             for line in text.lines() {

@@ -202,14 +202,18 @@ fn greet(relay: &RelayHandle, command: &Serve, token: Option<&Made>) {
     }
     lines.extend(token.map(first_token));
     if let Some(address) = running.listen.first() {
-        let host = match address {
-            SocketAddr::V6(v6) if v6.ip().is_unspecified() => format!("[::1]:{}", v6.port()),
-            SocketAddr::V4(v4) if v4.ip().is_unspecified() => format!("127.0.0.1:{}", v4.port()),
-            address => address.to_string(),
-        };
-        lines.push(format!("try: curl 'http://{host}{base}server.ini'"));
+        lines.push(format!("try: curl 'http://{}{base}server.ini'", host(*address)));
     }
     print(&lines.join("\n"));
+}
+
+/// How this machine reaches what listens at an address.
+pub fn host(address: SocketAddr) -> String {
+    match address {
+        SocketAddr::V6(v6) if v6.ip().is_unspecified() => format!("[::1]:{}", v6.port()),
+        SocketAddr::V4(v4) if v4.ip().is_unspecified() => format!("127.0.0.1:{}", v4.port()),
+        address => address.to_string(),
+    }
 }
 
 /// What whoever started a relay for the first time administers it with. Not a line of the log, which others keep and read.

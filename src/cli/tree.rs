@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand};
 
 use crate::cli::Failed;
+use crate::cli::agree::is_agreed;
 use crate::cli::client::Which;
 use crate::cli::output::{print, print_error};
 use crate::cli::tree::keeper::{Keeper, Seen};
@@ -108,7 +109,7 @@ impl Apply {
             if self.check {
                 return Err(Failed::new("the agent tree is not what the file says"));
             }
-            if !self.yes && !is_agreed()? {
+            if !self.yes && !is_agreed("Change it so?")? {
                 return Err(Failed::new("nothing was changed"));
             }
             let Seen { last, .. } = seen;
@@ -142,14 +143,4 @@ fn text(file: &Path) -> Result<String, Failed> {
         return Err(named(&format_args!("an agent tree has at most {TEXT_BYTES_MAX} bytes")));
     }
     String::from_utf8(bytes).map_err(|_| named(&"the text is not UTF-8"))
-}
-
-/// Asks the person at the terminal; anything but a clear yes is a no.
-fn is_agreed() -> Result<bool, Failed> {
-    let mut out = io::stdout().lock();
-    write!(out, "Change it so? [y/N] ")?;
-    out.flush()?;
-    let mut answer = String::new();
-    io::stdin().read_line(&mut answer)?;
-    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }

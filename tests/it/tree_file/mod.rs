@@ -8,7 +8,7 @@ mod command;
 mod hostile;
 mod kill;
 mod large;
-mod terminal;
+pub(crate) mod terminal;
 
 use std::fs;
 use std::path::PathBuf;

@@ -35,11 +35,18 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 
 type Steps<'a> = [(Vec<&'a str>, &'a str)];
 
-fn at_terminal(python: &Path, place: &Place, steps: &Steps<'_>) -> Ended {
-    let file = file(place, "asked.toml", FLEET);
+/// A command that runs `forebay` with these arguments so; more may follow.
+pub(crate) fn typed_at(python: &Path, steps: &Steps<'_>, arguments: &[&str]) -> Command {
     let mut command = Command::new(python);
     command.args(["-c", TERMINAL, &serde_json::to_string(steps).unwrap(), env!("CARGO_BIN_EXE_forebay")]);
-    command.args(["tree", "apply"]).arg(file).arg("--config").arg(place.config());
+    command.args(arguments);
+    command
+}
+
+fn at_terminal(python: &Path, place: &Place, steps: &Steps<'_>) -> Ended {
+    let file = file(place, "asked.toml", FLEET);
+    let mut command = typed_at(python, steps, &["tree", "apply"]);
+    command.arg(file).arg("--config").arg(place.config());
     if place.token_file().is_file() {
         command.arg("--token-file").arg(place.token_file());
     }
