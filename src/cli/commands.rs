@@ -18,6 +18,8 @@ use crate::cli::api::settings::Settings;
 use crate::cli::api::sources::Sources;
 use crate::cli::api::watch::{Components, Fills, Generations, Refusals, Traffic};
 use crate::cli::api::why::Why;
+use crate::cli::completions::Completions;
+use crate::cli::man::Man;
 use crate::cli::{
     Failed, admin_token, certs, check, fixture, load, refresh, scrub, secret, serve, service, status, tree,
 };
@@ -80,6 +82,10 @@ enum Verb {
     Traffic(Traffic),
     /// Show who you are to the relay.
     Me(Me),
+    /// Print what a shell needs to complete commands.
+    Completions(Completions),
+    /// Write the manual pages.
+    Man(Man),
     /// Check something without running the relay.
     #[command(subcommand)]
     Check(check::Check),
@@ -112,7 +118,7 @@ const GROUPS: [(&str, &[&str]); 6] = [
     ),
     ("What happened, and why", &["why", "refusals", "audit"]),
     ("Who administers", &["admin-token", "me"]),
-    ("Setting it up", &["check", "certs", "secret", "service"]),
+    ("Setting it up", &["check", "certs", "secret", "service", "completions", "man"]),
     ("Tests", &["fixture", "load"]),
 ];
 
@@ -177,6 +183,8 @@ impl Command {
             Verb::Fills(command) => command.run(),
             Verb::Traffic(command) => command.run(),
             Verb::Me(command) => command.run(),
+            Verb::Completions(command) => command.run(),
+            Verb::Man(command) => command.run(),
             Verb::Check(command) => command.run(),
             Verb::Certs(command) => command.run(),
             Verb::Secret(command) => command.run(),

@@ -20,7 +20,7 @@
 //!   the same), `stored` (restarts, equal bytes, bounds, bytes that break off), `carried` (what passes on each side), `interim` (1xx answers),
 //!   `broken` (answers that are none), `killed` (SIGKILL), `hostile` (smuggling, loops), `scope` (a tree's upstream by its URL), `stock` (curl and wget);
 //!   `server` is a server that says what it is told (R3.2, R4).
-//! - `command`: the program as who types it meets it, a file each: `help`; `certs`; `errors` (bad input, by name); `listen` (what is
+//! - `command`: the program as who types it meets it, a file each: `help`; `shells` (completions, manual pages); `certs`; `errors` (bad input, by name); `listen` (what is
 //!   printed, default addresses, IPv6 disabled; R4.1); `ask` (status, refresh); `signals` (drain, cut, kill); `reload` (R11.3);
 //!   `log` (text, JSON, no forged lines; R11.2); `long` (progress, fixture); `notices` (to a service manager),
 //!   `activation` (sockets passed by it), `service` (limits, rights), `units` (for systemd; R11.4), `upstream` (what is shown of the way to one; R4.3).

@@ -11,6 +11,7 @@ mod long;
 mod notices;
 mod reload;
 mod service;
+mod shells;
 mod signals;
 mod units;
 mod upstream;
