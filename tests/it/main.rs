@@ -4,7 +4,7 @@
 //! - `admin`: health, metrics, status and refresh, and who is kept away from them (R11.1, R11.2).
 //! - `administer`: the administrators' API, a file each: `access` (tokens, roles, failed logins, TLS, certificates, problems), `typed` (the first
 //!   start, `forebay admin-token`), `calls` (each role against each call), `changes` (two at once, several as one, widened scopes, the audit
-//!   log, events), `commands` (what is typed), `document` (openapi-spec-validator, schemathesis), `fleet` (`FOREBAY_AGENTS` says how many) (R5, R6.5, R11.1, R11.2).
+//!   log, events), `commands` (what is typed), `dashboard` (Grafana), `document` (openapi-spec-validator, schemathesis), `fleet` (`FOREBAY_AGENTS` says how many) (R5, R6.5, R11.1, R11.2).
 //! - `agents`: agents of the agent tree, a file each: `api` (enrolment, check-ins, reports, settings files, privileges), `ways` (each scope,
 //!   class and way in), `leaving` (what is taken back holds for open connections), `attack` (guesses, replays, races, smuggled
 //!   identities), `certificates` (of others; resumed sessions), `bodies` (bounds and deadlines), `secrets` (in no log and at no other

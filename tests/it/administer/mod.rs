@@ -1,12 +1,13 @@
 //! Who may administer a relay and how (R11.1). `access`: tokens, roles, failed logins, TLS and certificates; `typed`: the first start and
 //! `forebay admin-token`; `calls`: each role against each call; `changes`: what the calls do; `commands`: what is typed for them;
-//! `document`: what other people's tools say of
+//! `dashboard`: the figures that Grafana shows; `document`: what other people's tools say of
 //! the API's document, and of the relay by it; `fleet`: a hundred thousand agents.
 
 mod access;
 mod calls;
 mod changes;
 mod commands;
+mod dashboard;
 mod document;
 mod fleet;
 mod typed;
