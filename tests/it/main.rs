@@ -52,6 +52,7 @@
 //! - `many_blobs`: starts and stops on data folders of very many blobs (`FOREBAY_BLOBS` says how many), with the index whole, left open,
 //!   lost or damaged (issue 6).
 //! - `missing`: packages, increments and signatures that the upstream does not have, and that appear later (R1.5).
+//! - `newcomer`: from an empty relay to a fleet, by what `--help` says (R11.1).
 //! - `paths`: nothing outside the tree has a path, and each bad path has its status.
 //! - `persistence`: HTTP/1.0 and 1.1, keep-alive, pipelining, HEAD, what heads say (R1.1).
 //! - `prefetch`: all, used, none; what is asked after before it is shown (R1.4, R1.5).
@@ -139,6 +140,7 @@ mod machine;
 mod many_blobs;
 mod missing;
 mod network;
+mod newcomer;
 mod origin;
 mod paths;
 mod persistence;
