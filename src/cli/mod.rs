@@ -1,4 +1,4 @@
-//! The commands of `forebay`, each a file. Here: what can be typed, and how an error ends the program.
+//! The commands of `forebay`, each a file; what can be typed: [`commands`]. Here: how an error ends the program.
 //!
 //! Exit codes: 0 done, 1 it failed (the reason on standard error), 2 the command line is wrong (clap's), 3 `scrub` found
 //! damaged files, 4 what `load` played did not pass. `tree apply --check` ends with 1 where something would change, too.

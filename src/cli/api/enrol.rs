@@ -25,7 +25,7 @@ pub enum Enrol {
     #[command(after_help = "Example:\n  forebay enrol create Branches/North --agents 50 --hours 72")]
     Create(Create),
     /// List the enrolments, without their tokens.
-    List(List),
+    List(Asking),
     /// End an enrolment: it lets nobody in any more. Who is in stays in.
     Revoke(Revoke),
 }
@@ -49,13 +49,6 @@ pub struct Create {
     asking: Asking,
 }
 
-/// Lists enrolments.
-#[derive(Debug, Args)]
-pub struct List {
-    #[command(flatten)]
-    asking: Asking,
-}
-
 /// Ends an enrolment.
 #[derive(Debug, Args)]
 pub struct Revoke {
@@ -74,7 +67,7 @@ impl Enrol {
     pub fn run(self) -> Result<(), Failed> {
         match self {
             Self::Create(command) => command.run(),
-            Self::List(List { asking }) => {
+            Self::List(asking) => {
                 let api = asking.api()?;
                 let listed = api.list("enrolments", CURSOR, usize::MAX)?;
                 asking.print(&listed, |listed| {

@@ -22,7 +22,7 @@ use crate::policy::tree::file::{FILE_BYTES_MAX, FileName};
 #[command(after_help = "Example:\n  forebay files put agent.ini --domain Branches\n  forebay files list")]
 pub enum Files {
     /// List the files, with where each stands.
-    List(List),
+    List(Asking),
     /// Print a file, or write it somewhere.
     Show(Show),
     /// Put a file there, in place of the one of its name.
@@ -32,13 +32,6 @@ pub enum Files {
     Put(Put),
     /// Take a file away.
     Remove(Remove),
-}
-
-/// Lists files.
-#[derive(Debug, Args)]
-pub struct List {
-    #[command(flatten)]
-    asking: Asking,
 }
 
 /// Shows a file.
@@ -106,7 +99,7 @@ impl Files {
     /// Does it.
     pub fn run(self) -> Result<(), Failed> {
         match self {
-            Self::List(List { asking }) => {
+            Self::List(asking) => {
                 let api = asking.api()?;
                 let listed = api.list("files", CURSOR, usize::MAX)?;
                 asking.print(&listed, |listed| {

@@ -18,7 +18,7 @@ use crate::policy::outline::path::DomainPath;
 #[command(after_help = "Example:\n  forebay ranges set 10.20.7.0/24 Branches/Tills")]
 pub enum Ranges {
     /// List the ranges.
-    List(List),
+    List(Asking),
     /// Say to which domain belongs who calls from these addresses and shows nothing else.
     #[command(
         after_help = "Example:\n  forebay ranges set 10.20.7.0/24 Branches/Tills\n  forebay ranges set 2001:db8:20::/48 Branches"
@@ -26,13 +26,6 @@ pub enum Ranges {
     Set(Set),
     /// Say that these addresses are no domain's any more.
     Remove(Remove),
-}
-
-/// Lists ranges.
-#[derive(Debug, Args)]
-pub struct List {
-    #[command(flatten)]
-    asking: Asking,
 }
 
 /// Sets a range.
@@ -64,7 +57,7 @@ impl Ranges {
     /// Does it.
     pub fn run(self) -> Result<(), Failed> {
         match self {
-            Self::List(List { asking }) => {
+            Self::List(asking) => {
                 let api = asking.api()?;
                 let listed = api.list("ranges", CURSOR, usize::MAX)?;
                 asking.print(&listed, |listed| {

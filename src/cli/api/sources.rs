@@ -20,7 +20,7 @@ use crate::policy::sources::{Entry, Families, Range, Source};
 )]
 pub enum Sources {
     /// List the entries.
-    List(Show),
+    List(Asking),
     /// Add an entry: agents with these addresses update from there.
     #[command(
         after_help = "Example:\n  forebay sources add 10.1.0.0-10.1.255.255 http://mirror.example/activeupdate/\n  \
@@ -29,13 +29,6 @@ pub enum Sources {
     Add(Add),
     /// Remove an entry.
     Remove(Remove),
-}
-
-/// Lists the entries.
-#[derive(Debug, Args)]
-pub struct Show {
-    #[command(flatten)]
-    asking: Asking,
 }
 
 /// Adds an entry.
@@ -88,7 +81,7 @@ impl Sources {
     /// Does it.
     pub fn run(self) -> Result<(), Failed> {
         match self {
-            Self::List(Show { asking }) => {
+            Self::List(asking) => {
                 let list: List = asking.api()?.get(PATH)?;
                 asking.print(&list, |list| {
                     let mut table = Table::new(&COLUMNS, "The list is empty: agents update from the relay.");
