@@ -89,6 +89,8 @@ enum Place<'l> {
 impl<'l> Meant<'l> {
     fn of(live: &'l Live, text: &str) -> Result<Self, Problem> {
         let wrong = |what: &dyn std::fmt::Display| Problem::unprocessable(format!("path: {what}"));
+        // The log shows a path that began with a token so.
+        let text = text.strip_prefix("/t/.").unwrap_or(text);
         if text.starts_with('/') {
             return Self::here(live, text.to_owned()).map_err(|error| wrong(&error));
         }

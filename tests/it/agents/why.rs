@@ -222,7 +222,12 @@ fn why_knows_a_file_by_each_of_its_names_and_says_where_else_the_relay_takes_an_
     let origin = Origin::start(site.dir());
     let relay = fleet(settings(&origin.url("/")));
     let inner = site::package(5);
-    for name in [inner.clone(), format!("/activeupdate/{inner}"), origin.url(&format!("/{inner}"))] {
+    for name in [
+        inner.clone(),
+        format!("/t/./activeupdate/{inner}"),
+        format!("/activeupdate/{inner}"),
+        origin.url(&format!("/{inner}")),
+    ] {
         let told = why(&relay, "patterns", &name);
         assert_eq!(
             (&told["path"], &told["verdict"]),
