@@ -4,7 +4,7 @@
 
 use std::io::{self, Write as _};
 
-use comfy_table::{CellAlignment, ContentArrangement, Table as Cells, presets};
+use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, Table as Cells, presets};
 use console::{Term, style};
 
 use crate::cli::output::plain;
@@ -70,8 +70,12 @@ impl Table {
             Some(width) => self.cells.set_content_arrangement(ContentArrangement::Dynamic).set_width(width),
             None => self.cells.set_content_arrangement(ContentArrangement::Disabled),
         };
-        for (column, cells) in self.columns.iter().zip(self.cells.column_iter_mut()) {
+        for (at, (column, cells)) in self.columns.iter().zip(self.cells.column_iter_mut()).enumerate() {
             cells.set_padding((0, GAP));
+            // What a line is about is typed again elsewhere: it stays whole, as do numbers.
+            if at == 0 || matches!(column, Column::Numbers(_)) {
+                cells.set_constraint(ColumnConstraint::ContentWidth);
+            }
             if let Column::Numbers(_) = column {
                 cells.set_cell_alignment(CellAlignment::Right);
             }
@@ -122,5 +126,6 @@ mod tests {
         ]);
         let lines = table.lines(Some(50));
         assert!(lines.len() > 5 && lines.iter().all(|line| line.chars().count() <= 50), "{lines:#?}");
+        assert!(lines.iter().any(|line| line.starts_with("a-long-name  ")), "names stay whole: {lines:#?}");
     }
 }

@@ -166,8 +166,8 @@ impl Api {
                 return Err(CallError::Problem(problem).into());
             };
             let what = format!(
-                "{} agents would get the scope 'all': {} of programs and hot fixes each, {} in all",
-                HumanCount(*agents),
+                "{} would get the scope 'all': {} of programs and hot fixes each, {} in all",
+                if *agents == 1 { "1 agent".to_owned() } else { format!("{} agents", HumanCount(*agents)) },
                 HumanBytes(*bytes),
                 HumanBytes(*total_bytes)
             );

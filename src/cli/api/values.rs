@@ -41,7 +41,15 @@ pub fn read(setting: Setting, text: &str) -> Result<Value, String> {
     let value = serde_json::from_str(text).ok().or_else(toml).or_else(bytes).unwrap_or_else(|| json!(text));
     match serde_json::from_value::<Values>(json!({ setting.name(): value })) {
         Ok(_) => Ok(value),
-        Err(error) => Err(format!("{setting}: {error}; allowed: {}", allowed(setting))),
+        Err(error) => {
+            // What serde calls types says nothing to who typed a value; what a type says of its bounds does.
+            let error = error.to_string();
+            let bounds = !["invalid type", "unknown variant", "data did not match"]
+                .iter()
+                .any(|own| error.starts_with(own));
+            let why = if bounds { format!(": {error}") } else { String::new() };
+            Err(format!("{setting}: '{text}' is not allowed{why}; allowed: {}", allowed(setting)))
+        }
     }
 }
 
@@ -130,7 +138,12 @@ mod tests {
         let value = read(Setting::Schedule, daily).unwrap();
         assert_eq!(read(Setting::Schedule, &value.to_string()).unwrap(), value, "as JSON too");
         let refused = read(Setting::Scope, "every").unwrap_err();
-        assert!(refused.ends_with("allowed: patterns, patterns-engines-drivers, all"), "{refused}");
+        assert_eq!(
+            refused,
+            "scope: 'every' is not allowed; allowed: patterns, patterns-engines-drivers, all"
+        );
+        let refused = read(Setting::Schedule, "{ kind = \"interval\", every_mins = 0 }").unwrap_err();
+        assert!(refused.contains("an interval is 1 to 10080 minutes"), "{refused}");
         assert!(assigned("skope=all").is_err() && assigned("scope").is_err());
         assert_eq!(assigned("scope=all").unwrap().value, "all");
     }
