@@ -47,7 +47,7 @@ use crate::relay::shelf::Shelf;
 use crate::relay::sweep::{WANTS_MAX, Want};
 use crate::relay::traffic::Traffic;
 use crate::relay::tree::Tree;
-use crate::schedule::notices::notice::Limits;
+use crate::schedule::notices::notice;
 use crate::schedule::streams::Streams;
 use crate::socks;
 use crate::store::Store;
@@ -162,8 +162,8 @@ fn stand_ins(settings: &Settings, trees: &[Arc<Tree>]) -> Vec<(Url, TreeBase)> {
 }
 
 /// How agents are told.
-pub(super) fn notice_limits(settings: &NoticeSettings) -> Limits {
-    Limits {
+pub(super) fn notice_limits(settings: &NoticeSettings) -> notice::Limits {
+    notice::Limits {
         under_way_max: settings.under_way_max,
         per_sec: settings.per_sec,
         repeat_after: settings.repeat,

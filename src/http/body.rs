@@ -225,7 +225,9 @@ impl Body {
     fn poll_granted(&mut self, cx: &Context<'_>) -> Poll<u64> {
         match &mut self.gate {
             // What an agent is told is not worth counting.
-            Some(gate) if self.left != Some(0) && self.told.is_none() => gate.poll(cx, self.left.unwrap_or(UNKNOWN_BYTES)),
+            Some(gate) if self.left != Some(0) && self.told.is_none() => {
+                gate.poll(cx, self.left.unwrap_or(UNKNOWN_BYTES))
+            }
             _ => Poll::Ready(u64::MAX),
         }
     }

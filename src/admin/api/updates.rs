@@ -29,7 +29,7 @@ const NAMED_MAX: usize = 100_000;
 /// The updates that administrators started, the newest first.
 #[utoipa::path(get, path = "/api/v1/updates", tag = "updates", operation_id = "list_updates", responses(
     (status = 200, description = "The updates, the newest first.", body = Updates),
-    (status = 500, response = Failed),
+    Failed,
 ))]
 pub async fn list(extract::State(state): extract::State<State>) -> Result<Json<Updates>, Problem> {
     let notifier = state.notifier.clone();
@@ -42,8 +42,8 @@ pub async fn list(extract::State(state): extract::State<State>) -> Result<Json<U
     params(("id" = u64, Path, description = "The update's number.")),
     responses(
         (status = 200, description = "How far it has come.", body = Update),
-        (status = 404, response = Missing),
-        (status = 500, response = Failed),
+        Missing,
+        Failed,
     ))]
 pub async fn show(
     extract::State(state): extract::State<State>,
@@ -56,9 +56,9 @@ pub async fn show(
 #[utoipa::path(post, path = "/api/v1/updates", tag = "updates", operation_id = "start_update", request_body = NewUpdate,
     responses(
         (status = 201, description = "The update has begun.", body = Update),
-        (status = 404, response = Missing),
-        (status = 500, response = Failed),
-        (status = 503, response = Busy),
+        Missing,
+        Failed,
+        Busy,
     ))]
 pub async fn start(
     extract::State(state): extract::State<State>,
@@ -84,9 +84,9 @@ pub async fn start(
     params(("id" = u64, Path, description = "The update's number.")),
     responses(
         (status = 200, description = "What had come of it.", body = Update),
-        (status = 404, response = Missing),
-        (status = 500, response = Failed),
-        (status = 503, response = Busy),
+        Missing,
+        Failed,
+        Busy,
     ))]
 pub async fn cancel(
     extract::State(state): extract::State<State>,
