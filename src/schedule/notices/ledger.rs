@@ -113,12 +113,11 @@ impl Ledger {
             Record::Cancelled { start } => self.release(*start, |started| &mut started.cancelled),
             Record::Ended { start } => self.release(*start, |started| &mut started.gave_up),
             Record::Forgotten { start } => drop(self.starts.remove(start)),
-            Record::Told { agent, notice, at, generation, day } => {
-                self.tell(*agent, *notice, *at, *generation, *day);
-            }
-            Record::Again { agent, .. } => self.change(agent, |lasting| {
+            Record::Told { agent, notice, at, reasons } => self.tell(*agent, *notice, *at, reasons),
+            Record::Again { agent, reasons, .. } => self.change(agent, |lasting| {
                 if let Some(told) = &mut lasting.told {
                     told.tellings = told.tellings.saturating_add(1);
+                    told.reasons = reasons.clone();
                 }
             }),
             Record::Reported { agent } => self.end(agent, End::Done),
@@ -174,14 +173,30 @@ impl Ledger {
         self.agents.get(agent)?.told.as_ref()
     }
 
+    /// The same as the agent was told it: by the strongest reason, of which a start that is over is none.
+    pub(super) fn notice(&self, agent: &AgentId) -> Option<Notice> {
+        let Told { notice, reasons, .. } = self.told(agent)?;
+        let started = |start: Option<&StartId>| start.map(|start| Reason::Administrator { start: *start });
+        let of_generation = |(tree, number): &(TreeName, GenerationNumber)| Reason::Generation {
+            tree: tree.clone(),
+            number: *number,
+        };
+        let reason = started(reasons.starts.iter().find(|start| self.is_open(**start)))
+            .or_else(|| reasons.day.map(|day| Reason::Schedule { day }))
+            .or_else(|| reasons.generation.as_ref().map(of_generation))
+            .or_else(|| started(reasons.starts.first()))?;
+        let agent_settings = !matches!(reason, Reason::Generation { .. });
+        Some(Notice { number: *notice, reason, components: true, agent_settings })
+    }
+
     /// Whether an agent was told in the window of a day.
     pub(super) fn was_told_on(&self, agent: &AgentId, day: Date) -> bool {
         self.agents.get(agent).is_some_and(|lasting| lasting.days.contains(&Some(day)))
     }
 
-    /// Whether any of these starts may still be told of.
-    pub(super) fn any_open(&self, starts: &BTreeSet<StartId>) -> bool {
-        starts.iter().any(|start| self.starts.get(start).is_some_and(|started| !started.over))
+    /// Whether agents may still be told of a start.
+    pub(super) fn is_open(&self, start: StartId) -> bool {
+        self.starts.get(&start).is_some_and(|started| !started.over)
     }
 
     fn start(&mut self, start: StartId, at: Timestamp, agents: &[AgentId]) {
@@ -209,14 +224,12 @@ impl Ledger {
         }
     }
 
-    fn tell(&mut self, agent: AgentId, notice: u64, at: Timestamp, generation: bool, day: Option<Date>) {
+    fn tell(&mut self, agent: AgentId, notice: u64, at: Timestamp, reasons: &Reasons) {
         self.last_notice = self.last_notice.max(notice);
         let lasting = self.agents.entry(agent).or_default();
-        let waited = std::mem::take(&mut lasting.waits);
-        let reasons =
-            Reasons { generation: waited.generation.filter(|_| generation), day, starts: waited.starts };
-        lasting.told = Some(Told { notice, first: at, tellings: 1, reasons });
-        if let Some(day) = day.filter(|day| !lasting.days.contains(&Some(*day))) {
+        lasting.waits = Reasons::default();
+        lasting.told = Some(Told { notice, first: at, tellings: 1, reasons: reasons.clone() });
+        if let Some(day) = reasons.day.filter(|day| !lasting.days.contains(&Some(*day))) {
             lasting.days = [Some(day), lasting.days[0]];
         }
     }
@@ -247,23 +260,6 @@ impl Ledger {
                 self.agents.remove(agent);
             }
         }
-    }
-}
-
-impl Told {
-    pub(super) fn notice(&self) -> Notice {
-        let reasons = &self.reasons;
-        let generation =
-            || reasons.generation.clone().map(|(tree, number)| Reason::Generation { tree, number });
-        let reason = match (reasons.starts.first(), reasons.day) {
-            (Some(start), _) => Some(Reason::Administrator { start: *start }),
-            (None, Some(day)) => Some(Reason::Schedule { day }),
-            (None, None) => generation(),
-        };
-        // A notice without a reason is told by nobody; a damaged journal may hold one.
-        let reason = reason.unwrap_or(Reason::Administrator { start: StartId(0) });
-        let agent_settings = !matches!(reason, Reason::Generation { .. });
-        Notice { number: self.notice, reason, components: true, agent_settings }
     }
 }
 

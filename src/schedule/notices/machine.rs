@@ -241,7 +241,7 @@ impl Notices {
 
     /// What an agent was told and has not reported.
     pub fn told(&self, agent: &AgentId) -> Option<Notice> {
-        self.ledger.told(agent).map(super::ledger::Told::notice)
+        self.ledger.notice(agent)
     }
 
     /// The starts that are remembered, in their order.

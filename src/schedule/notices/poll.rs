@@ -130,14 +130,15 @@ impl Notices {
                     self.leave(&agent, step);
                     continue;
                 };
-                if !self.may_be_told_again(&agent, &holds, limits, now.wall) {
+                let Some(reasons) = self.still_told(&agent, &holds, limits, now.wall) else {
                     self.give_up(&agent, step);
-                } else if self.pace.has_room(limits.per_sec, now.mono) {
-                    self.tell_again(&agent, limits, now, step);
-                } else {
-                    // Repeats come before first times, but no faster.
+                    continue;
+                };
+                // Repeats come before first times, but no faster.
+                if !self.pace.has_room(limits.per_sec, now.mono) {
                     break;
                 }
+                self.tell_again(&agent, reasons, limits, now, step);
                 continue;
             }
             if presence.over_at.is_some_and(|at| at <= now.mono) && self.ledger.told(&agent).is_some() {
@@ -155,32 +156,32 @@ impl Notices {
     /// An agent whose turn it is gets a place, or loses its turn where nothing holds any more of what it waited for.
     fn take_turn(&mut self, agent: &AgentId, holds: &Holds, limits: &Limits, now: Now, step: &mut Step) {
         if self.ledger.told(agent).is_some() {
-            if self.may_be_told_again(agent, holds, limits, now.wall) {
-                self.tell_again(agent, limits, now, step);
-            } else {
-                self.give_up(agent, step);
+            match self.still_told(agent, holds, limits, now.wall) {
+                Some(reasons) => self.tell_again(agent, reasons, limits, now, step),
+                None => self.give_up(agent, step),
             }
             return;
         }
-        let window = self.window_now(holds, now.wall);
-        let waits = self.ledger.waits(agent);
-        let generation = holds.told_of_generations && waits.is_some_and(|waits| waits.generation.is_some());
-        let is_started = waits.is_some_and(|waits| !waits.starts.is_empty());
         let Some(presence) = self.presences.get_mut(agent) else { return };
-        let day = presence.day_due.take().filter(|day| window == Some(*day));
-        if day.is_none() && !generation && !is_started {
+        let day = presence.day_due.take();
+        let waits = Reasons { day, ..self.ledger.waits(agent).cloned().unwrap_or_default() };
+        let reasons = self.holding(waits, holds, now.wall);
+        if reasons.is_empty() {
             self.lapse(agent, step);
             return;
         }
-        presence.over_at = Some(now.mono + limits.repeated_for());
-        let notice = self.ledger.last_notice + 1;
-        let record = Record::Told { agent: *agent, notice, at: now.wall, generation, day };
+        let record =
+            Record::Told { agent: *agent, notice: self.ledger.last_notice + 1, at: now.wall, reasons };
+        if let Some(presence) = self.presences.get_mut(agent) {
+            presence.over_at = Some(now.mono + limits.repeated_for());
+        }
         self.tell(agent, record, limits, now, step);
     }
 
-    fn tell_again(&mut self, agent: &AgentId, limits: &Limits, now: Now, step: &mut Step) {
+    fn tell_again(&mut self, agent: &AgentId, reasons: Reasons, limits: &Limits, now: Now, step: &mut Step) {
         self.counts.repeated += 1;
-        self.tell(agent, Record::Again { agent: *agent, at: now.wall }, limits, now, step);
+        let record = Record::Again { agent: *agent, at: now.wall, reasons };
+        self.tell(agent, record, limits, now, step);
     }
 
     fn tell(&mut self, agent: &AgentId, record: Record, limits: &Limits, now: Now, step: &mut Step) {
@@ -224,15 +225,30 @@ impl Notices {
         self.settle(agent);
     }
 
-    fn may_be_told_again(&mut self, agent: &AgentId, holds: &Holds, limits: &Limits, now: Timestamp) -> bool {
-        let window = self.window_now(holds, now);
-        self.ledger.told(agent).is_some_and(|told| {
-            let Reasons { generation, day, starts } = &told.reasons;
-            let holds = holds.told_of_generations && generation.is_some()
-                || window.is_some() && *day == window
-                || self.ledger.any_open(starts);
-            holds && told.tellings <= limits.repeats_max
-        })
+    /// What an agent may be told again of; `None` where nothing holds any more, or it was told often enough.
+    fn still_told(
+        &mut self,
+        agent: &AgentId,
+        holds: &Holds,
+        limits: &Limits,
+        now: Timestamp,
+    ) -> Option<Reasons> {
+        let told = self.ledger.told(agent).filter(|told| told.tellings <= limits.repeats_max)?;
+        let reasons = self.holding(told.reasons.clone(), holds, now);
+        let is_any = reasons.generation.is_some()
+            || reasons.day.is_some()
+            || reasons.starts.iter().any(|start| self.ledger.is_open(*start));
+        is_any.then_some(reasons)
+    }
+
+    /// Those of the reasons that the settings leave. Starts stay, also those that are over: a report counts for them.
+    fn holding(&mut self, reasons: Reasons, holds: &Holds, now: Timestamp) -> Reasons {
+        let window = if reasons.day.is_some() { self.window_now(holds, now) } else { None };
+        Reasons {
+            generation: reasons.generation.filter(|_| holds.told_of_generations),
+            day: reasons.day.filter(|day| window == Some(*day)),
+            starts: reasons.starts,
+        }
     }
 
     /// The day of the window that is open for an agent.

@@ -4,12 +4,11 @@
 //! whatever the agent tree has become.
 
 use jiff::Timestamp;
-use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 
 use crate::base::tree::{GenerationNumber, TreeName};
 use crate::policy::tree::id::AgentId;
-use crate::schedule::notices::ledger::{Lasting, Started};
+use crate::schedule::notices::ledger::{Lasting, Reasons, Started};
 use crate::schedule::notices::notice::StartId;
 
 /// Agents that one record names: a line of a journal stays below 64 KiB or so.
@@ -61,7 +60,7 @@ pub enum Record {
         /// Which.
         start: StartId,
     },
-    /// An agent is told of all that it waits for; of a generation only where it says so.
+    /// An agent is told of what still holds of all that it waited for; it waits for nothing then.
     Told {
         /// Who.
         agent: AgentId,
@@ -69,18 +68,17 @@ pub enum Record {
         notice: u64,
         /// When, by the wall clock.
         at: Timestamp,
-        /// Whether it is told of the generation that it waits for; that is dropped if not.
-        generation: bool,
-        /// The day of the window that it is in.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        day: Option<Date>,
+        /// Why.
+        reasons: Reasons,
     },
-    /// An agent is told once more.
+    /// An agent is told once more, of what still holds.
     Again {
         /// Who.
         agent: AgentId,
         /// When, by the wall clock.
         at: Timestamp,
+        /// Why.
+        reasons: Reasons,
     },
     /// The update of an agent that was told has ended, however.
     Reported {

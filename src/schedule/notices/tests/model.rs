@@ -108,7 +108,9 @@ impl Model {
             let mut repeat = |told: &mut Told| {
                 told.tellings += 1;
                 told.repeat_at = Some(now.mono + repeat_after);
-                tellings.insert((number, true, told.reason()));
+                told.generation = told.generation.filter(|_| holds.told_of_generations);
+                told.day = told.day.filter(|day| window.is_some_and(|window| window.day == *day));
+                tellings.insert((number, true, told.reason(&open)));
             };
             match &mut known.told {
                 Some(told) if told.repeat_at.is_some_and(|at| at > now.mono) => {}
@@ -138,7 +140,7 @@ impl Model {
                     repeat_at: Some(now.mono + repeat_after),
                 };
                 if told.generation.is_some() || told.day.is_some() || !told.starts.is_empty() {
-                    tellings.insert((number, false, told.reason()));
+                    tellings.insert((number, false, told.reason(&open)));
                     known.days.splice(0..0, told.day);
                     known.days.truncate(2);
                     known.told = Some(told);
@@ -180,8 +182,8 @@ impl Modelled {
 }
 
 impl Told {
-    fn reason(&self) -> Reason {
-        match (self.starts.first(), self.day, self.generation) {
+    fn reason(&self, open: &BTreeSet<StartId>) -> Reason {
+        match (self.starts.intersection(open).next(), self.day, self.generation) {
             (Some(start), ..) => Reason::Administrator { start: *start },
             (None, Some(day), _) => Reason::Schedule { day },
             (None, None, generation) => of_generation(generation.unwrap()),
