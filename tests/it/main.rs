@@ -94,6 +94,8 @@
 //! - `turns`: a crowd's first bytes come before anybody has many, counted look by look (R2.3, issue 6).
 //! - `upstreams`: manifests that are none, upstreams that lie, stall or are down; several URLs (R1.2, R1.6).
 //! - `ways`: whole trees by each way that agents know, through a relay from one address family to the other (R4.2, R6.2).
+//! - `week`: a simulated week of automatic update, for fleets small and large, against rules stated as predicates (`FOREBAY_SEEDS` says how
+//!   many weeks) (R9).
 //!
 //! What the tests stand on, each with tests of its own
 //! - `dns`: a name server that answers as it is told.
@@ -179,3 +181,4 @@ mod tunnel;
 mod turns;
 mod upstreams;
 mod ways;
+mod week;
