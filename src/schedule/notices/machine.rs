@@ -186,10 +186,7 @@ impl Notices {
 
     /// All notices that were told and are waited for, after a restart too.
     pub fn all_told(&self) -> impl Iterator<Item = (AgentId, Notice)> {
-        self.ledger
-            .agents
-            .iter()
-            .filter_map(|(agent, lasting)| Some((*agent, lasting.told.as_ref()?.notice())))
+        self.ledger.agents.keys().filter_map(|agent| Some((*agent, self.told(agent)?)))
     }
 
     /// The number of the next start.
