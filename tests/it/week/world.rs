@@ -185,7 +185,8 @@ impl World {
     /// Whether an agent may update for a reason, by the agent tree; with what the user of its machine has chosen.
     pub(super) fn admits(&self, number: usize, why: Why) -> bool {
         let machine = &self.machines[number];
-        let says = CheckIn { why, roaming: machine.roaming, schedule: machine.switch };
+        let told = why == Why::Notice;
+        let says = CheckIn { why, roaming: machine.roaming, schedule: machine.switch, told };
         self.known.effective(&machine.id).admits(says).is_ok()
     }
 
