@@ -63,6 +63,10 @@ pub enum Step<'a> {
     SyncFolder(&'a Path),
     /// Gives a file or folder another name.
     Rename(&'a Path, &'a Path),
+    /// Gives a file a second name.
+    Link(&'a Path, &'a Path),
+    /// Makes a symbolic link.
+    Point(&'a Path),
     /// Removes a file, or a folder with all in it.
     Remove(&'a Path),
     /// Changes the index; what is said of the change.
@@ -190,6 +194,21 @@ impl Disk {
         self.step(&Step::Rename(from, to), || fs::rename(from, to))
     }
 
+    /// Gives a file a second name, which must not be there.
+    pub fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.step(&Step::Link(from, to), || fs::hard_link(from, to))
+    }
+
+    /// Has a name lead elsewhere, in the place of where it led before: at each moment it leads to the one or the other.
+    pub fn point_synced(&self, name: &Path, target: &Path) -> io::Result<()> {
+        let mut staged = name.as_os_str().to_owned();
+        staged.push(".new");
+        let staged = Path::new(&staged);
+        self.remove_if_there(staged)?;
+        self.step(&Step::Point(staged), || std::os::unix::fs::symlink(target, staged))?;
+        self.rename_synced(staged, name)
+    }
+
     /// Writes a small file so that either the old or the new bytes are there after a crash.
     pub fn write_whole(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
         self.put(path, bytes, SHARED)
@@ -303,6 +322,8 @@ impl Step<'_> {
             Self::Sync(_) => "sync",
             Self::SyncFolder(_) => "sync folder",
             Self::Rename(..) => "rename",
+            Self::Link(..) => "link",
+            Self::Point(_) => "point",
             Self::Remove(_) => "remove",
             Self::Index(what) => what,
         }

@@ -123,6 +123,7 @@ fn label(step: &Step<'_>, data: &Path) -> String {
         | Step::Read(path)
         | Step::List(path)
         | Step::SyncFolder(path)
+        | Step::Point(path)
         | Step::Remove(path) => place(path),
         Step::Write(file, ..)
         | Step::Cut(file, _)
@@ -130,7 +131,7 @@ fn label(step: &Step<'_>, data: &Path) -> String {
         | Step::ReadCached(file)
         | Step::ReadAt(file, ..)
         | Step::ReadSome(file, _) => opened(file),
-        Step::Rename(from, to) => format!("{} {}", place(from), place(to)),
+        Step::Rename(from, to) | Step::Link(from, to) => format!("{} {}", place(from), place(to)),
         Step::Index(_) => String::new(),
     };
     format!("{} {on}", step.name()).trim_end().to_owned()
