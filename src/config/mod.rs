@@ -8,6 +8,7 @@
 //! Never reads a file, the environment or a clock. Invariant: outside this module a `Settings` is valid.
 
 pub mod admin_access;
+pub mod agent;
 mod check;
 pub mod elsewhere;
 pub mod error;
@@ -36,7 +37,7 @@ use crate::config::settings::{Listen, Settings};
 /// All that is wrong with it, in the order of its lines. Where the text is not TOML, only that is reported:
 /// what a broken file means beyond its break is a guess.
 pub fn parse(text: &str) -> Result<Settings, ConfigErrors> {
-    let document = Document::new(text);
+    let document = Document::new(text, rows::TABLE);
     let settings = document.root().map(check::settings);
     document.close(settings)
 }

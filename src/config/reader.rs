@@ -12,12 +12,14 @@ use toml::Spanned;
 use toml::de::{DeInteger, DeTable, DeValue};
 
 use crate::config::error::{ConfigError, ConfigErrors, shown};
-use crate::config::table::{Allowed, Row, nearest_key, row};
+use crate::config::table::{Allowed, Row, nearest_key, row_of};
 use crate::config::value::byte_count;
 
 /// One file being read.
 pub(super) struct Document<'t> {
     text: &'t str,
+    /// The keys that such a file has.
+    rows: &'static [Row],
     errors: RefCell<Vec<ConfigError>>,
 }
 
@@ -42,8 +44,8 @@ struct Place {
 }
 
 impl<'t> Document<'t> {
-    pub(super) fn new(text: &'t str) -> Self {
-        Self { text, errors: RefCell::default() }
+    pub(super) fn new(text: &'t str, rows: &'static [Row]) -> Self {
+        Self { text, rows, errors: RefCell::default() }
     }
 
     /// The top level; `None` where the text is not TOML, which is noted.
@@ -276,7 +278,7 @@ impl<'d> Section<'d> {
     }
 
     fn row(&self, key: &str) -> &'static Row {
-        row(&without_indices(&format!("{}{key}", self.prefix)))
+        row_of(self.document.rows, &without_indices(&format!("{}{key}", self.prefix)))
     }
 
     fn refuse_as(&self, key: &'static str, reason: String, allowed: String) {
@@ -343,7 +345,7 @@ impl Drop for Section<'_> {
                 line: self.document.line(key.span().start),
                 key: format!("{}{name_shown}", self.prefix),
                 table: table.clone(),
-                nearest: nearest_key(name, &known),
+                nearest: nearest_key(name, &known, self.document.rows),
                 allowed: known.join(", "),
             });
         }

@@ -79,13 +79,23 @@ impl fmt::Display for Allowed {
 
 /// The row of a key that the parser reads.
 pub(super) fn row(key: &str) -> &'static Row {
-    TABLE.iter().find(|row| row.key == key).expect("every key that is read has a row in the table")
+    row_of(TABLE, key)
+}
+
+/// The row of a key in the table of a file of another kind.
+pub(super) fn row_of(rows: &'static [Row], key: &str) -> &'static Row {
+    rows.iter().find(|row| row.key == key).expect("every key that is read has a row in the table")
 }
 
 /// The table as the README shows it.
 pub fn markdown() -> String {
+    markdown_of(TABLE)
+}
+
+/// The same of the table of a file of another kind.
+pub fn markdown_of(rows: &[Row]) -> String {
     let mut text = String::from("| key | default | allowed | reason |\n|---|---|---|---|\n");
-    for Row { key, default, allowed, reason } in TABLE {
+    for Row { key, default, allowed, reason } in rows {
         writeln!(text, "| `{key}` | {default} | {allowed} | {reason} |")
             .expect("a String takes what is written");
     }
@@ -94,7 +104,7 @@ pub fn markdown() -> String {
 
 /// The key that was probably meant by one that is not among `known`: one that is spelt much like it, else one
 /// of the same name in another table.
-pub(super) fn nearest_key(unknown: &str, known: &[&str]) -> Option<String> {
+pub(super) fn nearest_key(unknown: &str, known: &[&str], rows: &[Row]) -> Option<String> {
     if unknown.len() > KEY_BYTES_MAX {
         return None;
     }
@@ -103,8 +113,7 @@ pub(super) fn nearest_key(unknown: &str, known: &[&str]) -> Option<String> {
         .map(|key| (distance(unknown, key), *key))
         .filter(|(distance, key)| *distance <= key.len() / 3)
         .min();
-    let elsewhere =
-        || TABLE.iter().find(|row| row.key.rsplit('.').next() == Some(unknown)).map(|row| row.key);
+    let elsewhere = || rows.iter().find(|row| row.key.rsplit('.').next() == Some(unknown)).map(|row| row.key);
     close.map(|(_, key)| key).or_else(elsewhere).map(Into::into)
 }
 
