@@ -26,6 +26,7 @@
 //! | | `http/` | what agents speak; where a URL is handled: `http/route.rs`; the agents' API: `http/agents/`; the status of an error: `http/respond.rs` |
 //! | | `admin/` | what administrators and their programs ask: the table of calls, with the role for each: `admin/routes.rs`; who asks: `admin/access.rs`; a call: `admin/api/`; what it takes and gives: `admin/model/` |
 //! | | `load/` | the fleet that plays against a server with a tree; its flow: `load/mod.rs`; shares no code with what serves |
+//! | | `agent/` | an agent, for its machine and to be embedded; one update: `agent/update.rs`; what lies where: `agent/folder.rs`; speaks to a relay by HTTP alone |
 //! | | `fixture/` | writes trees for tests; shares no code with the parser |
 //! | use cases | `schedule/` | automatic update, above `relay/`: what a schedule means in time: `schedule/plan/`; who is told of what, when and how often: `schedule/notices/`; what runs that and tells: `schedule/notifier.rs` |
 //! | | `relay/` | serve (hit or fill), fill, refresh (a new generation), scrub and mend; reach other servers, and the general cache of what they answer: `relay/cache/`; agents as they are met: `relay/agents/`; what agents and domains may have in a second: `relay/limits/` |
@@ -112,6 +113,8 @@
 //! | source | a place that an agent may update from |
 //! | scope | what an agent may update |
 //! | view | the manifest that a scope sees |
+//! | set, current set | what an agent has, one version for each component; the one that its link leads to |
+//! | want | a component that an agent is to take, by a package or an increment |
 //! | fleet | agents that `forebay load` plays, by its *plan*; a *menu* is what a manifest has to offer them |
 //! | due | when a request of a fleet's agent was meant to be made; its latency counts from there |
 //! | permit | proof of a decision: only `policy` makes one, every answer spends one |
@@ -148,6 +151,7 @@
 //!   follow each other within its second.
 
 pub mod admin;
+pub mod agent;
 pub mod app;
 pub mod base;
 pub mod cli;

@@ -21,7 +21,8 @@ use crate::cli::api::why::Why;
 use crate::cli::completions::Completions;
 use crate::cli::man::Man;
 use crate::cli::{
-    Failed, admin_token, certs, check, fixture, load, refresh, scrub, secret, serve, service, status, tree,
+    Failed, admin_token, agent, certs, check, fixture, load, refresh, scrub, secret, serve, service, status,
+    tree,
 };
 
 /// An update relay for fleets of security agents.
@@ -101,6 +102,9 @@ enum Verb {
     Service(service::unit::Service),
     /// Write a tree in ActiveUpdate's grammar for tests, or the next release into one.
     Fixture(fixture::Fixture),
+    /// Run an agent on this machine, or have the one that runs do something.
+    #[command(subcommand)]
+    Agent(agent::Agent),
     /// Play a fleet of agents against any server with a tree, and judge its answers.
     ///
     /// Each agent takes server.ini, reads from it what it wants, and takes that file by file, with signatures. Every answer is checked
@@ -110,7 +114,7 @@ enum Verb {
 }
 
 /// How commands are shown together: by what somebody wants to do.
-const GROUPS: [(&str, &[&str]); 6] = [
+const GROUPS: [(&str, &[&str]); 7] = [
     ("The relay", &["serve", "status", "refresh", "scrub", "traffic", "generations", "components", "fills"]),
     (
         "Agents, and what they may have",
@@ -119,6 +123,7 @@ const GROUPS: [(&str, &[&str]); 6] = [
     ("What happened, and why", &["why", "refusals", "audit"]),
     ("Who administers", &["admin-token", "me"]),
     ("Setting it up", &["check", "certs", "secret", "service", "completions", "man"]),
+    ("An agent of its own", &["agent"]),
     ("Tests", &["fixture", "load"]),
 ];
 
@@ -191,6 +196,7 @@ impl Command {
             Verb::AdminToken(command) => command.run(),
             Verb::Service(command) => command.run(),
             Verb::Fixture(command) => command.run(),
+            Verb::Agent(command) => command.run(),
             Verb::Load(command) => command.run(),
         }
     }

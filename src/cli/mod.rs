@@ -4,6 +4,7 @@
 //! damaged files, 4 what `load` played did not pass. `tree apply --check` ends with 1 where something would change, too.
 
 pub mod admin_token;
+pub mod agent;
 pub mod agree;
 pub mod api;
 pub mod certs;

@@ -11,6 +11,14 @@ const FILE_BYTES_MAX: u64 = 4 << 20;
 
 /// Reads and checks a settings file.
 pub fn read(path: &Path) -> Result<Settings, Failed> {
+    crate::config::parse(&text(path)?).map_err(|errors| {
+        let lines: Vec<String> = errors.iter().map(|error| format!("{}: {error}", path.display())).collect();
+        Failed::new(lines.join("\n"))
+    })
+}
+
+/// The text of a settings file.
+pub(super) fn text(path: &Path) -> Result<String, Failed> {
     let named =
         |what: &dyn std::fmt::Display| Failed::new(format!("settings file {}: {what}", path.display()));
     let file = std::fs::File::open(path).map_err(|error| named(&error))?;
@@ -19,9 +27,5 @@ pub fn read(path: &Path) -> Result<Settings, Failed> {
     if bytes.len() as u64 > FILE_BYTES_MAX {
         return Err(named(&format_args!("a settings file has at most {FILE_BYTES_MAX} bytes")));
     }
-    let text = String::from_utf8(bytes).map_err(|_| named(&"not TOML: the text is not UTF-8"))?;
-    crate::config::parse(&text).map_err(|errors| {
-        let lines: Vec<String> = errors.iter().map(|error| format!("{}: {error}", path.display())).collect();
-        Failed::new(lines.join("\n"))
-    })
+    String::from_utf8(bytes).map_err(|_| named(&"not TOML: the text is not UTF-8"))
 }

@@ -18,6 +18,16 @@ fn the_settings_table_is_the_one_that_the_program_checks_by_r11_3() {
 }
 
 #[test]
+fn the_agents_settings_are_those_that_it_checks_by_r11_3() {
+    use forebay::config::agent::{parse, rows};
+
+    let table = forebay::config::table::markdown_of(rows::TABLE);
+    assert!(README.contains(&table), "put this into README.md, below 'Of the agent':\n{table}");
+    let settings = blocks("toml agent").map(|text| parse(text).unwrap());
+    assert_eq!(settings.count(), 1);
+}
+
+#[test]
 fn check_config_accepts_every_configuration_of_the_readme_r11_3() {
     let configurations: Vec<&str> = blocks("toml").collect();
     assert!(configurations.len() >= 2, "one for a branch office, one for a folder as upstream");

@@ -86,7 +86,7 @@ fn socket(settings: &Settings) -> String {
 }
 
 /// The lines that let the service write to its data folder: systemd makes one below its own place for them.
-fn data(folder: &Path) -> Result<String, Failed> {
+pub(in crate::cli) fn data(folder: &Path) -> Result<String, Failed> {
     if !folder.is_absolute() {
         let shown = folder.display();
         return Err(Failed::new(format!("data = \"{shown}\": a service needs a path that begins with '/'")));
@@ -114,12 +114,12 @@ fn quoted(path: &Path) -> Result<String, Failed> {
 }
 
 /// The same for a command line, where variables are filled in too.
-fn argument(path: &Path) -> Result<String, Failed> {
+pub(in crate::cli) fn argument(path: &Path) -> Result<String, Failed> {
     Ok(quoted(path)?.replace('$', "$$"))
 }
 
 /// A user's name as systemd takes it.
-fn user(name: &str) -> Result<String, String> {
+pub(in crate::cli) fn user(name: &str) -> Result<String, String> {
     let rest = |char: char| char.is_ascii_alphanumeric() || char == '_' || char == '-';
     let first = |char: char| char.is_ascii_alphabetic() || char == '_';
     if name.len() <= 31 && name.starts_with(first) && name.chars().all(rest) {

@@ -40,17 +40,17 @@ const MANIFEST: &str = "/activeupdate/server.ini";
 const PATTERN: &str = "/activeupdate/pattern/vsapi329.zip";
 
 /// A secret that tests know.
-const SECRET: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+pub(crate) const SECRET: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
-fn agent(text: &str) -> AgentId {
+pub(crate) fn agent(text: &str) -> AgentId {
     AgentId::parse(text).unwrap()
 }
 
-fn domain(number: u32) -> DomainId {
+pub(crate) fn domain(number: u32) -> DomainId {
     DomainId::try_from(number).unwrap()
 }
 
-fn token(id: &str) -> String {
+pub(crate) fn token(id: &str) -> String {
     format!("{id}~{SECRET}")
 }
 
@@ -58,7 +58,7 @@ fn bearer(token: &str) -> String {
     format!("Bearer {token}")
 }
 
-fn scoped(scope: Scope) -> Values {
+pub(crate) fn scoped(scope: Scope) -> Values {
     Values { scope: Some(scope), ..Values::default() }
 }
 
@@ -92,16 +92,16 @@ fn try_change(relay: &mut Running, actions: Vec<Action>) -> Result<Done, ChangeE
     agents.state().change(Author::parse("a test").unwrap(), actions).unwrap().wait()
 }
 
-fn change(relay: &mut Running, actions: Vec<Action>) {
+pub(crate) fn change(relay: &mut Running, actions: Vec<Action>) {
     try_change(relay, actions).unwrap();
 }
 
-fn set(relay: &mut Running, domain: DomainId, values: Values) {
+pub(crate) fn set(relay: &mut Running, domain: DomainId, values: Values) {
     change(relay, vec![Action::Set { domains: vec![domain], agents: vec![], patch: Patch::set(values) }]);
 }
 
 /// Lets so many agents into a domain for an hour.
-fn enrolment(id: &str, domain: DomainId, left: u32) -> Action {
+pub(crate) fn enrolment(id: &str, domain: DomainId, left: u32) -> Action {
     let until = Timestamp::now() + jiff::SignedDuration::from_hours(1);
     let enrolment = Enrolment { domain, secret: SecretHash::of(SECRET.as_bytes()), left, until };
     Action::AddEnrolment { id: EnrolmentId::parse(id).unwrap(), enrolment }

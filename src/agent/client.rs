@@ -1,0 +1,401 @@
+//! The agent's HTTP client: one request at a time to a server, directly or through a proxy, with deadlines.
+//!
+//! Its own, and not [`upstream`](crate::upstream)'s: that obeys an administrator's settings of a relay, its routes and its rules about
+//! destinations, of which an agent has none; nor the fleet's, which speaks to one host. Names are resolved and addresses raced by
+//! `hyper-util`'s connector. Never retries what is not a GET. Invariant: a credential goes to the server that it is for alone: what
+//! redirects elsewhere is asked without.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper::header::{self, HeaderMap, HeaderValue};
+use hyper::rt::{Read, Write};
+use hyper::{Method, Request, Response, StatusCode, Uri};
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioIo;
+use rustls::{ClientConfig, RootCertStore};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, ServerName};
+use thiserror::Error;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tower_service::Service as _;
+use tracing::warn;
+use url::{Host, Position, Url};
+
+use crate::base::limits::REDIRECTS_MAX;
+
+/// The client of one agent.
+pub(super) struct Client {
+    tls: TlsConnector,
+    connect: Duration,
+    silence: Duration,
+    /// Guards connections that wait for the next request, one for each line.
+    kept: Mutex<HashMap<Line, SendRequest<Full<Bytes>>>>,
+}
+
+/// A proxy that a request goes through, and what it is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Through {
+    pub(super) url: Url,
+    pub(super) authorization: Option<HeaderValue>,
+}
+
+/// A request.
+#[derive(Clone, Debug)]
+pub(super) struct Question<'q> {
+    pub(super) method: Method,
+    pub(super) url: &'q Url,
+    pub(super) through: Option<&'q Through>,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Bytes,
+}
+
+/// Why the client cannot be made.
+#[derive(Debug, Error)]
+pub enum ClientError {
+    /// The file of authorities cannot be read.
+    #[error("ca_file {path}: {reason}", path = path.display())]
+    CaFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// TLS cannot be set up.
+    #[error("TLS: {0}")]
+    Tls(#[from] rustls::Error),
+}
+
+/// Why a request got no answer, or not all of it.
+#[derive(Debug, Error)]
+pub enum AskError {
+    /// The URL names no host that can be asked.
+    #[error("{0} cannot be asked")]
+    Url(Box<Url>),
+    /// No connection.
+    #[error("no connection: {0}")]
+    Connect(String),
+    /// No TLS.
+    #[error("TLS: {0}")]
+    Tls(#[source] io::Error),
+    /// A proxy did not lead there.
+    #[error("the proxy answered CONNECT with status {}", .0.as_u16())]
+    Proxy(StatusCode),
+    /// Nothing came for too long.
+    #[error("{what} within {} s", .within.as_secs_f32())]
+    Silence {
+        /// What did not come.
+        what: &'static str,
+        /// How long it might take.
+        within: Duration,
+    },
+    /// The connection broke, or what came is not HTTP.
+    #[error("the answer broke off: {0}")]
+    Broken(String),
+    /// More than is read.
+    #[error("the answer has more than {0} bytes")]
+    Length(u64),
+    /// It leads on and on.
+    #[error("more than {REDIRECTS_MAX} redirects")]
+    Redirects,
+}
+
+/// Where a kept connection leads, and by which proxy.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Line {
+    origin: String,
+    through: Option<String>,
+}
+
+/// A stream of bytes to a server, with TLS or without.
+trait Stream: Read + Write + Send + Unpin {}
+
+impl<S: Read + Write + Send + Unpin> Stream for S {}
+
+type Wire = Box<dyn Stream>;
+
+/// How the agent names itself.
+const USER_AGENT: &str = concat!("forebay-agent/", env!("CARGO_PKG_VERSION"));
+
+impl<'q> Question<'q> {
+    /// A GET of a URL.
+    pub(super) fn get(url: &'q Url, through: Option<&'q Through>) -> Self {
+        Self { method: Method::GET, url, through, headers: HeaderMap::new(), body: Bytes::new() }
+    }
+
+    /// With who asks, who is nobody where there is nothing to show.
+    pub(super) fn by(mut self, authorization: Option<&HeaderValue>) -> Self {
+        if let Some(authorization) = authorization {
+            self.headers.insert(header::AUTHORIZATION, authorization.clone());
+        }
+        self
+    }
+}
+
+impl Client {
+    /// A client that trusts the system's authorities and those of a file.
+    pub(super) fn new(
+        ca_file: Option<&Path>,
+        connect: Duration,
+        silence: Duration,
+    ) -> Result<Self, ClientError> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+        let mut tls = builder.with_root_certificates(authorities(ca_file)?).with_no_client_auth();
+        tls.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(Self { tls: TlsConnector::from(Arc::new(tls)), connect, silence, kept: Mutex::default() })
+    }
+
+    /// Sends a request and waits for the head of its answer.
+    pub(super) async fn ask(&self, question: &Question<'_>) -> Result<Response<Incoming>, AskError> {
+        let line = Line::of(question)?;
+        if question.method == Method::GET
+            && let Some(kept) = self.kept(&line)
+        {
+            // The server may have closed it at that moment, which is no error (RFC 9112 section 9.3.1).
+            if let Ok(Ok(response)) = timeout(self.silence, self.send(kept, question, &line)).await {
+                return Ok(response);
+            }
+        }
+        let opened = timeout(self.connect, self.open(question)).await;
+        let sender =
+            opened.map_err(|_| AskError::Silence { what: "no connection", within: self.connect })??;
+        let sent = timeout(self.silence, self.send(sender, question, &line)).await;
+        sent.map_err(|_| AskError::Silence { what: "no answer", within: self.silence })?
+    }
+
+    /// The same of a GET, whose redirects are followed.
+    pub(super) async fn follow(&self, question: Question<'_>) -> Result<Response<Incoming>, AskError> {
+        let mut response = self.ask(&question).await?;
+        let mut at = question.url.clone();
+        let mut headers = question.headers.clone();
+        for _ in 0..REDIRECTS_MAX {
+            let location = response.headers().get(header::LOCATION).filter(|_| redirects(response.status()));
+            let Some(next) = location.and_then(|to| at.join(to.to_str().ok()?).ok()) else {
+                return Ok(response);
+            };
+            if next.origin() != at.origin() {
+                headers.remove(header::AUTHORIZATION);
+            }
+            at = next;
+            let again = Question { url: &at, headers: headers.clone(), ..question.clone() };
+            response = self.ask(&again).await?;
+        }
+        if redirects(response.status()) { Err(AskError::Redirects) } else { Ok(response) }
+    }
+
+    /// The next bytes of a body; `None` at its end.
+    pub(super) async fn piece(&self, body: &mut Incoming) -> Result<Option<Bytes>, AskError> {
+        piece(body, self.silence).await
+    }
+
+    /// A whole body of at most so many bytes.
+    pub(super) async fn whole(&self, mut body: Incoming, bytes_max: u64) -> Result<Bytes, AskError> {
+        let mut whole = BytesMut::new();
+        while let Some(piece) = self.piece(&mut body).await? {
+            if (whole.len() + piece.len()) as u64 > bytes_max {
+                return Err(AskError::Length(bytes_max));
+            }
+            whole.extend_from_slice(&piece);
+        }
+        Ok(whole.freeze())
+    }
+
+    fn kept(&self, line: &Line) -> Option<SendRequest<Full<Bytes>>> {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        // One whose answer is still on its way, as events are, serves nobody else.
+        kept.remove(line).filter(SendRequest::is_ready)
+    }
+
+    async fn send(
+        &self,
+        mut sender: SendRequest<Full<Bytes>>,
+        question: &Question<'_>,
+        line: &Line,
+    ) -> Result<Response<Incoming>, AskError> {
+        let broken = |error: hyper::Error| AskError::Broken(causes(&error));
+        sender.ready().await.map_err(broken)?;
+        let response = sender.send_request(request(question)?).await.map_err(broken)?;
+        // It is ready again once the body was read, and closed where the body was dropped.
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.insert(line.clone(), sender);
+        Ok(response)
+    }
+
+    async fn open(&self, question: &Question<'_>) -> Result<SendRequest<Full<Bytes>>, AskError> {
+        let first = question.through.map_or(question.url, |through| &through.url);
+        let wire = self.reach(first).await?;
+        match question.through.filter(|_| question.url.scheme() == "https") {
+            Some(through) => {
+                let wire = tunnel(wire, through, question.url).await?;
+                speak(self.secure(wire, question.url).await?).await
+            }
+            None => speak(wire).await,
+        }
+    }
+
+    /// A connection to the host of a URL, with TLS where its scheme says so.
+    async fn reach(&self, url: &Url) -> Result<Wire, AskError> {
+        let mut connector = HttpConnector::new();
+        connector.enforce_http(false);
+        connector.set_nodelay(true);
+        connector.set_connect_timeout(Some(self.connect));
+        let uri: Uri = url[..Position::AfterPath].parse().map_err(|_| AskError::Url(url.clone().into()))?;
+        let socket = connector.call(uri).await.map_err(|error| AskError::Connect(causes(&error)))?;
+        let wire: Wire = Box::new(socket);
+        if url.scheme() == "https" { self.secure(wire, url).await } else { Ok(wire) }
+    }
+
+    async fn secure(&self, wire: Wire, url: &Url) -> Result<Wire, AskError> {
+        let unnamed = || AskError::Url(url.clone().into());
+        let name = match url.host().ok_or_else(unnamed)? {
+            Host::Domain(name) => ServerName::try_from(name.to_owned()).map_err(|_| unnamed())?,
+            Host::Ipv4(v4) => ServerName::IpAddress(std::net::IpAddr::V4(v4).into()),
+            Host::Ipv6(v6) => ServerName::IpAddress(std::net::IpAddr::V6(v6).into()),
+        };
+        let secured = self.tls.connect(name, TokioIo::new(wire)).await.map_err(AskError::Tls)?;
+        Ok(Box::new(TokioIo::new(secured)))
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("connect", &self.connect).finish_non_exhaustive()
+    }
+}
+
+impl Line {
+    fn of(question: &Question<'_>) -> Result<Self, AskError> {
+        if question.url.host().is_none() {
+            return Err(AskError::Url(question.url.clone().into()));
+        }
+        let origin = |url: &Url| url.origin().ascii_serialization();
+        Ok(Self {
+            origin: origin(question.url),
+            through: question.through.map(|through| origin(&through.url)),
+        })
+    }
+}
+
+/// The next bytes of a body, which may be silent for so long; `None` at its end.
+pub(super) async fn piece(body: &mut Incoming, silence: Duration) -> Result<Option<Bytes>, AskError> {
+    loop {
+        let frame = timeout(silence, body.frame()).await;
+        match frame.map_err(|_| AskError::Silence { what: "nothing more came", within: silence })? {
+            None => return Ok(None),
+            Some(Err(error)) => return Err(AskError::Broken(causes(&error))),
+            Some(Ok(frame)) => match frame.into_data() {
+                Ok(data) if data.is_empty() => {}
+                Ok(data) => return Ok(Some(data)),
+                Err(_) => {}
+            },
+        }
+    }
+}
+
+/// Asks a proxy for a connection to the host of a URL.
+async fn tunnel(wire: Wire, through: &Through, to: &Url) -> Result<Wire, AskError> {
+    let authority = authority(to)?;
+    let (mut sender, connection) = handshake(wire).await.map_err(|error| AskError::Broken(causes(&error)))?;
+    // Its end is told to whoever waits for the answer.
+    tokio::spawn(connection.with_upgrades());
+    let mut request = Request::connect(&authority)
+        .body(Full::<Bytes>::default())
+        .map_err(|_| AskError::Url(to.clone().into()))?;
+    let headers = request.headers_mut();
+    headers.insert(header::HOST, value(&authority, to)?);
+    headers.insert(header::USER_AGENT, HeaderValue::from_static(USER_AGENT));
+    if let Some(authorization) = &through.authorization {
+        headers.insert(header::PROXY_AUTHORIZATION, authorization.clone());
+    }
+    let response = sender.send_request(request).await.map_err(|error| AskError::Broken(causes(&error)))?;
+    if !response.status().is_success() {
+        return Err(AskError::Proxy(response.status()));
+    }
+    let upgraded = hyper::upgrade::on(response).await.map_err(|error| AskError::Broken(causes(&error)))?;
+    Ok(Box::new(upgraded))
+}
+
+async fn speak(wire: Wire) -> Result<SendRequest<Full<Bytes>>, AskError> {
+    let (sender, connection) = handshake(wire).await.map_err(|error| AskError::Broken(causes(&error)))?;
+    // It ends with the sender and the body; what goes wrong on it is told to whoever waits for the answer.
+    tokio::spawn(connection);
+    Ok(sender)
+}
+
+fn request(question: &Question<'_>) -> Result<Request<Full<Bytes>>, AskError> {
+    let url = question.url;
+    let through = question.through.filter(|_| url.scheme() == "http");
+    let target = if through.is_some() {
+        &url[..Position::AfterQuery]
+    } else {
+        &url[Position::BeforePath..Position::AfterQuery]
+    };
+    let mut request = Request::new(Full::new(question.body.clone()));
+    *request.method_mut() = question.method.clone();
+    *request.uri_mut() = target.parse().map_err(|_| AskError::Url(url.clone().into()))?;
+    let headers = request.headers_mut();
+    headers.extend(question.headers.clone());
+    headers.insert(header::HOST, value(&url[Position::BeforeHost..Position::AfterPort], url)?);
+    headers.insert(header::USER_AGENT, HeaderValue::from_static(USER_AGENT));
+    if let Some(authorization) = through.and_then(|through| through.authorization.as_ref()) {
+        headers.insert(header::PROXY_AUTHORIZATION, authorization.clone());
+    }
+    Ok(request)
+}
+
+/// Host and port, which CONNECT always has (RFC 9110 section 9.3.6).
+fn authority(url: &Url) -> Result<String, AskError> {
+    let port = url.port_or_known_default().ok_or_else(|| AskError::Url(url.clone().into()))?;
+    let host = url.host_str().ok_or_else(|| AskError::Url(url.clone().into()))?;
+    Ok(format!("{host}:{port}"))
+}
+
+fn value(text: &str, url: &Url) -> Result<HeaderValue, AskError> {
+    HeaderValue::from_str(text).map_err(|_| AskError::Url(url.clone().into()))
+}
+
+fn redirects(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
+}
+
+fn authorities(ca_file: Option<&Path>) -> Result<RootCertStore, ClientError> {
+    let mut roots = RootCertStore::empty();
+    let system = rustls_native_certs::load_native_certs();
+    for error in system.errors {
+        warn!(%error, "the system's certificate authorities could not all be read");
+    }
+    roots.add_parsable_certificates(system.certs);
+    let Some(path) = ca_file else { return Ok(roots) };
+    let refuse = |reason: String| ClientError::CaFile { path: path.to_owned(), reason };
+    let mut count = 0;
+    for certificate in CertificateDer::pem_file_iter(path).map_err(|error| refuse(error.to_string()))? {
+        let certificate = certificate.map_err(|error| refuse(error.to_string()))?;
+        roots.add(certificate).map_err(|error| refuse(error.to_string()))?;
+        count += 1;
+    }
+    if count == 0 { Err(refuse("it holds no certificate in PEM".to_owned())) } else { Ok(roots) }
+}
+
+/// An error with its causes, each once.
+pub(super) fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut under = error.source();
+    while let Some(cause) = under {
+        let said = cause.to_string();
+        if !text.ends_with(&said) {
+            text = format!("{text}: {said}");
+        }
+        under = cause.source();
+    }
+    text
+}

@@ -1,0 +1,13 @@
+//! The agent of this program against relays of this program, on real sockets and folders (R7 to R9).
+//!
+//! `updates`: release after release, increments, scopes, privileges, settings files, commands; `sources`: fallback and resumption, wrong
+//! sizes, proxies, TLS; `live`: told by relays; `events`: streams and polls, broken ones too; `killed`: SIGKILL at each step on the folder and within a file, and disks that say no; `typed`: the commands as
+//! processes. `machine` is what they stand on.
+
+mod events;
+mod killed;
+mod live;
+mod machine;
+mod sources;
+mod typed;
+mod updates;
