@@ -11,7 +11,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
-use tokio::runtime::{LocalOptions, RuntimeMetrics};
+use tokio::runtime::{LocalOptions, LocalRuntime, RuntimeMetrics};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::error;
@@ -93,8 +93,7 @@ where
 {
     let (built, metrics) = mpsc::channel();
     let thread = std::thread::Builder::new().name(name).spawn(move || {
-        let mut builder = tokio::runtime::Builder::new_current_thread();
-        let runtime = match builder.enable_all().build_local(LocalOptions::default()) {
+        let runtime = match runtime() {
             Ok(runtime) => runtime,
             Err(error) => {
                 // Whoever started the thread waits for this.
@@ -204,4 +203,51 @@ impl<L: Fn(IpAddr) -> usize> Entrance<L> {
 fn is_of_the_peer(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
+}
+
+/// A worker's runtime. Of two turns one is for a task that another thread has woken, if there is any: connections that wait for what a
+/// fill brings would have one where those that go on by themselves have thirty, which is tokio's way.
+fn runtime() -> io::Result<LocalRuntime> {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    builder.enable_all().global_queue_interval(2).build_local(LocalOptions::default())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::future::poll_fn;
+    use std::task::Poll;
+
+    use futures_util::future::join_all;
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    /// Tasks that go on by themselves, and tasks that wait for another thread.
+    const MANY: usize = 100;
+
+    #[test]
+    fn who_waits_for_another_thread_has_its_turns_among_those_who_go_on_by_themselves() {
+        let turns = Rc::new(Cell::new(0));
+        runtime().unwrap().block_on(async {
+            for _ in 0..MANY {
+                let turns = turns.clone();
+                let goes_on = poll_fn(move |cx| {
+                    turns.set(turns.get() + 1);
+                    cx.waker().wake_by_ref();
+                    Poll::<()>::Pending
+                });
+                tokio::task::spawn_local(goes_on);
+            }
+            let (tell, wait): (Vec<_>, Vec<_>) = (0..MANY).map(|_| oneshot::channel::<()>()).unzip();
+            let waiting: Vec<_> = wait.into_iter().map(tokio::task::spawn_local).collect();
+            // All have begun.
+            tokio::task::yield_now().await;
+            std::thread::spawn(|| tell.into_iter().for_each(|tell| tell.send(()).unwrap())).join().unwrap();
+            let before = turns.get();
+            join_all(waiting).await;
+            let between = turns.get() - before;
+            assert!(between < 4 * MANY, "{between} turns of others before {MANY} that were woken had theirs");
+        });
+    }
 }
