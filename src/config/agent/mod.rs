@@ -294,7 +294,7 @@ run = ["/bin/reload", "now"]
             ("trees = ['A']", &["trees[0] = 'A'", "a-z"]),
             ("proxy = 'http://u:secret@p/'", &["proxy = ", "***@p", "credentials"]),
             ("proxy_credentials = '/x'", &["proxy_credentials = '/x'", "no proxy"]),
-            ("realy = 1", &["realy: unknown key", "is 'relay' meant?"]),
+            ("rely = 1", &["rely: unknown key", "is 'relay' meant?"]),
             ("[[command]]\nrun = '/bin/true'", &["command[0].components: missing"]),
         ] {
             let said = said(line);
