@@ -113,6 +113,7 @@ impl Collector for Scrape {
             let metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
             ConstGauge::new(value).encode(metric)?;
         }
+        self.notices(&mut encoder)?;
         self.requests(&mut encoder)?;
         self.refused(&mut encoder)?;
         self.refused_by(&mut encoder)?;
@@ -123,6 +124,31 @@ impl Collector for Scrape {
 }
 
 impl Scrape {
+    fn notices(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let counts = self.0.notifier.counts();
+        let gauges = [
+            ("notices_online", "Agents that can be told to update", counts.online as u64),
+            ("notices_waiting", "Agents that wait for their turn to be told", counts.waiting as u64),
+            ("notices_under_way", "Agents that were told and have not reported", counts.under_way.into()),
+            ("notices_planned", "Agents that have a moment in a window", counts.planned as u64),
+        ];
+        for (name, help, value) in gauges {
+            let metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+            ConstGauge::new(value).encode(metric)?;
+        }
+        let counters = [
+            ("notices_told", "Times that an agent was told, repeats too", counts.told),
+            ("notices_repeated", "Times that an agent was told again", counts.repeated),
+            ("notices_reported", "Notices that ended with a report", counts.reported),
+            ("notices_gave_up", "Notices that were given up", counts.gave_up),
+        ];
+        for (name, help, value) in counters {
+            let metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+            ConstCounter::new(value).encode(metric)?;
+        }
+        Ok(())
+    }
+
     fn requests(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let mut family =
             encoder.encode_descriptor("requests", "Requests by outcome", None, MetricType::Counter)?;

@@ -16,6 +16,7 @@ use crate::cli::api::me::Me;
 use crate::cli::api::ranges::Ranges;
 use crate::cli::api::settings::Settings;
 use crate::cli::api::sources::Sources;
+use crate::cli::api::update::Update;
 use crate::cli::api::watch::{Components, Fills, Generations, Refusals, Traffic};
 use crate::cli::api::why::Why;
 use crate::cli::completions::Completions;
@@ -67,6 +68,9 @@ enum Verb {
     /// Hand settings files to agents.
     #[command(subcommand)]
     Files(Files),
+    /// Have agents update, and see how far they are.
+    #[command(subcommand)]
+    Update(Update),
     /// Say why an agent gets a file or does not.
     Why(Why),
     /// List the last requests that were refused.
@@ -118,7 +122,7 @@ const GROUPS: [(&str, &[&str]); 7] = [
     ("The relay", &["serve", "status", "refresh", "scrub", "traffic", "generations", "components", "fills"]),
     (
         "Agents, and what they may have",
-        &["domains", "agents", "settings", "enrol", "ranges", "sources", "files", "tree"],
+        &["domains", "agents", "settings", "update", "enrol", "ranges", "sources", "files", "tree"],
     ),
     ("What happened, and why", &["why", "refusals", "audit"]),
     ("Who administers", &["admin-token", "me"]),
@@ -180,6 +184,7 @@ impl Command {
             Verb::Ranges(command) => command.run(),
             Verb::Sources(command) => command.run(),
             Verb::Files(command) => command.run(),
+            Verb::Update(command) => command.run(),
             Verb::Why(command) => command.run(),
             Verb::Refusals(command) => command.run(),
             Verb::Audit(command) => command.run(),

@@ -8,7 +8,7 @@ use indicatif::{HumanBytes, MultiProgress};
 
 use crate::cli::Failed;
 use crate::cli::output::print;
-use crate::cli::progress::{Lines, Work};
+use crate::cli::progress::{Lines, Unit, Work};
 use crate::fixture;
 
 /// Writes a tree, or its next release.
@@ -42,7 +42,7 @@ impl Fixture {
     /// Writes it.
     pub fn run(self) -> Result<(), Failed> {
         let bars = Arc::new(MultiProgress::new());
-        let mut work = Work::begin(&bars, "fixture", Lines::Printed);
+        let mut work = Work::begin(&bars, "fixture", Unit::Bytes, Lines::Printed);
         let mut show =
             |now: fixture::Progress<'_>| work.show(now.bytes_done, now.bytes_total, now.path.as_str());
         let written = if self.next {

@@ -1,7 +1,8 @@
 //! The commands of `forebay`, each a file; what can be typed: [`commands`]. Here: how an error ends the program.
 //!
 //! Exit codes: 0 done, 1 it failed (the reason on standard error), 2 the command line is wrong (clap's), 3 `scrub` found
-//! damaged files, 4 what `load` played did not pass. `tree apply --check` ends with 1 where something would change, too.
+//! damaged files, 4 what `load` played did not pass. `tree apply --check` ends with 1 where something would change, too,
+//! and `update --wait` where agents gave up.
 
 pub mod admin_token;
 pub mod agent;

@@ -4,7 +4,7 @@ use std::io::IsTerminal;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use indicatif::{HumanBytes, MultiProgress, ProgressBar, ProgressStyle};
+use indicatif::{HumanBytes, HumanCount, MultiProgress, ProgressBar, ProgressStyle};
 use tracing::info;
 
 use crate::cli::output::print_error;
@@ -12,13 +12,21 @@ use crate::cli::output::print_error;
 /// Between two lines where there is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(10);
 
-const BAR: &str = "{prefix} [{bar:20}] {bytes}/{total_bytes} {bytes_per_sec} {eta} {wide_msg}";
-
-/// One piece of long work, counted in bytes. Dropping it takes the bar away.
+/// One piece of long work. Dropping it takes the bar away.
 #[derive(Debug)]
 pub struct Work {
     name: String,
+    unit: Unit,
     shown: Shown,
+}
+
+/// What work is counted in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    /// Bytes.
+    Bytes,
+    /// Agents.
+    Agents,
 }
 
 /// Where lines go when there is no terminal.
@@ -38,14 +46,15 @@ enum Shown {
 
 impl Work {
     /// Begins to show work.
-    pub fn begin(bars: &Arc<MultiProgress>, name: &str, lines: Lines) -> Self {
+    pub fn begin(bars: &Arc<MultiProgress>, name: &str, unit: Unit, lines: Lines) -> Self {
         let shown = if std::io::stderr().is_terminal() {
-            let style = ProgressStyle::with_template(BAR).unwrap_or_else(|_| ProgressStyle::default_bar());
+            let style =
+                ProgressStyle::with_template(unit.bar()).unwrap_or_else(|_| ProgressStyle::default_bar());
             Shown::Bar(bars.add(ProgressBar::new(0)).with_style(style).with_prefix(name.to_owned()))
         } else {
             Shown::Lines(lines, Pace::begin(lines, Instant::now()))
         };
-        Self { name: name.to_owned(), shown }
+        Self { name: name.to_owned(), unit, shown }
     }
 
     /// Shows how far it is; `what` is under way.
@@ -59,7 +68,7 @@ impl Work {
             Shown::Lines(lines, pace) => {
                 if pace.is_due(Instant::now()) {
                     match lines {
-                        Lines::Printed => print_error(&line(&self.name, done, total, what)),
+                        Lines::Printed => print_error(&line(&self.name, self.unit, done, total, what)),
                         Lines::Logged => {
                             info!(tree = %self.name, bytes_done = done, bytes = total, "fetching: {what}");
                         }
@@ -78,8 +87,20 @@ impl Drop for Work {
     }
 }
 
-fn line(name: &str, done: u64, total: u64, what: &str) -> String {
-    format!("{name}: {} of {}, {what}", HumanBytes(done), HumanBytes(total))
+impl Unit {
+    fn bar(self) -> &'static str {
+        match self {
+            Self::Bytes => "{prefix} [{bar:20}] {bytes}/{total_bytes} {bytes_per_sec} {eta} {wide_msg}",
+            Self::Agents => "{prefix} [{bar:20}] {human_pos}/{human_len} agents {wide_msg}",
+        }
+    }
+}
+
+fn line(name: &str, unit: Unit, done: u64, total: u64, what: &str) -> String {
+    match unit {
+        Unit::Bytes => format!("{name}: {} of {}, {what}", HumanBytes(done), HumanBytes(total)),
+        Unit::Agents => format!("{name}: {} of {} agents, {what}", HumanCount(done), HumanCount(total)),
+    }
 }
 
 /// When the next line is due.
@@ -125,6 +146,9 @@ mod tests {
 
     #[test]
     fn a_line_says_what_how_far_and_of_how_much() {
-        assert_eq!(line("main", 1 << 20, 3 << 20, "file 2 of 7"), "main: 1.00 MiB of 3.00 MiB, file 2 of 7");
+        let bytes = line("main", Unit::Bytes, 1 << 20, 3 << 20, "file 2 of 7");
+        assert_eq!(bytes, "main: 1.00 MiB of 3.00 MiB, file 2 of 7");
+        let agents = line("update 7", Unit::Agents, 80, 1200, "250 under way");
+        assert_eq!(agents, "update 7: 80 of 1,200 agents, 250 under way");
     }
 }

@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::cli::Failed;
 use crate::cli::client::{Which, ask};
 use crate::cli::output::print;
-use crate::cli::progress::{Lines, Work};
+use crate::cli::progress::{Lines, Unit, Work};
 
 /// Between two looks at the relay.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -46,7 +46,7 @@ impl Refresh {
         for tree in asked["trees"].as_array().into_iter().flatten() {
             let name = tree["name"].as_str().unwrap_or_default();
             let until = tree["until_ended"].as_u64().unwrap_or_default();
-            let mut work = Work::begin(&bars, name, Lines::Printed);
+            let mut work = Work::begin(&bars, name, Unit::Bytes, Lines::Printed);
             let ended = loop {
                 let status = ask(&relay, Method::GET, "/api/v1/status").await?;
                 let refresh = find(&status, name)["refresh"].clone();

@@ -15,7 +15,7 @@ use crate::base::tree::TreeName;
 use crate::cli::Failed;
 use crate::cli::client::{Asked, Which, ask};
 use crate::cli::output::{print, print_error};
-use crate::cli::progress::{Lines, Work};
+use crate::cli::progress::{Lines, Unit, Work};
 use crate::config::value::byte_count;
 use crate::disk::Disk;
 use crate::store::Store;
@@ -99,7 +99,7 @@ async fn online(relay: &Asked, rate: Option<u64>) -> Result<Pass, Failed> {
     let query = rate.map_or_else(String::new, |rate| format!("?bytes_per_sec={rate}"));
     let asked = ask(relay, Method::POST, &format!("/api/v1/scrub{query}")).await?;
     let until = asked["until_ended"].as_u64().unwrap_or_default();
-    let mut work = Work::begin(&Arc::new(MultiProgress::new()), "scrub", Lines::Printed);
+    let mut work = Work::begin(&Arc::new(MultiProgress::new()), "scrub", Unit::Bytes, Lines::Printed);
     loop {
         let status = ask(relay, Method::GET, "/api/v1/status").await?;
         let scrub = &status["scrub"];
@@ -125,7 +125,7 @@ fn offline(data: &Path, rate: Option<u64>) -> Result<Pass, Failed> {
     let store = Store::open(data, Disk::default())?;
     let (blobs, bytes) =
         store.index().blobs().fold((0u64, 0), |(blobs, bytes), name| (blobs + 1, bytes + name.size));
-    let mut work = Work::begin(&Arc::new(MultiProgress::new()), "scrub", Lines::Printed);
+    let mut work = Work::begin(&Arc::new(MultiProgress::new()), "scrub", Unit::Bytes, Lines::Printed);
     let (begun, mut pace) = (Instant::now(), Pace::default());
     let mut rest = |bytes| std::thread::sleep(pace.rest(begun.elapsed(), bytes, rate));
     let mut pass = Pass::begin(Timestamp::now());

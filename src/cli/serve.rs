@@ -16,7 +16,7 @@ use crate::app::handle::RelayHandle;
 use crate::app::{Relay, worker_count};
 use crate::cli::logging::Logging;
 use crate::cli::output::print;
-use crate::cli::progress::{Lines, Work};
+use crate::cli::progress::{Lines, Unit, Work};
 use crate::cli::service::notify::Notifier;
 use crate::cli::service::{files, sockets};
 use crate::cli::{Failed, settings};
@@ -269,8 +269,8 @@ async fn show_refresh(tree: Arc<Tree>, bars: Arc<MultiProgress>) {
     while progress.changed().await.is_ok() {
         let now = progress.borrow_and_update().clone();
         if now.running && now.files > 0 {
-            let work: &mut Work =
-                work.get_or_insert_with(|| Work::begin(&bars, tree.name.as_str(), Lines::Logged));
+            let work: &mut Work = work
+                .get_or_insert_with(|| Work::begin(&bars, tree.name.as_str(), Unit::Bytes, Lines::Logged));
             work.show(now.bytes_done, now.bytes, &format!("file {} of {}", now.files_done, now.files));
         } else {
             work = None;

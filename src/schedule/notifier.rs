@@ -54,6 +54,8 @@ pub struct Notifier {
     streams: Arc<Streams>,
     clock: Arc<dyn Clock>,
     limits: ArcSwap<Limits>,
+    /// The machine's figures as they were after its last step: whoever scrapes them waits for no disk.
+    counts: ArcSwap<Counts>,
     /// Whoever holds it may wait for the disk, and so never within a task.
     inner: Mutex<Inner>,
 }
@@ -126,7 +128,15 @@ impl Notifier {
             shown: HashMap::default(),
             tree,
         };
-        Ok(Self { agents, streams, clock, limits: ArcSwap::from_pointee(limits), inner: inner.into() })
+        let counts = ArcSwap::from_pointee(inner.notices.counts());
+        Ok(Self {
+            agents,
+            streams,
+            clock,
+            limits: ArcSwap::from_pointee(limits),
+            counts,
+            inner: inner.into(),
+        })
     }
 
     /// The streams that agents hold.
@@ -176,9 +186,9 @@ impl Notifier {
         ids.into_iter().rev().filter_map(|start| Some((start, inner.notices.progress(start)?))).collect()
     }
 
-    /// Figures. Blocks while the journal is written.
+    /// Figures, as of the last step. While the disk takes nothing, those count as told who are to be.
     pub fn counts(&self) -> Counts {
-        self.inner().notices.counts()
+        **self.counts.load()
     }
 
     /// Does what is due; gives when there is more. Blocks on the disk.
@@ -196,6 +206,7 @@ impl Notifier {
         let step = inner.notices.poll(&known, &limits, now);
         inner.unwritten.extend(step.records);
         inner.untold.extend(step.tell);
+        self.counts.store(Arc::new(inner.notices.counts()));
         let settled: Vec<_> = inner.unwritten.iter().filter_map(ended_for).copied().collect();
         if let Err(error) = inner.write() {
             error!(%error, "nobody is told for the moment: the journal of notices cannot be written");

@@ -15,6 +15,7 @@ pub mod place;
 pub mod ranges;
 pub mod settings;
 pub mod sources;
+pub mod update;
 pub mod values;
 pub mod watch;
 pub mod why;
