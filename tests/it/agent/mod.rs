@@ -2,9 +2,10 @@
 //!
 //! `updates`: release after release, increments, scopes, privileges, settings files, commands; `sources`: fallback and resumption, wrong
 //! sizes, proxies, TLS; `live`: told by relays; `events`: streams and polls, broken ones too; `killed`: SIGKILL at each step on the folder and within a file, and disks that say no; `typed`: the commands as
-//! processes. `machine` is what they stand on.
+//! processes; `fleet`: fifty of them with IPv6 alone, a release, and one that is killed. `machine` is what they stand on.
 
 mod events;
+mod fleet;
 mod killed;
 mod live;
 mod machine;

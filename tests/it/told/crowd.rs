@@ -51,9 +51,7 @@ fn many_streams_take_little_and_all_are_told_soon_when_pacing_allows_r9_4() {
     let (status, update) = post(relay.admin, "/api/v1/updates", &admin, &json!({ "all": true }));
     assert_eq!(status, 201, "{update}");
     for stream in &mut streams {
-        let mut told = [0; 16];
-        stream.read_exact(&mut told).unwrap();
-        assert!(told.starts_with(b"id: "), "{}", told.escape_ascii());
+        hear(stream, "event: update\n");
     }
     let took = begun.elapsed();
     println!("{count} agents told in {took:?}");
@@ -95,14 +93,19 @@ fn listen(address: SocketAddr, number: usize) -> TcpStream {
         token(&format!("a{number}"))
     );
     stream.write_all(head.as_bytes()).unwrap();
-    let mut heard = Vec::new();
-    while !heard.ends_with(b"event: hello\ndata: {}\n\n") {
+    hear(&mut stream, "event: hello\n");
+    stream
+}
+
+/// Reads until these words have come.
+fn hear(stream: &mut TcpStream, words: &str) {
+    let mut heard = String::new();
+    while !heard.contains(words) {
         let mut bytes = [0; 512];
         let count = stream.read(&mut bytes).unwrap();
-        assert!(count > 0, "{}", heard.escape_ascii());
-        heard.extend_from_slice(&bytes[..count]);
+        assert!(count > 0, "{heard}");
+        heard += str::from_utf8(&bytes[..count]).unwrap();
     }
-    stream
 }
 
 fn resident_bytes(relay: &Served) -> u64 {

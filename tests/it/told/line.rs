@@ -77,9 +77,12 @@ impl Line {
         }
     }
 
-    /// The next event, which is a notice; gives its number and its reason.
+    /// The next notice, with its number and its reason. That settings changed may come before it: the agent listened while it was looked at.
     pub(crate) fn told(&mut self) -> (u64, String) {
-        let heard = self.hear().expect("the stream ended");
+        let mut heard = self.hear().expect("the stream ended");
+        while heard.event == "settings" {
+            heard = self.hear().expect("the stream ended");
+        }
         assert_eq!(heard.event, "update", "{heard:?}");
         assert_eq!(heard.data["notice"], heard.id.unwrap());
         (heard.id.unwrap(), heard.data["reason"].as_str().unwrap().to_owned())

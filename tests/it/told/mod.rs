@@ -95,6 +95,15 @@ fn get(address: SocketAddr, target: &str, token: &str) -> (u16, Value) {
     (answer.head.status, serde_json::from_slice(&answer.body).unwrap_or(Value::Null))
 }
 
+/// The notices that a poll is answered with, but for that settings changed.
+fn poll(relay: &Running, query: &str, id: &str) -> Vec<Value> {
+    let (status, says) = get(relay.v4(), &format!("/api/v1/agent/events?{query}"), &token(id));
+    assert_eq!(status, 200, "{says}");
+    let mut events = says["events"].as_array().unwrap().clone();
+    events.retain(|told| told["event"] != "settings");
+    events
+}
+
 /// An agent checks in because it was told, and reports.
 fn follow(relay: &Running, id: &str) -> u16 {
     let says = serde_json::json!({ "why": "notice" });

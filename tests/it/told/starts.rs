@@ -6,7 +6,7 @@ use forebay::policy::tree::value::Switch;
 use serde_json::{Value, json};
 
 use super::line::Line;
-use super::{added, change, domain, fleet, follow, get, post, set, token};
+use super::{added, change, domain, fleet, follow, get, poll, post, set, token};
 use crate::relay::Running;
 use crate::site::Site;
 
@@ -81,8 +81,7 @@ fn who_was_not_told_of_a_cancelled_update_is_not_r9_1d() {
         .unwrap();
     let cancelled: Value = serde_json::from_slice(&cancelled.whole(200)).unwrap();
     assert_eq!((&cancelled["cancelled"], &cancelled["over"]), (&json!(3), &json!(true)));
-    let polled = get(relay.v4(), "/api/v1/agent/events?wait=1", &token("all"));
-    assert_eq!(polled, (200, json!({ "events": [] })));
+    assert_eq!(poll(&relay, "wait=1", "all"), [Value::Null; 0]);
     let (_, listed) = get(relay.admin(), UPDATES, &operator(&relay));
     assert_eq!(listed["items"].as_array().unwrap().len(), 1);
     relay.stop();

@@ -5,10 +5,10 @@ use std::process::Command;
 use forebay::policy::tree::change::Action;
 use forebay::policy::tree::setting::Values;
 use forebay::policy::tree::value::Switch;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::line::{Heard, Line};
-use super::{agent, change, fleet, follow, get, set, token};
+use super::{agent, change, fleet, follow, get, poll, set, token};
 use crate::process::{Process, tool};
 use crate::raw::Client;
 use crate::site::{self, Site};
@@ -54,8 +54,7 @@ fn what_was_not_heard_is_told_again_also_after_a_restart_until_it_is_reported_r9
     let relay = relay.restart();
     assert_eq!(Line::open(relay.v4(), &token("all"), "Last-Event-ID: 0\r\n").told().0, number);
     assert_eq!(follow(&relay, "all"), 200);
-    let polled = get(relay.v4(), "/api/v1/agent/events?wait=0", &token("all"));
-    assert_eq!(polled, (200, json!({ "events": [] })), "it has reported");
+    assert_eq!(poll(&relay, "wait=0", "all"), [Value::Null; 0], "it has reported");
     // Numbers go on after a restart.
     let mut line = Line::open(relay.v4(), &token("all"), "");
     site.publish(7, &[6]);
@@ -70,7 +69,11 @@ fn a_poll_is_answered_as_soon_as_there_is_something_r9_1a() {
     let relay = fleet(&site);
     let address = relay.v4();
     // The agent is there from its first poll on.
-    assert_eq!(get(address, "/api/v1/agent/events?wait=0", &token("all")).1, json!({ "events": [] }));
+    let mut last = poll(&relay, "wait=0", "all");
+    assert!(last.is_empty(), "{last:?}");
+    // That its settings changed it hears once at most.
+    last = poll(&relay, "wait=1", "all");
+    assert!(last.is_empty(), "{last:?}");
     let polling = std::thread::spawn(move || get(address, "/api/v1/agent/events?wait=60", &token("all")));
     site.publish(6, &[5]);
     relay.refresh();
@@ -78,8 +81,8 @@ fn a_poll_is_answered_as_soon_as_there_is_something_r9_1a() {
     let data = json!({ "notice": 1, "reason": "generation", "components": true, "agent_settings": false });
     let told = json!({ "events": [{ "id": 1, "event": "update", "data": data }] });
     assert_eq!((status, &says), (200, &told));
-    assert_eq!(get(address, "/api/v1/agent/events?wait=0", &token("all")).1, told, "it may have been lost");
-    assert_eq!(get(address, "/api/v1/agent/events?wait=0&after=1", &token("all")).1, json!({ "events": [] }));
+    assert_eq!(json!(poll(&relay, "wait=0", "all")), told["events"], "it may have been lost");
+    assert_eq!(poll(&relay, "wait=0&after=1", "all"), [Value::Null; 0]);
     for wrong in ["wait=61", "wait=x", "after=", "since=3"] {
         let (status, problem) = get(address, &format!("/api/v1/agent/events?{wrong}"), &token("all"));
         assert_eq!(status, 400, "{wrong}: {problem}");
