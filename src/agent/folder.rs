@@ -22,6 +22,7 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
 use serde::Serialize;
@@ -63,6 +64,10 @@ pub enum FolderError {
     #[error("another agent works on folder {path}", path = .0.display())]
     Busy(PathBuf),
 }
+
+/// How often the lock is tried for, and the pause between.
+const LOCK_ATTEMPTS: u32 = 10;
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
 const TOKEN: &str = "token";
 const LOCK: &str = "lock";
@@ -172,10 +177,14 @@ impl Folder {
         let path = place.path.join(LOCK);
         let lock = File::options().create(true).truncate(false).write(true).open(&path);
         let lock = lock.map_err(named(&path))?;
-        if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
-            return Err(FolderError::Busy(place.path));
+        // A program that some thread is just starting has a copy of each open file, the lock of one before too, until it has begun.
+        for _ in 0..LOCK_ATTEMPTS {
+            if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok() {
+                return Ok(Self { place, _lock: lock });
+            }
+            std::thread::sleep(LOCK_PAUSE);
         }
-        Ok(Self { place, _lock: lock })
+        Err(FolderError::Busy(place.path))
     }
 
     /// To look at it.
