@@ -103,6 +103,7 @@
 //! | problem | what went wrong, as programs are told it (RFC 9457) |
 //! | enrolment | lets so many agents join a domain by themselves, until a moment |
 //! | check-in, permission | an agent says why it wants to update; until when it may take packages |
+//! | report | an agent says how an update went; what it has that is not current makes it *out of date* |
 //! | occurrence | a window of a daily or weekly schedule, named by its day |
 //! | moment | when an agent is told in an occurrence, at random |
 //! | stream | what an agent holds to be told; *events* come on it |

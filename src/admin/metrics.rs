@@ -13,6 +13,10 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
 use crate::admin::State;
+use crate::admin::api::blocking;
+use crate::admin::api::select::out_of_date;
+use crate::admin::document::Failed;
+use crate::admin::problem::Problem;
 use crate::base::tally::{Outcome, Refused, RefusedBy, Went};
 use crate::relay::tree::Tree;
 
@@ -22,14 +26,19 @@ const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset
 #[utoipa::path(get, path = "/metrics", tag = "relay", operation_id = "show_metrics", responses(
     (status = 200, description = "The relay's counts. Programs on the relay's machine need no token.", body = String,
         content_type = "application/openmetrics-text"),
+    Failed,
 ))]
-pub async fn show(extract::State(state): extract::State<State>) -> impl IntoResponse {
-    let mut registry = Registry::with_prefix("forebay");
-    registry.register_collector(Box::new(Scrape(state)));
-    let mut text = String::new();
-    // Writing into a string does not fail.
-    let _ = text::encode(&mut text, &registry);
-    ([(header::CONTENT_TYPE, CONTENT_TYPE)], text)
+pub async fn show(extract::State(state): extract::State<State>) -> Result<impl IntoResponse, Problem> {
+    // All agents are looked at, which may be a hundred thousand.
+    let text = blocking(move || {
+        let mut registry = Registry::with_prefix("forebay");
+        registry.register_collector(Box::new(Scrape(state)));
+        let mut text = String::new();
+        // Writing into a string does not fail.
+        let _ = text::encode(&mut text, &registry);
+        text
+    });
+    Ok(([(header::CONTENT_TYPE, CONTENT_TYPE)], text.await?))
 }
 
 #[derive(Debug)]
@@ -93,8 +102,12 @@ impl Collector for Scrape {
         let (answers, answer_bytes) = self.0.resources.answers.size();
         let live = self.0.live.load();
         let known = live.agents.tree().tree().agent_count() as u64;
+        // In all: a label for each domain would make series without bound. The API says it for each.
+        let tree = live.agents.state().current();
+        let stale: u64 = out_of_date(&live, &tree, |_| true).values().sum();
         let gauges = [
             ("agents", "Agents in the agent tree", known),
+            ("agents_out_of_date", "Agents let in that have told of something that is not current", stale),
             ("agents_heard", "Agents that checked in since the start", live.agents.seen().len() as u64),
             ("cache_answers", "Answers of other servers that are kept", answers),
             ("cache_bytes", "Bytes of their bodies, equal ones counted once", answer_bytes),

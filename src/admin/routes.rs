@@ -11,8 +11,8 @@ use utoipa_axum::routes;
 
 use crate::admin::access::{needs, needs_unless_local};
 use crate::admin::api::{
-    agent_tree, agents, audit, domains, enrolments, events, files, me, ranges, settings, sources, tokens,
-    transaction, updates, watch, why,
+    agent_tree, agents, audit, domains, enrolments, events, files, me, ranges, reports, settings, sources,
+    tokens, transaction, updates, watch, why,
 };
 use crate::admin::{State, document, guard, health, metrics, problem, refresh, scrub, status};
 use crate::policy::administrator::Role;
@@ -52,6 +52,7 @@ fn viewers() -> OpenApiRouter<State> {
         .routes(routes!(watch::fills))
         .routes(routes!(watch::traffic))
         .routes(routes!(watch::refusals))
+        .routes(routes!(reports::list))
         .routes(routes!(updates::list))
         .routes(routes!(updates::show))
         .routes(routes!(audit::list))

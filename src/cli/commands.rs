@@ -14,6 +14,7 @@ use crate::cli::api::enrol::Enrol;
 use crate::cli::api::files::Files;
 use crate::cli::api::me::Me;
 use crate::cli::api::ranges::Ranges;
+use crate::cli::api::reports::Reports;
 use crate::cli::api::settings::Settings;
 use crate::cli::api::sources::Sources;
 use crate::cli::api::update::Update;
@@ -75,6 +76,8 @@ enum Verb {
     Why(Why),
     /// List the last requests that were refused.
     Refusals(Refusals),
+    /// List the last updates that agents reported.
+    Reports(Reports),
     /// List who changed what of the agent tree, and follow it.
     Audit(Audit),
     /// List the kept generations of the trees.
@@ -124,7 +127,7 @@ const GROUPS: [(&str, &[&str]); 7] = [
         "Agents, and what they may have",
         &["domains", "agents", "settings", "update", "enrol", "ranges", "sources", "files", "tree"],
     ),
-    ("What happened, and why", &["why", "refusals", "audit"]),
+    ("What happened, and why", &["why", "refusals", "reports", "audit"]),
     ("Who administers", &["admin-token", "me"]),
     ("Setting it up", &["check", "certs", "secret", "service", "completions", "man"]),
     ("An agent of its own", &["agent"]),
@@ -187,6 +190,7 @@ impl Command {
             Verb::Update(command) => command.run(),
             Verb::Why(command) => command.run(),
             Verb::Refusals(command) => command.run(),
+            Verb::Reports(command) => command.run(),
             Verb::Audit(command) => command.run(),
             Verb::Generations(command) => command.run(),
             Verb::Components(command) => command.run(),

@@ -14,7 +14,7 @@
 //! - `agents`: agents of the agent tree, a file each: `api` (enrolment, check-ins, reports, settings files, privileges), `ways` (each scope,
 //!   class and way in), `leaving` (what is taken back holds for open connections), `attack` (guesses, replays, races, smuggled
 //!   identities), `certificates` (of others; resumed sessions), `bodies` (bounds and deadlines), `secrets` (in no log and at no other
-//!   server), `stock` (curl, wget), `why` (what administrators are told of it) (R5.5, R5.6, R6.2, R7, R8).
+//!   server), `stock` (curl, wget), `why` and `reports` (what administrators are told of it) (R5.5, R5.6, R6.2, R7, R8, R11.2).
 //! - `cache`: the forward proxy and mounts, a file each: `sentences` (RFC 9111, one by one), `shared` (one question for all who want
 //!   the same), `stored` (restarts, equal bytes, bounds, bytes that break off), `carried` (what passes on each side), `hostile` (smuggling,
 //!   loops), `scope` (a tree's upstream by its URL), `stock` (curl and wget); `server` is a server that says what it is told (R3.2, R4).

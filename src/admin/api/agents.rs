@@ -1,6 +1,6 @@
 //! `/api/v1/agents`: the agents of the agent tree, and what was heard of them.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use axum::extract::{Path, Query};
 use axum::http::{HeaderMap, StatusCode};
@@ -83,8 +83,9 @@ pub async fn show(
         let (tree, current) = (live.agents.state().current(), Current::of(&live));
         let agent = told(&live.agents, &tree, &current, &id)?;
         let heard = live.agents.seen().heard(&id);
-        let (mut versions, mut behind) = (std::collections::BTreeMap::new(), Vec::new());
+        let (mut versions, mut since, mut behind) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
         if let Some(heard) = &heard {
+            since.extend(heard.versions.keys().map(ToString::to_string).zip(heard.since.iter().copied()));
             versions.extend(heard.versions.iter().map(|(name, has)| (name.to_string(), has.to_string())));
             behind.extend(current.behind(agent.scope, &heard.versions).map(|lag| Behind {
                 component: lag.component.to_owned(),
@@ -93,7 +94,7 @@ pub async fn show(
             }));
         }
         let head = HeaderMap::from_iter(Thing::agent(id).field(tree.tree()));
-        Some((head, Json(AgentWhole { agent, versions, behind })))
+        Some((head, Json(AgentWhole { agent, versions, since, behind })))
     });
     found.await?.map(IntoResponse::into_response).ok_or_else(|| missing(&id))
 }

@@ -1,5 +1,8 @@
 //! `/api/v1/domains`: the domains of the agent tree.
 
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
 use axum::extract::{Path, Query};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -7,7 +10,8 @@ use axum::{Extension, Json, extract};
 
 use crate::admin::State;
 use crate::admin::access::Administrator;
-use crate::admin::api::change::{Seen, Thing, current, make};
+use crate::admin::api::change::{Seen, Thing, make};
+use crate::admin::api::select::out_of_date;
 use crate::admin::api::{blocking, page};
 use crate::admin::document::{Changed, Changes, Conflict, IfMatch, Missing, OfDomain, Unmade, Unprocessable};
 use crate::admin::model::change::Made;
@@ -20,6 +24,7 @@ use crate::policy::tree::change::{Action, Below};
 use crate::policy::tree::compiled::Compiled;
 use crate::policy::tree::difference::Difference;
 use crate::policy::tree::id::DomainId;
+use crate::relay::live::Live;
 use crate::state::Done;
 
 /// All domains, or some of them, in the order in which they were made.
@@ -36,8 +41,9 @@ pub async fn list(
     let path = asked.path.as_deref().map(DomainPath::parse).transpose();
     let path = path.map_err(|error| Problem::unprocessable(format!("path: {error}")))?;
     let within = asked.within.map(numbered).transpose()?;
-    let tree = current(&state);
+    let live = state.live.load_full();
     blocking(move || {
+        let tree = live.agents.state().current();
         let known = tree.tree();
         let mut ids: Vec<DomainId> = match (path, within) {
             (Some(path), _) => found(known, &path).into_iter().collect(),
@@ -51,7 +57,7 @@ pub async fn list(
         let more = ids.len() > limit;
         ids.truncate(limit);
         let next = ids.last().filter(|_| more).and_then(|last| page::next(&last.number()));
-        let items = ids.into_iter().filter_map(|id| told(&tree, id)).collect();
+        let items = told(&live, &tree, &ids);
         Json(Page { items, next, total: Some(total) })
     })
     .await
@@ -68,8 +74,8 @@ pub async fn show(
     extract::State(state): extract::State<State>,
     Path(domain): Path<DomainId>,
 ) -> Result<Response, Problem> {
-    let tree = current(&state);
-    let found = told(&tree, domain).ok_or_else(|| missing(domain))?;
+    let found = one(&state, domain).await?;
+    let (found, tree) = found.ok_or_else(|| missing(domain))?;
     let head = HeaderMap::from_iter(Thing::domain(domain).field(tree.tree()));
     Ok((head, Json(found)).into_response())
 }
@@ -95,8 +101,7 @@ pub async fn add(
         _ => None,
     });
     let made = made.ok_or_else(|| Problem::failed("the domain was made and cannot be found"))?;
-    let tree = current(&state);
-    let told = told(&tree, made).ok_or_else(|| missing(made))?;
+    let (told, tree) = one(&state, made).await?.ok_or_else(|| missing(made))?;
     let mut head = HeaderMap::from_iter(Thing::domain(made).field(tree.tree()));
     if let Ok(at) = HeaderValue::try_from(format!("/api/v1/domains/{made}")) {
         head.insert(header::LOCATION, at);
@@ -174,7 +179,26 @@ fn found(tree: &Tree, path: &DomainPath) -> Option<DomainId> {
     path.names().try_fold(None, |parent, name| tree.domain_named(parent, name).map(Some)).flatten()
 }
 
-fn told(tree: &Compiled, id: DomainId) -> Option<Domain> {
+/// One domain, with the agent tree that it stands in.
+async fn one(state: &State, id: DomainId) -> Result<Option<(Domain, Arc<Compiled>)>, Problem> {
+    let live = state.live.load_full();
+    blocking(move || {
+        let tree = live.agents.state().current();
+        Some((told(&live, &tree, &[id]).pop()?, tree))
+    })
+    .await
+}
+
+/// Those of these domains that there are.
+fn told(live: &Live, tree: &Compiled, ids: &[DomainId]) -> Vec<Domain> {
+    let known = tree.tree();
+    let there = ids.iter().filter(|id| known.domain(**id).is_some());
+    let meant: HashSet<_> = there.flat_map(|id| known.domains_within(*id)).collect();
+    let counts = out_of_date(live, tree, |domain| meant.contains(&domain));
+    ids.iter().filter_map(|id| told_one(tree, &counts, *id)).collect()
+}
+
+fn told_one(tree: &Compiled, out_of_date: &HashMap<DomainId, u64>, id: DomainId) -> Option<Domain> {
     let known = tree.tree();
     let domain = known.domain(id)?;
     let within = known.domains_within(id);
@@ -186,6 +210,7 @@ fn told(tree: &Compiled, id: DomainId) -> Option<Domain> {
         domains: known.domains_in(Some(id)).count() as u64,
         agents: known.agents_in(id) as u64,
         agents_within: within.iter().map(|domain| known.agents_in(*domain) as u64).sum(),
+        out_of_date: within.iter().filter_map(|domain| out_of_date.get(domain)).sum(),
         scope: *tree.domain(id)?.scope(),
     })
 }

@@ -15,7 +15,8 @@ pub mod files;
 pub mod me;
 mod page;
 pub mod ranges;
-mod select;
+pub mod reports;
+pub(super) mod select;
 pub mod settings;
 pub mod sources;
 pub mod tokens;
@@ -27,6 +28,8 @@ pub mod why;
 use crate::admin::problem::Problem;
 
 /// Does what takes a while, or waits for the disk, where nobody else waits for it.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Problem> {
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Problem> {
     tokio::task::spawn_blocking(work).await.map_err(|_| Problem::failed("the relay could not do it"))
 }

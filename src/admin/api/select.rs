@@ -3,7 +3,7 @@
 //! Pure, and as quick as a look at each agent: nothing is copied of those that are passed over. Invariant: pages of the same order, one
 //! after the other, give each agent that stays once.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -103,11 +103,35 @@ impl Current {
         })
     }
 
+    /// Whether an agent that is let in has told of something that is not current.
+    pub(super) fn is_out_of_date(&self, tree: &Compiled, seen: &Seen, id: &AgentId, agent: &Agent) -> bool {
+        let scope = || tree.agent(id).map(|effective| *effective.scope());
+        let is_behind =
+            |heard: &Heard| scope().is_some_and(|scope| self.behind(scope, &heard.versions).next().is_some());
+        !agent.is_revoked() && seen.look(id, is_behind).unwrap_or(false)
+    }
+
     /// How many are not.
     pub(super) fn behind_count(&self, scope: Scope, versions: &Versions) -> Option<u32> {
         (!versions.is_empty())
             .then(|| u32::try_from(self.behind(scope, versions).count()).unwrap_or(u32::MAX))
     }
+}
+
+/// How many agents of each domain are out of date, of the domains that are meant; those with none are left out.
+pub(in crate::admin) fn out_of_date(
+    live: &Live,
+    tree: &Compiled,
+    is_meant: impl Fn(DomainId) -> bool,
+) -> HashMap<DomainId, u64> {
+    let (current, seen) = (Current::of(live), live.agents.seen());
+    let mut counts = HashMap::new();
+    for (id, agent) in tree.tree().agents() {
+        if is_meant(agent.domain) && current.is_out_of_date(tree, seen, id, agent) {
+            *counts.entry(agent.domain).or_default() += 1;
+        }
+    }
+    counts
 }
 
 /// A page of the agents that are meant.

@@ -130,14 +130,12 @@ fn meant(live: &Live, new: &NewUpdate) -> Result<Vec<AgentId>, Problem> {
         return Err(Problem::missing(format!("there is no agent '{unknown}'")));
     }
     let current = Current::of(live);
-    let is_behind = |agent: &AgentId| {
-        let scope = compiled.agent(agent).map(|effective| *effective.scope());
-        let behind = live.agents.seen().look(agent, |heard| current.behind_count(scope?, &heard.versions));
-        behind.flatten().is_some_and(|count| count > 0)
-    };
+    let seen = live.agents.seen();
     let meant = tree.agents().filter(|(id, agent)| {
         let is_named = everybody || within.contains(&agent.domain) || named.contains(id);
-        is_named && !agent.is_revoked() && (!out_of_date || is_behind(id))
+        is_named
+            && !agent.is_revoked()
+            && (!out_of_date || current.is_out_of_date(&compiled, seen, id, agent))
     });
     Ok(meant.map(|(id, _)| *id).collect())
 }

@@ -11,7 +11,7 @@ use crate::policy::tree::setting::Values;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[schema(example = json!({
     "id": 2, "name": "North", "path": "Branches/North", "parent": 1, "domains": 0, "agents": 50, "agents_within": 50,
-    "scope": "patterns-engines-drivers"
+    "out_of_date": 3, "scope": "patterns-engines-drivers"
 }))]
 pub struct Domain {
     /// Its number, which it keeps.
@@ -28,6 +28,8 @@ pub struct Domain {
     pub agents: u64,
     /// How many agents belong to it and the domains within it.
     pub agents_within: u64,
+    /// How many of those may come in, and have told of something that is not current.
+    pub out_of_date: u64,
     /// What its agents may update that have nothing else of their own.
     pub scope: Scope,
 }

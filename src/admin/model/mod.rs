@@ -9,6 +9,7 @@ pub mod change;
 pub mod domains;
 pub mod page;
 pub mod problem;
+pub mod reports;
 pub mod schema;
 pub mod settings;
 pub mod updates;

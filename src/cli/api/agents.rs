@@ -199,7 +199,8 @@ const COLUMNS: [Column; 7] = [
     Column::Numbers("out of date"),
 ];
 
-const VERSIONS: [Column; 3] = [Column::Words("component"), Column::Words("has"), Column::Words("current")];
+const VERSIONS: [Column; 4] =
+    [Column::Words("component"), Column::Words("has"), Column::Words("since"), Column::Words("current")];
 
 impl Agents {
     /// Does it.
@@ -282,7 +283,9 @@ impl Show {
             for (component, has) in &whole.versions {
                 let behind = whole.behind.iter().find(|behind| behind.component == *component);
                 let current = behind.map_or_else(|| "-".to_owned(), |behind| behind.current.join(", "));
-                table.row(&[component.clone(), has.clone(), current]);
+                let since =
+                    whole.since.get(component).map_or_else(|| "-".to_owned(), |since| format!("{since:.0}"));
+                table.row(&[component.clone(), has.clone(), since, current]);
             }
             table.print();
             Ok(())

@@ -127,12 +127,13 @@ pub struct Remove {
     asking: Asking,
 }
 
-const COLUMNS: [Column; 5] = [
+const COLUMNS: [Column; 6] = [
     Column::Words("path"),
     Column::Words("scope"),
     Column::Numbers("domains"),
     Column::Numbers("agents"),
     Column::Numbers("agents within"),
+    Column::Numbers("out of date"),
 ];
 
 impl Domains {
@@ -168,6 +169,7 @@ impl List {
                     domain.domains.to_string(),
                     domain.agents.to_string(),
                     domain.agents_within.to_string(),
+                    domain.out_of_date.to_string(),
                 ]);
             }
             table.print();
@@ -181,7 +183,7 @@ impl Show {
         let domain = place::domain(&self.asking.api()?, &self.path)?;
         self.asking.print(&domain, |domain| {
             print(&format!(
-                "{}\nnumber   {}\nscope    {}\ndomains  {}\nagents   {}, {} with those within\n\n\
+                "{}\nnumber   {}\nscope    {}\ndomains  {}\nagents   {}, {} with those within, {} out of date\n\n\
                  'forebay settings show domain:{}' says what holds there.",
                 domain.path,
                 domain.id,
@@ -189,6 +191,7 @@ impl Show {
                 domain.domains,
                 domain.agents,
                 domain.agents_within,
+                domain.out_of_date,
                 domain.path
             ));
             Ok(())

@@ -13,6 +13,7 @@ pub mod files;
 pub mod me;
 pub mod place;
 pub mod ranges;
+pub mod reports;
 pub mod settings;
 pub mod sources;
 pub mod update;

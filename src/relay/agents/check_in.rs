@@ -14,6 +14,7 @@ use crate::policy::tree::compiled::Effective;
 use crate::policy::tree::id::AgentId;
 use crate::policy::tree::value::Switch;
 use crate::relay::agents::Agents;
+use crate::relay::agents::reports::Report;
 
 /// The versions that an agent has, by component: as it names both.
 pub type Versions = BTreeMap<Box<str>, Box<str>>;
@@ -36,6 +37,8 @@ pub struct Heard {
     pub schedule: Switch,
     /// What it has.
     pub versions: Versions,
+    /// Since when it has each of them, in their order: when it first said so. A map would take as much as the versions do.
+    pub since: Box<[Timestamp]>,
     /// Why it may not update, where it may not.
     pub denied: Option<Denied>,
     /// How its last update went.
@@ -44,7 +47,7 @@ pub struct Heard {
     pub permitted_until_secs: u64,
 }
 
-/// A report of an agent.
+/// What an agent's last report said.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reported {
     /// When, by the wall clock.
@@ -82,6 +85,7 @@ impl Agents {
         // One that is open stays so: its update may be under way.
         let open = before.as_ref().map_or(0, |heard| heard.permitted_until_secs);
         let opened = if admitted.is_ok() { now.secs.saturating_add(lasts.as_secs()) } else { 0 };
+        let since = since(before.as_ref(), &versions, now.at);
         let heard = Heard {
             at: now.at,
             from: now.from,
@@ -89,6 +93,7 @@ impl Agents {
             roaming: says.roaming,
             schedule: says.schedule,
             versions,
+            since,
             denied: admitted.err(),
             reported: before.and_then(|heard| heard.reported),
             permitted_until_secs: open.max(opened),
@@ -98,13 +103,67 @@ impl Agents {
     }
 
     /// Hears an agent report; `None` where it never checked in since the relay started.
-    pub fn report(&self, agent: &AgentId, reported: Reported, versions: Option<Versions>) -> Option<()> {
-        let mut heard = self.seen().heard(agent)?;
+    pub fn report(&self, report: Report, versions: Option<Versions>) -> Option<()> {
+        let Report { at, agent, went, .. } = report;
+        let mut heard = self.seen().heard(&agent)?;
         if let Some(versions) = versions {
+            heard.since = since(Some(&heard), &versions, at);
             heard.versions = versions;
         }
-        heard.reported = Some(reported);
-        self.seen().hear(agent, heard, self.tree().tree());
+        heard.reported = Some(Reported { at, went, detail: report.detail.clone() });
+        self.seen().hear(&agent, heard, self.tree().tree());
+        self.reports().note(report);
         Some(())
+    }
+}
+
+/// Since when an agent has these versions that says so at this moment: those that it had before, since it first had them.
+fn since(before: Option<&Heard>, versions: &Versions, at: Timestamp) -> Box<[Timestamp]> {
+    let mut had = before.into_iter().flat_map(|heard| heard.versions.iter().zip(&heard.since)).peekable();
+    // Both are in the order of their names: what was passed is not looked at again.
+    let of = versions.iter().map(|(name, version)| {
+        while had.next_if(|((known, _), _)| *known < name).is_some() {}
+        let same = had.next_if(|((known, has), _)| *known == name && *has == version);
+        same.map_or(at, |(_, since)| *since)
+    });
+    of.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_counts_since_it_was_first_told_of_and_no_other_before_it() {
+        let versions = |versions: &[(&str, &str)]| -> Versions {
+            versions.iter().map(|(name, version)| ((*name).into(), (*version).into())).collect()
+        };
+        let moment = |secs: i64| Timestamp::from_second(secs).unwrap();
+        let mut heard = Heard {
+            at: moment(0),
+            from: [192, 0, 2, 1].into(),
+            why: Why::Start,
+            roaming: Switch::Off,
+            schedule: Switch::On,
+            versions: Versions::new(),
+            since: Box::default(),
+            denied: None,
+            reported: None,
+            permitted_until_secs: 0,
+        };
+        for (at, says, expected) in [
+            (1, &[("b", "1"), ("d", "1")][..], &[1, 1][..]),
+            (2, &[("a", "1"), ("b", "1"), ("c", "1"), ("d", "2")], &[2, 1, 2, 2]),
+            (3, &[("b", "2"), ("c", "1"), ("e", "1")], &[3, 2, 3]),
+            (4, &[], &[]),
+            (5, &[("c", "1")], &[5]),
+        ] {
+            let says = versions(says);
+            heard.since = since(Some(&heard), &says, moment(at));
+            heard.versions = says;
+            let expected: Vec<_> = expected.iter().copied().map(moment).collect();
+            assert_eq!(*heard.since, *expected, "at {at}");
+        }
+        assert_eq!(*since(None, &versions(&[("a", "1")]), moment(7)), [moment(7)]);
     }
 }

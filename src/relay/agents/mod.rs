@@ -5,6 +5,7 @@
 
 pub mod check_in;
 pub mod enrol;
+pub mod reports;
 pub mod seen;
 
 use std::io;
@@ -22,6 +23,7 @@ use crate::policy::tree::compiled::Compiled;
 use crate::policy::tree::file::Content;
 use crate::policy::tree::id::AgentId;
 use crate::relay::agents::enrol::AuthorityPlace;
+use crate::relay::agents::reports::Reports;
 use crate::relay::agents::seen::Seen;
 use crate::state::State;
 use crate::state::record::Serial;
@@ -31,6 +33,7 @@ use crate::state::record::Serial;
 pub struct Agents {
     state: Arc<State>,
     seen: Seen,
+    reports: Reports,
     authority: Arc<AuthorityPlace>,
     /// Where what waits for the disk or for a signature is done.
     runtime: Handle,
@@ -41,7 +44,8 @@ impl Agents {
     /// needed.
     pub fn new(state: State, disk: Disk, authority: PathBuf, runtime: Handle) -> Self {
         let authority = AuthorityPlace { disk, folder: authority, opened: Mutex::default() };
-        Self { state: state.into(), seen: Seen::default(), authority: authority.into(), runtime }
+        let (seen, reports) = (Seen::default(), Reports::default());
+        Self { state: state.into(), seen, reports, authority: authority.into(), runtime }
     }
 
     /// What requests are decided by now. For a moment: who keeps it for long keeps others from letting it go.
@@ -76,5 +80,10 @@ impl Agents {
     /// What agents said.
     pub fn seen(&self) -> &Seen {
         &self.seen
+    }
+
+    /// What they reported last.
+    pub fn reports(&self) -> &Reports {
+        &self.reports
     }
 }

@@ -70,6 +70,7 @@ mod tests {
             roaming: Switch::Off,
             schedule: Switch::On,
             versions: std::collections::BTreeMap::new(),
+            since: Box::default(),
             denied: None,
             reported: None,
             permitted_until_secs: 100,

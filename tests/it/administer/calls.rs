@@ -35,6 +35,7 @@ const TABLE: &[(&str, &str, Option<Role>)] = &[
     ("get", "/api/v1/fills", Some(Role::Viewer)),
     ("get", "/api/v1/traffic", Some(Role::Viewer)),
     ("get", "/api/v1/refusals", Some(Role::Viewer)),
+    ("get", "/api/v1/reports", Some(Role::Viewer)),
     ("get", "/api/v1/updates", Some(Role::Viewer)),
     ("get", "/api/v1/updates/{id}", Some(Role::Viewer)),
     ("get", "/api/v1/audit", Some(Role::Viewer)),

@@ -50,15 +50,15 @@ fn domains_are_named_by_their_paths_r11_1() {
     let listed = typed(&place, &["domains", "list"]);
     assert_eq!(
         listed.lines().next().unwrap().split("  ").filter(|head| !head.is_empty()).count(),
-        5,
+        6,
         "{listed}"
     );
     assert_eq!(
         rows(&listed),
         [
-            ["Branches", "patterns", "1", "0", "3"],
-            ["Branches/North", "patterns", "0", "3", "3"],
-            ["Servers", "all", "0", "1", "1"],
+            ["Branches", "patterns", "1", "0", "3", "0"],
+            ["Branches/North", "patterns", "0", "3", "3", "0"],
+            ["Servers", "all", "0", "1", "1", "0"],
         ]
     );
     assert_eq!(rows(&typed(&place, &["domains", "list", "--within", "Branches/North"])).len(), 1);

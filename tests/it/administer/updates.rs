@@ -37,9 +37,14 @@ fn begun(place: &Place, line: &[&str]) -> Process {
 /// What an agent that was told does.
 fn follow(relay: &Served, token: &str) {
     let bearer = format!("Bearer {token}");
-    for (path, says, status) in
-        [("check-in", json!({ "why": "notice" }), 200), ("report", json!({ "result": "updated" }), 204)]
-    {
+    for (path, says, status) in [
+        ("check-in", json!({ "why": "notice" }), 200),
+        (
+            "report",
+            json!({ "result": "updated", "source": "http://relay/activeupdate/", "bytes": 2048, "secs": 3, "versions": { "P.6": "1" } }),
+            204,
+        ),
+    ] {
         let path = format!("/api/v1/agent/{path}");
         call(relay.agents[0], "POST", &path, Some(&bearer), Some(&says)).whole(status);
     }
@@ -83,6 +88,28 @@ fn who_starts_an_update_can_wait_until_its_agents_have_reported_r9_1d() {
         (relay.metric("forebay_notices_under_way"), relay.metric("forebay_notices_gave_up_total")),
         (0, 0)
     );
+    // What they reported is listed, and what they are of now.
+    let reports = place.command(&["reports", "--result", "updated"]).succeeded().stdout;
+    let rows: Vec<Vec<_>> = reports.lines().skip(1).map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(rows.len(), 2, "{reports}");
+    assert_eq!(
+        rows[0][1..],
+        ["till-2", "updated", "2.00", "KiB", "3", "http://relay/activeupdate/"],
+        "{reports}"
+    );
+    assert_eq!(json_of(&place, &["reports", "--agent", "till-1"])["items"][0]["bytes"], 2048);
+    assert!(
+        place
+            .command(&["reports", "--result", "failed"])
+            .succeeded()
+            .stdout
+            .starts_with("No agent has reported")
+    );
+    assert_eq!(json_of(&place, &["domains", "show", "Tills"])["out_of_date"], 2);
+    let shown = place.command(&["agents", "show", "till-1"]).succeeded().stdout;
+    let since = json_of(&place, &["agents", "show", "till-1"])["since"]["P.6"].as_str().unwrap().to_owned();
+    let version = shown.lines().find(|line| line.starts_with("P.6 ")).unwrap();
+    assert_eq!(version.split_whitespace().nth(2).unwrap()[..19], since[..19], "{shown}");
     relay.stop();
 }
 

@@ -2,8 +2,8 @@
 //!
 //! `api`: enrolment, check-ins, reports, settings files, as agents call them; `ways`: each scope, class and way in; `leaving`: what is
 //! taken back holds for open connections; `attack`: guesses, replays, races, smuggled identities; `certificates`: those of others, resumed
-//! sessions; `bodies`: too large, deep, slow or many; `secrets`: where none appears; `stock`: curl and wget; `why`: what administrators
-//! are told of it. `line` is what they stand on.
+//! sessions; `bodies`: too large, deep, slow or many; `secrets`: where none appears; `stock`: curl and wget; `why` and `reports`: what
+//! administrators are told of it. `line` is what they stand on.
 
 mod api;
 mod attack;
@@ -11,6 +11,7 @@ mod bodies;
 mod certificates;
 mod leaving;
 mod line;
+mod reports;
 mod secrets;
 mod stock;
 mod ways;
