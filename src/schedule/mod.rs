@@ -5,6 +5,7 @@
 //! the [`streams`] that agents hold it tells them. Invariant: an agent is told of one thing at a time.
 
 pub mod journal;
+mod known;
 pub mod notices;
 pub mod notifier;
 pub mod plan;

@@ -28,21 +28,17 @@ use crate::base::tree::{GenerationNumber, TreeName};
 use crate::disk::Disk;
 use crate::policy::scope::Scope;
 use crate::policy::tree::compiled::Compiled;
-use crate::policy::tree::file::FileName;
-use crate::policy::tree::id::{AgentId, DomainId};
-use crate::policy::tree::value::Switch;
+use crate::policy::tree::id::AgentId;
 use crate::relay::agents::Agents;
 use crate::relay::refresh::Progress as Refreshing;
 use crate::relay::resources::Resources;
 use crate::relay::tree::Tree;
 use crate::schedule::journal::Journal;
+use crate::schedule::known::{Known, changed};
 use crate::schedule::notices::machine::Notices;
-use crate::schedule::notices::notice::{
-    self, Counts, Holds, Limits, Notice, Now, Progress, StartId, StartsMax,
-};
+use crate::schedule::notices::notice::{Counts, Limits, Notice, Now, Progress, StartId, StartsMax};
 use crate::schedule::notices::record::Record;
-use crate::schedule::plan::zone;
-use crate::schedule::streams::{Change, Presence, Streams};
+use crate::schedule::streams::{Presence, Streams};
 
 /// How long nobody is told after the disk took nothing.
 const DISK_AGAIN: Duration = Duration::from_secs(1);
@@ -364,96 +360,5 @@ fn ended_for(record: &Record) -> Option<&AgentId> {
         | Record::StayedAway { agent }
         | Record::Gone { agent } => Some(agent),
         _ => None,
-    }
-}
-
-/// What has changed for an agent from one agent tree to the next. What changed for domains is kept for the next agent.
-fn changed(
-    agent: &AgentId,
-    before: &Compiled,
-    after: &Compiled,
-    domains: &mut HashMap<(DomainId, DomainId), bool>,
-) -> Option<Change> {
-    let known = |tree: &Compiled| tree.tree().agent(agent).filter(|agent| !agent.is_revoked()).cloned();
-    let Some(now) = known(after) else { return Some(Change::Revoked) };
-    // It may have come to listen before this was looked at, and know what was before.
-    let Some(was) = known(before) else { return Some(Change::Settings) };
-    let above = *domains.entry((was.domain, now.domain)).or_insert_with(|| {
-        before.domain(was.domain) != after.domain(now.domain)
-            || files(before, was.domain) != files(after, now.domain)
-            || before.tree().customised() != after.tree().customised()
-    });
-    (above || was.values != now.values).then_some(Change::Settings)
-}
-
-fn files(tree: &Compiled, domain: DomainId) -> Vec<(FileName, crate::policy::tree::file::SettingsFile)> {
-    let files = tree.tree().files_for(Some(domain));
-    files.into_iter().map(|(name, file)| (name.clone(), *file)).collect()
-}
-
-/// The agents as the agent tree and their own check-ins have them.
-struct Known<'a> {
-    tree: &'a Compiled,
-    agents: &'a Agents,
-}
-
-impl notice::Agents for Known<'_> {
-    fn holds(&self, agent: &AgentId) -> Option<Holds> {
-        let known = self.tree.tree().agent(agent).filter(|agent| !agent.is_revoked())?;
-        let effective = self.tree.holds_for(known)?;
-        let users = self.agents.seen().look(agent, |heard| heard.schedule).unwrap_or(Switch::On);
-        let schedule = effective.runs_schedule(users).then(|| *effective.schedule());
-        let schedule = schedule.and_then(|schedule| Some((schedule, zone::named(effective.time_zone())?)));
-        Some(Holds { schedule, told_of_generations: effective.update_on_generation().is_on() })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::policy::tree::Tree as AgentTree;
-    use crate::policy::tree::change::{Action, Patch};
-    use crate::policy::tree::id::DomainName;
-    use crate::policy::tree::setting::Values;
-
-    fn domain(number: u32) -> DomainId {
-        DomainId::try_from(number).unwrap()
-    }
-
-    fn agent(text: &str) -> AgentId {
-        AgentId::parse(text).unwrap()
-    }
-
-    /// Two domains with an agent each.
-    fn tree() -> AgentTree {
-        let both = [(1, "a"), (2, "b")].map(|(number, name)| {
-            let (domain, id) = (domain(number), agent(name));
-            let name = DomainName::parse(name).unwrap();
-            let add = Action::AddDomain { domain, name, parent: None, values: Values::default() };
-            [add, Action::AddAgent { agent: id, domain, values: Values::default() }]
-        });
-        AgentTree::default().changed(both.as_flattened()).unwrap().tree
-    }
-
-    #[test]
-    fn a_change_is_told_to_those_for_whom_something_holds_otherwise_r5_2() {
-        let before = tree();
-        let told = |actions: &[Action]| {
-            let after = Compiled::new(before.changed(actions).unwrap().tree);
-            let before = Compiled::new(before.clone());
-            ["a", "b"].map(|id| changed(&agent(id), &before, &after, &mut HashMap::new()))
-        };
-        let on = || Patch::set(Values { update_now: Some(Switch::On), ..Values::default() });
-        let set = |domains, agents| Action::Set { domains, agents, patch: on() };
-        let settings = Some(Change::Settings);
-        assert_eq!(told(&[set(vec![domain(1)], vec![])]), [settings, None]);
-        assert_eq!(told(&[set(vec![], vec![agent("b")])]), [None, settings]);
-        let root = Action::SetRoot { reach: crate::policy::tree::change::Reach::AllAgents, patch: on() };
-        assert_eq!(told(&[root]), [settings, settings]);
-        // Another domain in which the same holds is no change.
-        assert_eq!(told(&[Action::MoveAgents { agents: vec![agent("a")], to: domain(2) }]), [None, None]);
-        let revoked = Some(Change::Revoked);
-        assert_eq!(told(&[Action::Revoke { agents: vec![agent("a")] }]), [revoked, None]);
-        assert_eq!(told(&[Action::RemoveAgents { agents: vec![agent("b")] }]), [None, revoked]);
     }
 }
