@@ -55,7 +55,7 @@ impl Updater {
         let listener = control::listen(self.ground.folder.place())?;
         let _serving = AbortOnDropHandle::new(tokio::spawn(control::serve(listener, self.clone(), to)));
         let mut stop = pin!(stop);
-        let mut running = Running { updater: self, heard, commands, again: None };
+        let mut running = Running { updater: self, heard, commands, again: None, has_listened: false };
         tokio::select! {
             ended = running.live(tell) => ended,
             () = stop.as_mut() => Ok(()),
@@ -68,6 +68,8 @@ struct Running<'u> {
     heard: Receiver<Heard>,
     commands: Receiver<Command>,
     again: Option<Again>,
+    /// Whether the relay could be heard before.
+    has_listened: bool,
 }
 
 impl Running<'_> {
@@ -112,7 +114,11 @@ impl Running<'_> {
             match heard {
                 Heard::Update(notice) => notices.push(notice),
                 Heard::Settings => settings = true,
-                Heard::Relay => tell(Progress::Listening),
+                Heard::Relay => {
+                    tell(Progress::Listening);
+                    // What changed while it could not be heard was told to nobody.
+                    settings |= std::mem::replace(&mut self.has_listened, true);
+                }
             }
             next = self.heard.try_recv().ok();
         }
