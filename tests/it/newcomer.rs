@@ -72,9 +72,9 @@ fn a_newcomer_gets_from_an_empty_relay_to_a_fleet_by_help_alone_r11_1() {
     assert_eq!(
         rows,
         [
-            ["Desktops", "patterns-engines-drivers", "0", "25", "25"],
-            ["Servers", "all", "0", "5", "5"],
-            ["Tills", "patterns", "0", "20", "20"],
+            ["Desktops", "patterns-engines-drivers", "0", "25", "25", "0"],
+            ["Servers", "all", "0", "5", "5", "0"],
+            ["Tills", "patterns", "0", "20", "20", "0"],
         ]
     );
     assert_eq!(typed(&place, &["agents", "list"]).lines().count(), 51, "a head, and 50 agents");
