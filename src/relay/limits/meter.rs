@@ -2,8 +2,9 @@
 //!
 //! What a second gives is there as it passes, and kept for a tenth of one. While more is wanted than is left, connections wait, and what
 //! comes is dealt out now and then, piece by piece, in the order of a virtual time that moves on by what each connection was given
-//! (start-time fair queueing, Goyal, Vin and Cheng 1996). Whoever wants less leaves the rest to the others. Transfers of one connection have one share together. Invariant: over any time, what was given is at most what the limit
-//! allows for that time, a tenth of a second's more, and a piece.
+//! (start-time fair queueing, Goyal, Vin and Cheng 1996). Whoever wants less leaves the rest to the others. Transfers of one connection have
+//! one share together. Invariant: over any time, what was given is at most what the limit allows for that time, a tenth of a second's
+//! more, and a piece.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
@@ -104,6 +105,10 @@ impl<T> Meter<T> {
     /// Gives at once, where nobody has to wait: at most as much as is wanted, at least one byte.
     pub fn take(&mut self, now: Duration, connection: Connection, wanted: u64) -> Option<u64> {
         self.fill(now);
+        // Also where nothing has come since a deal: that may have left enough.
+        if self.order.is_empty() && self.left >= signed(kept(self.per_sec) / 2) {
+            self.contended = false;
+        }
         if self.contended || self.left <= 0 {
             self.contended = true;
             return None;
@@ -246,9 +251,6 @@ impl<T> Meter<T> {
             // The part of a byte that has come is not lost.
             let taken = came * NANOS / u128::from(self.per_sec);
             self.filled += Duration::from_nanos(u64::try_from(taken).unwrap_or(u64::MAX));
-        }
-        if self.order.is_empty() && self.left >= signed(most / 2) {
-            self.contended = false;
         }
     }
 }

@@ -60,6 +60,16 @@ fn played(per_sec: u64, deals: u64, wishes: &[Wish]) -> Vec<u64> {
     given
 }
 
+/// What each was given in some seconds: all that was to be had, and no more.
+fn all_played(per_sec: u64, wishes: &[Wish]) -> Result<Vec<u64>, TestCaseError> {
+    let secs = 4;
+    let given = played(per_sec, secs * 50, wishes);
+    let all: u64 = given.iter().sum();
+    prop_assert!(all <= per_sec * secs + kept(per_sec) + piece(per_sec), "{} of {}", all, per_sec * secs);
+    prop_assert!(all >= per_sec * secs * 99 / 100, "{} of {}", all, per_sec * secs);
+    Ok(given)
+}
+
 /// What each would have of so many bytes if they were poured out drop by drop: nobody more than it asks for, all others alike.
 fn poured(bytes: u64, asked: &[u64]) -> Vec<u64> {
     let mut order: Vec<_> = (0..asked.len()).collect();
@@ -72,24 +82,40 @@ fn poured(bytes: u64, asked: &[u64]) -> Vec<u64> {
     parts
 }
 
+/// The least that a connection asks for at a time.
+const WANTED_MIN: u64 = 60_000;
+
 proptest! {
     #[test]
     fn connections_that_want_all_have_equal_shares_whatever_they_ask_for_r10_1(
         per_sec in 200_000_u64..20_000_000,
-        wishes in prop::collection::vec((1_usize..5, 60_000_u64..2_000_000), 2..20),
+        wishes in prop::collection::vec((1_usize..5, WANTED_MIN..2_000_000), 2..20),
     ) {
+        // No connection has all it asks for of a deal.
+        let per_sec = per_sec.min(WANTED_MIN * 49 * wishes.len() as u64);
         let wishes: Vec<_> =
             wishes.into_iter().map(|(transfers, wanted)| Wish { transfers, wanted, again: Again::AtOnce }).collect();
-        let secs = 4;
-        let given = played(per_sec, secs * 50, &wishes);
-        let all: u64 = given.iter().sum();
-        prop_assert!(all <= per_sec * secs + kept(per_sec) + piece(per_sec), "{} of {}", all, per_sec * secs);
-        prop_assert!(all >= per_sec * secs * 99 / 100, "{} of {}", all, per_sec * secs);
-        let part = all / wishes.len() as u64;
+        let given = all_played(per_sec, &wishes)?;
+        let part = given.iter().sum::<u64>() / wishes.len() as u64;
         // Whoever came first had what was kept; a part of a deal is open at the end.
         let slack = kept(per_sec) + 2 * piece(per_sec);
         for one in &given {
             prop_assert!(one.abs_diff(part) <= slack, "{} and not {}: {:?}", one, part, given);
+        }
+    }
+
+    #[test]
+    fn connections_that_ask_for_less_than_a_deal_has_use_all_by_what_they_ask_for_r10_1(
+        per_sec in 10_000_000_u64..200_000_000,
+        wishes in prop::collection::vec(WANTED_MIN..70_000, 2..4),
+    ) {
+        let wishes: Vec<_> =
+            wishes.into_iter().map(|wanted| Wish { transfers: 1, wanted, again: Again::AtOnce }).collect();
+        let given = all_played(per_sec, &wishes)?;
+        let most = *given.iter().max().unwrap();
+        let slack = kept(per_sec) + 2 * piece(per_sec);
+        for one in &given {
+            prop_assert!(one + slack >= most * WANTED_MIN / 70_000, "{:?} of {:?}", given, wishes);
         }
     }
 
@@ -110,6 +136,13 @@ proptest! {
             prop_assert!(one.abs_diff(*part) <= slack, "{:?} and not {:?} of {:?}", given, parts, asked);
         }
     }
+}
+
+#[test]
+fn who_is_dealt_all_it_wants_and_asks_again_has_what_the_deal_left_r10_1() {
+    let wish = Wish { transfers: 1, wanted: 60_000, again: Again::AtOnce };
+    let given: u64 = played(12_067_411, 200, &[wish, wish]).iter().sum();
+    assert!(given >= 12_067_411 * 4 * 99 / 100, "{given}");
 }
 
 #[test]
