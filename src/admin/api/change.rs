@@ -169,6 +169,11 @@ pub(super) async fn make(
             return Err(seen.outrun(agents));
         }
         let actions = plan(current.tree()).map_err(|refused| refusal(&refused))?;
+        if let Some(setting) = actions.iter().find_map(misplaced) {
+            let detail =
+                format!("'{setting}' says what a whole domain may have: set it at a domain, not at an agent");
+            return Err(Problem::unprocessable(detail));
+        }
         if actions.iter().any(may_widen) {
             let changed = current.tree().changed(&actions).map_err(|refused| refusal(&refused))?;
             let after = current.after(changed.tree, &changed.differences);
@@ -191,6 +196,16 @@ pub(super) async fn make(
     };
     info!(by = %asks.name, change = ?done.serial.map(|serial| serial.0), "an administrator changes the agent tree");
     Ok(done)
+}
+
+/// What an action would set at an agent that has no effect there.
+fn misplaced(action: &Action) -> Option<Setting> {
+    let values = match action {
+        Action::AddAgent { values, .. } => values,
+        Action::Set { agents, patch, .. } if !agents.is_empty() => &patch.set,
+        _ => return None,
+    };
+    values.settings().find(|setting| setting.is_of_domains())
 }
 
 /// Whether an action could give somebody a wider scope.

@@ -28,6 +28,7 @@ use crate::policy::tree::compiled::Compiled;
 use crate::policy::tree::explain::SetBy;
 use crate::policy::tree::id::AgentId;
 use crate::policy::tree::setting::Setting;
+use crate::policy::tree::value::Rate;
 use crate::policy::tree::{Agent, Node};
 use crate::relay::agents::check_in::Heard;
 use crate::relay::decision::{self, Decision, Named, Supply};
@@ -170,6 +171,9 @@ impl Asking<'_> {
             Err(refusal) => return self.refused(&refusal, steps),
         };
         pass(steps, About::Scope, format!("scope '{}', {}", caller.scope(), self.set_by(Setting::Scope)));
+        if caller.is_limited() {
+            pass(steps, About::Limits, self.limits());
+        }
         match place {
             Place::Manifest(tree) => self.manifest(tree, &caller, steps),
             Place::File(tree, path) => self.file(tree, path, &caller, steps),
@@ -322,10 +326,38 @@ impl Asking<'_> {
         format!("it last checked in at {:.0} from {}{denied}; {permitted}", heard.at, heard.from)
     }
 
+    /// What its requests and transfers have to wait for.
+    fn limits(&self) -> String {
+        let own = self.tree.agent(&self.id).map(|effective| effective.values()).unwrap_or_default();
+        let domains =
+            self.tree.domain(self.agent.domain).map(|effective| effective.values()).unwrap_or_default();
+        let limits = [
+            ("requests of its own", Setting::RequestsPerSec, own.requests_per_sec),
+            ("bytes of its own", Setting::BytesPerSec, own.bytes_per_sec),
+            ("requests of its domain", Setting::DomainRequestsPerSec, domains.domain_requests_per_sec),
+            ("bytes of its domain", Setting::DomainBytesPerSec, domains.domain_bytes_per_sec),
+            (
+                "bytes of its domain's programs and hot fixes",
+                Setting::DomainProgramBytesPerSec,
+                domains.domain_program_bytes_per_sec,
+            ),
+        ];
+        let told = limits.into_iter().filter_map(|(what, setting, rate)| match rate {
+            Some(Rate::PerSec(rate)) => {
+                Some(format!("{rate} {what} ({setting} is {})", self.set_by(setting)))
+            }
+            Some(Rate::Unlimited) | None => None,
+        });
+        format!("in a second, at most {}", told.collect::<Vec<_>>().join(", "))
+    }
+
     /// What set a value that holds for the agent.
     fn set_by(&self, setting: Setting) -> String {
         let tree = self.tree.tree();
-        match tree.set_by(&Node::Agent(self.id), setting).unwrap_or(SetBy::Default) {
+        // A domain's is the domain's, whatever stands at the agent.
+        let node =
+            if setting.is_of_domains() { Node::Domain(self.agent.domain) } else { Node::Agent(self.id) };
+        match tree.set_by(&node, setting).unwrap_or(SetBy::Default) {
             SetBy::Default => "the default".to_owned(),
             SetBy::Root => "set at the root".to_owned(),
             SetBy::Domain(id) => format!("set at the domain {}", tree.path(id)),

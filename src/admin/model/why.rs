@@ -78,6 +78,8 @@ pub enum About {
     CheckIn,
     /// Its scope, and what set that.
     Scope,
+    /// What slows it down, where something does.
+    Limits,
     /// What the path names.
     Path,
     /// In which generation.

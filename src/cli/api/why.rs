@@ -68,6 +68,7 @@ fn word(about: About) -> &'static str {
         About::Agent => "agent",
         About::CheckIn => "check-in",
         About::Scope => "scope",
+        About::Limits => "limits",
         About::Path => "path",
         About::Generation => "generation",
         About::Policy => "policy",

@@ -127,7 +127,7 @@ settings! {
     RequestsPerSec requests_per_sec: Rate = Rate::Unlimited;
     /// Bytes that the agent may be sent in a second (R10.1). Default: as many as the line carries.
     BytesPerSec bytes_per_sec: Rate = Rate::Unlimited;
-    /// Requests that all of a domain may send in a second together (R10.1); at an agent it has no effect. Default: as many as come.
+    /// Requests that all of a domain may send in a second together (R10.1); of no effect at an agent. Default: as many as come.
     DomainRequestsPerSec domain_requests_per_sec: Rate = Rate::Unlimited;
     /// Bytes that all of a domain may be sent in a second together, in equal shares (R10.1); at an agent it has no effect.
     /// Default: as many as the line carries.
@@ -154,6 +154,13 @@ impl Values {
     /// Whether no value is there.
     pub fn is_empty(&self) -> bool {
         self.settings().next().is_none()
+    }
+}
+
+impl Setting {
+    /// Whether it says what a whole domain may have, so that it has no effect at an agent.
+    pub fn is_of_domains(self) -> bool {
+        matches!(self, Self::DomainRequestsPerSec | Self::DomainBytesPerSec | Self::DomainProgramBytesPerSec)
     }
 }
 

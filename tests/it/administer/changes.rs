@@ -66,6 +66,24 @@ fn fleet(somebody: &Somebody<'_>) {
 }
 
 #[test]
+fn what_a_whole_domain_may_have_is_not_set_at_an_agent_r10_1() {
+    let relay = Running::refreshed(settings(FIXTURE));
+    let operator = Somebody::new(&relay, Role::Operator);
+    fleet(&operator);
+    let limit = json!({ "set": { "domain_bytes_per_sec": 1000 } });
+    let told = operator.does("PATCH", "agents/pc-0/settings", &limit, 422);
+    let detail =
+        "'domain_bytes_per_sec' says what a whole domain may have: set it at a domain, not at an agent";
+    assert_eq!(told["detail"], detail);
+    let actions =
+        json!({ "actions": [{ "do": "set", "agents": ["pc-0"], "domains": [1], "set": limit["set"] }] });
+    assert_eq!(operator.does("POST", "agent-tree/changes", &actions, 422)["detail"], detail);
+    let new = json!({ "id": "new", "domain": 1, "settings": limit["set"] });
+    assert_eq!(operator.does("POST", "agents", &new, 422)["detail"], detail);
+    operator.does("PATCH", "domains/1/settings", &limit, 200);
+}
+
+#[test]
 fn of_two_who_change_the_same_domain_one_hears_who_was_quicker_r11_1() {
     let relay = Running::refreshed(settings(FIXTURE));
     let (alice, bob) = (Somebody::new(&relay, Role::Operator), Somebody::new(&relay, Role::Operator));

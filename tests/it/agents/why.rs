@@ -2,7 +2,8 @@
 //! and setting, and nothing is done for it (R11.2).
 
 use forebay::config::settings::Prefetch;
-use forebay::policy::tree::value::{Enforce, Switch};
+use forebay::policy::tree::change::Patch;
+use forebay::policy::tree::value::{Enforce, Rate, Switch};
 
 use super::*;
 use crate::origin::Origin;
@@ -114,6 +115,26 @@ fn why_says_what_an_agent_is_answered_by_scope_class_and_setting_r11_2() {
         says(&why(&relay, "strict", PATTERN), "check_in").contains("permission to take packages is open for")
     );
     assert!(says(&why(&relay, "shut", PATTERN), "agent").contains("was revoked"));
+    relay.stop();
+}
+
+#[test]
+fn why_says_what_slows_an_agent_down_and_what_set_it_r10_1() {
+    let mut relay = fleet(local());
+    assert_eq!(says(&why(&relay, "all", PATTERN), "limits"), "", "nothing does");
+    let rate = |rate| Rate::per_sec(rate).ok();
+    let domains =
+        Values { domain_bytes_per_sec: rate(30_000_000), bytes_per_sec: rate(9), ..Values::default() };
+    let own = Values { bytes_per_sec: rate(20_000_000), ..Values::default() };
+    let set =
+        |domains: Vec<_>, agents: Vec<_>, values| Action::Set { domains, agents, patch: Patch::set(values) };
+    change(&mut relay, vec![set(vec![domain(3)], vec![], domains), set(vec![], vec![agent("all")], own)]);
+    let told = agree(&relay, "all", PATTERN);
+    assert_eq!(
+        says(&told, "limits"),
+        "in a second, at most 20000000 bytes of its own (bytes_per_sec is set at the agent), 30000000 bytes of its domain \
+         (domain_bytes_per_sec is set at the domain all)"
+    );
     relay.stop();
 }
 
