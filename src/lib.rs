@@ -54,7 +54,7 @@
 //! | manifest | `server.ini`, parsed without losing a byte |
 //! | component, class | what the manifest lists; pattern, engine, driver, hotfix or program |
 //! | package, increment | a component's full file; a file that takes it from one version to the next |
-//! | generation | one manifest with all it names, numbered, visible as a whole |
+//! | generation | one manifest with all it names, numbered, visible as a whole; what a tree *shows* is one, as each scope sees it |
 //! | candidate | a generation that is being fetched |
 //! | blob | immutable bytes in the store, named by BLAKE3 |
 //! | entry | a file of a tree: path -> blob, validators; the class stands in the generation |

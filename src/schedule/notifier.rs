@@ -7,7 +7,7 @@
 //! administrators (start, cancel)     ┘
 //! ```
 //!
-//! Never decides who is told: that is the machine's. Invariant: nobody is told of what is not in the journal, so that a relay that
+//! Never decides who is told: that is the machine's, which knows from the journal what each tree showed last. Invariant: nobody is told of what is not in the journal, so that a relay that
 //! starts anew knows of it; while the disk takes nothing, nobody is told.
 
 use std::collections::{BTreeSet, HashMap};
@@ -17,16 +17,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use bytes::Bytes;
 use thiserror::Error;
 use tokio::sync::watch;
 use tokio::time::sleep;
 use tracing::{error, info};
 
+use crate::base::blob::BlobId;
 use crate::base::clock::Clock;
 use crate::base::tree::{GenerationNumber, TreeName};
 use crate::disk::Disk;
-use crate::policy::scope::Scope;
 use crate::policy::tree::compiled::Compiled;
 use crate::policy::tree::id::AgentId;
 use crate::relay::agents::Agents;
@@ -38,6 +37,7 @@ use crate::schedule::known::{Known, changed};
 use crate::schedule::notices::machine::Notices;
 use crate::schedule::notices::notice::{Counts, Limits, Notice, Now, Progress, StartId, StartsMax};
 use crate::schedule::notices::record::Record;
+use crate::schedule::notices::shown::Shown;
 use crate::schedule::streams::{Presence, Streams};
 
 /// How long nobody is told after the disk took nothing.
@@ -67,16 +67,10 @@ struct Inner {
     /// Agents that are away from a moment on, unless they come back.
     leaving: BTreeSet<(Duration, AgentId)>,
     leaves_at: HashMap<AgentId, Duration, foldhash::fast::RandomState>,
-    shown: HashMap<TreeName, Shown>,
+    /// The generations that were looked at; none of any tree before the first look.
+    looked_at: Option<HashMap<TreeName, GenerationNumber>>,
     /// The agent tree as it was looked at last.
     tree: Arc<Compiled>,
-}
-
-/// The generation of a tree that agents were told of last, and what each scope saw of it.
-#[derive(Debug)]
-struct Shown {
-    number: GenerationNumber,
-    views: Vec<Bytes>,
 }
 
 /// Why agents are not told.
@@ -121,7 +115,7 @@ impl Notifier {
             untold: Vec::new(),
             leaving: BTreeSet::new(),
             leaves_at: HashMap::default(),
-            shown: HashMap::default(),
+            looked_at: None,
             tree,
         };
         let counts = ArcSwap::from_pointee(inner.notices.counts());
@@ -194,10 +188,14 @@ impl Notifier {
         let mut guard = self.inner();
         let inner = &mut *guard;
         self.hear(inner, now);
-        for tree in trees {
-            self.look_at(inner, tree);
-        }
         self.look_at_agent_tree(inner);
+        if inner.looked_at.is_none() {
+            let records = inner.notices.keep_trees(|name| trees.iter().any(|tree| tree.name == *name));
+            inner.unwritten.extend(records);
+        }
+        for tree in trees {
+            self.look_at(inner, tree, now);
+        }
         let known = Known { tree: &inner.tree, agents: &self.agents };
         let step = inner.notices.poll(&known, &limits, now);
         inner.unwritten.extend(step.records);
@@ -251,33 +249,39 @@ impl Notifier {
         }
     }
 
-    /// Looks whether a tree has a new generation, and whom that concerns: agents whose scope sees something else than before (R9.1a).
-    fn look_at(&self, inner: &mut Inner, tree: &Arc<Tree>) {
+    /// Looks whether a tree has a new generation, and has those told whom it concerns (R9.1a); also one that came while the relay was down.
+    fn look_at(&self, inner: &mut Inner, tree: &Arc<Tree>, now: Now) {
+        let looked_at = inner.looked_at.get_or_insert_default();
         let Some(snapshot) = tree.snapshot() else { return };
         let current = snapshot.current();
         let number = current.generation.number();
-        let shown = inner.shown.get(&tree.name);
-        if shown.is_some_and(|shown| shown.number == number) {
+        if looked_at.insert(tree.name.clone(), number) == Some(number) {
             return;
         }
-        let views: Vec<_> = Scope::ALL.iter().map(|scope| current.view(*scope).bytes.clone()).collect();
-        let sees_else = |scope: Scope| {
-            let at = Scope::ALL.iter().position(|known| *known == scope);
-            shown.is_none_or(|shown| at.is_none_or(|at| shown.views[at] != views[at]))
+        let shown = Shown::new(number, |scope| BlobId::of(&current.view(scope).bytes));
+        let agents = if inner.notices.expects_agents_back(now) {
+            inner
+                .tree
+                .tree()
+                .agents()
+                .filter(|(_, known)| !known.is_revoked())
+                .map(|(agent, _)| *agent)
+                .collect()
+        } else {
+            self.streams.listening()
         };
-        let concerned: Vec<_> = self
-            .streams
-            .listening()
-            .into_iter()
-            .filter(|agent| inner.tree.agent(agent).is_some_and(|effective| sees_else(*effective.scope())))
-            .collect();
-        // What stood there when the relay started is not new.
-        if shown.is_some() && !concerned.is_empty() {
-            info!(tree = %tree.name, generation = number.0, agents = concerned.len(), "agents are to be told of a new generation");
-            let records = inner.notices.generation(&tree.name, number, concerned);
-            inner.unwritten.extend(records);
+        let scope = |agent: &AgentId| inner.tree.agent(agent).map(|effective| *effective.scope());
+        let agents = agents.into_iter().filter_map(|agent| Some((agent, scope(&agent)?)));
+        let records = inner.notices.generation(&tree.name, shown, agents, now);
+        let told = |record: &Record| match record {
+            Record::Generation { agents, .. } => agents.len(),
+            _ => 0,
+        };
+        let concerned: usize = records.iter().map(told).sum();
+        if concerned > 0 {
+            info!(tree = %tree.name, generation = number.0, agents = concerned, "agents are to be told of a new generation");
         }
-        inner.shown.insert(tree.name.clone(), Shown { number, views });
+        inner.unwritten.extend(records);
     }
 
     /// Looks whether the agent tree has changed, and for whom.

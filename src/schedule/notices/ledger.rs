@@ -14,6 +14,7 @@ use crate::base::tree::{GenerationNumber, TreeName};
 use crate::policy::tree::id::AgentId;
 use crate::schedule::notices::notice::{Notice, Reason, StartId};
 use crate::schedule::notices::record::Record;
+use crate::schedule::notices::shown::Shown;
 
 /// What outlives a restart.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -24,6 +25,8 @@ pub struct Ledger {
     /// Agents of whom there is anything to say.
     pub(super) agents: HashMap<AgentId, Lasting, RandomState>,
     pub(super) starts: BTreeMap<StartId, Started>,
+    /// What each tree showed when agents were told of it last.
+    pub(super) shown: BTreeMap<TreeName, Shown>,
 }
 
 /// How it stands with an agent.
@@ -109,6 +112,8 @@ impl Ledger {
                     lasting.waits.generation = Some((tree.clone(), *number));
                 }
             }
+            Record::Shows { tree, shown } => drop(self.shown.insert(tree.clone(), shown.clone())),
+            Record::TreeGone { tree } => drop(self.shown.remove(tree)),
             Record::Start { start, at, agents } => self.start(*start, *at, agents),
             Record::Cancelled { start } => self.release(*start, |started| &mut started.cancelled),
             Record::Ended { start } => self.release(*start, |started| &mut started.gave_up),
@@ -160,7 +165,9 @@ impl Ledger {
             .agents
             .iter()
             .map(|(agent, holds)| Record::Agent { agent: *agent, holds: Box::new(holds.clone()) });
-        [head].into_iter().chain(starts).chain(agents).collect()
+        let shown =
+            self.shown.iter().map(|(tree, shown)| Record::Shows { tree: tree.clone(), shown: shown.clone() });
+        [head].into_iter().chain(shown).chain(starts).chain(agents).collect()
     }
 
     /// What an agent waits to be told of.

@@ -11,7 +11,8 @@ use foldhash::fast::RandomState;
 use jiff::Timestamp;
 use jiff::civil::Date;
 
-use crate::base::tree::{GenerationNumber, TreeName};
+use crate::base::tree::TreeName;
+use crate::policy::scope::Scope;
 use crate::policy::tree::id::AgentId;
 use crate::schedule::notices::ledger::{Lasting, Ledger};
 use crate::schedule::notices::notice::{
@@ -20,6 +21,7 @@ use crate::schedule::notices::notice::{
 use crate::schedule::notices::pace::Pace;
 use crate::schedule::notices::queue::{Queue, Rank, Turn};
 use crate::schedule::notices::record::{NAMED_MAX, Record};
+use crate::schedule::notices::shown::Shown;
 use crate::schedule::notices::windows::Windows;
 
 /// For how long an agent that waits to be told of a generation may be away: it connects again within seconds where a relay or a line
@@ -46,6 +48,8 @@ pub struct Notices {
     pub(super) queue: Queue,
     pub(super) pace: Pace,
     pub(super) windows: Windows,
+    /// Until when agents are expected back that a restart of the relay cut off.
+    pub(super) back_until: Duration,
     pub(super) tree_changed: bool,
     pub(super) last_look: Option<Now>,
     /// The figures that are counted; the others are looked up.
@@ -80,7 +84,7 @@ impl Notices {
     pub fn replay(records: impl IntoIterator<Item = Record>, limits: &Limits, now: Now) -> Self {
         let mut ledger = Ledger::default();
         records.into_iter().for_each(|record| ledger.apply(&record));
-        let mut notices = Self::with(ledger);
+        let mut notices = Self { back_until: now.mono + BACK_WITHIN, ..Self::with(ledger) };
         // A wall clock that went wrong meanwhile makes a wait neither longer than it was, nor negative.
         let left = |since: Timestamp, whole: Duration| {
             let passed = Duration::try_from(now.wall.duration_since(since)).unwrap_or_default();
@@ -113,6 +117,7 @@ impl Notices {
             queue: Queue::default(),
             pace: Pace::default(),
             windows: Windows::default(),
+            back_until: Duration::ZERO,
             tree_changed: false,
             last_look: None,
             counts: Counts::default(),
@@ -167,20 +172,53 @@ impl Notices {
         }
     }
 
-    /// A tree has a new generation, which concerns these agents: those of them who are online are told.
+    /// Whether agents are still expected back that a restart of the relay cut off.
+    pub fn expects_agents_back(&self, now: Now) -> bool {
+        now.mono < self.back_until
+    }
+
+    /// A tree shows this. Where that is a new generation, those of these agents whose scope sees something else than before are told: who
+    /// is online, and who is [expected back](Self::expects_agents_back). What a tree shows first is not new.
     pub fn generation(
         &mut self,
         tree: &TreeName,
-        number: GenerationNumber,
-        concerned: impl IntoIterator<Item = AgentId>,
+        shown: Shown,
+        agents: impl IntoIterator<Item = (AgentId, Scope)>,
+        now: Now,
     ) -> Vec<Record> {
-        let agents: Vec<_> = concerned.into_iter().filter(|agent| self.is_online(agent)).collect();
+        let before = self.ledger.shown.get(tree);
+        if before == Some(&shown) {
+            return Vec::new();
+        }
+        let before = before.filter(|before| before.number != shown.number);
+        let sees_else = |scope| before.is_some_and(|before| !before.is_same_for(&shown, scope));
+        let (number, is_back) = (shown.number, !self.expects_agents_back(now));
+        let concerned = agents
+            .into_iter()
+            .filter(|(agent, scope)| sees_else(*scope) && (!is_back || self.is_online(agent)));
+        let concerned: Vec<_> = concerned.map(|(agent, _)| agent).collect();
+        for agent in &concerned {
+            let presence = self.presences.entry(*agent).or_default();
+            if !presence.online {
+                presence.away_until = Some(now.mono + BACK_WITHIN);
+            }
+        }
         let record = |agents: &[AgentId]| {
             let agents = agents.to_vec();
             Record::Generation { tree: tree.clone(), number, agents }
         };
-        let records: Vec<_> = agents.chunks(NAMED_MAX).map(record).collect();
-        self.apply(&records, &agents);
+        let mut records: Vec<_> = concerned.chunks(NAMED_MAX).map(record).collect();
+        // Last, so that a crash in between has them told once more, and not never.
+        records.push(Record::Shows { tree: tree.clone(), shown });
+        self.apply(&records, &concerned);
+        records
+    }
+
+    /// Forgets what trees showed that are there no longer.
+    pub fn keep_trees(&mut self, is_there: impl Fn(&TreeName) -> bool) -> Vec<Record> {
+        let gone = self.ledger.shown.keys().filter(|tree| !is_there(tree));
+        let records: Vec<_> = gone.map(|tree| Record::TreeGone { tree: tree.clone() }).collect();
+        self.apply(&records, &[]);
         records
     }
 

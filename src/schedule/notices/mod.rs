@@ -10,6 +10,7 @@
 //! | `poll.rs` | what is done when a moment has come, and when the next one comes |
 //! | `queue.rs` | who waits for a place, and in which order |
 //! | `record.rs`, `ledger.rs` | what outlives a restart, and the records that alone change it |
+//! | `shown.rs` | what a tree showed each scope when agents were told of it last |
 //! | `pace.rs` | how many were told within a second |
 //! | `windows.rs` | the windows of schedules, looked up once for all agents that share one |
 //!
@@ -26,6 +27,8 @@
 //!   told again when it is back within the time that the repeats take.
 //! - A generation is for those who are online when it appears; who goes offline before its turn has some minutes to come back, since a
 //!   relay that restarts must not lose them. An administrator's start waits for who is offline for a day.
+//! - A generation that came while the relay was down, or comes within minutes of its start, is for those too who are not back yet: they
+//!   have as many minutes. The first that a relay ever sees of a tree is nobody's.
 //! - Settings count as they are at the moment of telling.
 
 pub mod ledger;
@@ -35,6 +38,7 @@ mod pace;
 mod poll;
 mod queue;
 pub mod record;
+pub mod shown;
 #[cfg(test)]
 mod tests;
 mod windows;

@@ -10,6 +10,7 @@ use crate::base::tree::{GenerationNumber, TreeName};
 use crate::policy::tree::id::AgentId;
 use crate::schedule::notices::ledger::{Lasting, Reasons, Started};
 use crate::schedule::notices::notice::StartId;
+use crate::schedule::notices::shown::Shown;
 
 /// Agents that one record names: a line of a journal stays below 64 KiB or so.
 pub(super) const NAMED_MAX: usize = 1000;
@@ -27,7 +28,7 @@ pub enum Record {
         /// The highest number that a start ever had.
         last_start: StartId,
     },
-    /// These agents, online now, are to be told of a generation, and of no older one of any tree.
+    /// These agents, online now or expected back, are to be told of a generation, and of no older one of any tree.
     Generation {
         /// The tree.
         tree: TreeName,
@@ -35,6 +36,18 @@ pub enum Record {
         number: GenerationNumber,
         /// Who.
         agents: Vec<AgentId>,
+    },
+    /// A tree shows this from now on, and whom that concerns is told: the records before this one say so.
+    Shows {
+        /// The tree.
+        tree: TreeName,
+        /// Its generation.
+        shown: Shown,
+    },
+    /// A tree is there no longer.
+    TreeGone {
+        /// Which.
+        tree: TreeName,
     },
     /// An administrator has these agents update; there may be several records of one start.
     Start {

@@ -1,10 +1,11 @@
 //! Agents are told: the streams that they hold, and what they hear on them (R9.1, R9.3, R9.4).
 //!
-//! `stream`: events over HTTP/1, HTTP/2 and by polls; `starts`: updates that administrators start; `crowd`: many streams at once. `line` is
-//! what they stand on.
+//! `stream`: events over HTTP/1, HTTP/2 and by polls; `missed`: releases that come while the relay is down; `starts`: updates that
+//! administrators start; `crowd`: many streams at once. `line` is what they stand on.
 
 mod crowd;
 pub(crate) mod line;
+mod missed;
 mod starts;
 mod stream;
 

@@ -46,7 +46,9 @@ fn reason(world: &World, number: usize) -> Option<&'static str> {
     let covers = |from: Duration, until: Duration| {
         until <= END && machine.spans.iter().any(|span| span.from <= from && until <= span.until)
     };
-    let late = |span: &&Span| span.from > LAST && span.until >= span.from + SURELY;
+    // Who starts before the relay has the release takes the one before.
+    let taken_at = world.taken_at;
+    let late = |span: &&Span| span.from > taken_at && span.until >= span.from + SURELY;
     if *effective.update_on_generation() == true.into()
         && covers(LAST.saturating_sub(HOUR), LAST + SURELY + SURELY)
     {
@@ -61,16 +63,17 @@ fn reason(world: &World, number: usize) -> Option<&'static str> {
     let (schedule, zone) = holds.schedule?;
     if let Schedule::Interval { every_mins, .. } = schedule {
         let every = Duration::from_mins(every_mins.mins().into());
-        let is_on_for = |span: &Span| span.until.saturating_sub(span.from.max(LAST)) >= every + HOUR;
+        let is_on_for = |span: &Span| span.until.saturating_sub(span.from.max(taken_at)) >= every + HOUR;
         return machine.spans.iter().any(is_on_for).then_some("its interval passed");
     }
     let moment = |at: Duration| world.true_time() - SignedDuration::try_from(END.saturating_sub(at)).unwrap();
-    let windows = std::iter::successors(next_occurrence(&schedule, &zone, moment(LAST)), |window| {
+    let windows = std::iter::successors(next_occurrence(&schedule, &zone, moment(taken_at)), |window| {
         next_occurrence(&schedule, &zone, window.starts)
     });
     let mut whole = windows.take(3).map(|window| {
-        let since = |at: jiff::Timestamp| at.duration_since(moment(LAST)).try_into().unwrap_or(Duration::MAX);
-        (LAST.saturating_add(since(window.starts)), LAST.saturating_add(since(window.ends)))
+        let since =
+            |at: jiff::Timestamp| at.duration_since(moment(taken_at)).try_into().unwrap_or(Duration::MAX);
+        (taken_at.saturating_add(since(window.starts)), taken_at.saturating_add(since(window.ends)))
     });
     whole.any(|(starts, ends)| covers(starts, ends + HOUR)).then_some("it was on throughout a window")
 }

@@ -147,7 +147,7 @@ impl World {
         self.known.switches[number] = machine.switch;
         let (owes, starts) = (machine.owes_report, machine.state == State::Starting);
         machine.state = State::Connected;
-        self.rules.connected(number);
+        self.rules.connected(number, self.now);
         self.notices.online(&machine.id);
         if owes {
             self.report(number);

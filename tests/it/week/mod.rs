@@ -1,8 +1,8 @@
 //! A simulated week of automatic update (R9): a relay and its agents on virtual clocks, days of it in a blink.
 //!
 //! The plan, the machine of notices with its records, the agent tree and its decisions are the production's; sockets, disks and clocks
-//! are not there. Machines are switched on and off, roam, are told, update or fail to; the relay restarts, its clock jumps, generations
-//! appear, settings change, administrators start updates. What comes of it is held against rules that know nothing of how it came about.
+//! are not there. Machines are switched on and off, roam, are told, update or fail to; the relay restarts, its clock jumps, releases
+//! appear, also while it is down, settings change, administrators start updates. What comes of it is held against rules that know nothing of how it came about.
 //!
 //! `world`: the relay, what happens, and when; `fleet`: machines, the agents on them, and the agent tree; `life`: what those do; `changes`:
 //! what administrators and users do; `rules`: what nobody may be told, checked at each telling; `current`: who must be up to date at the end; `dice`: chances.
@@ -30,6 +30,7 @@ const SMALL_FOR_LARGE: u64 = 40;
 #[derive(Clone, Copy, Debug, Default)]
 struct Happened {
     told_of_generations: u64,
+    told_of_missed: u64,
     told_by_schedule: u64,
     told_by_administrators: u64,
     told_again: u64,
@@ -42,6 +43,7 @@ struct Happened {
 impl AddAssign for Happened {
     fn add_assign(&mut self, other: Self) {
         self.told_of_generations += other.told_of_generations;
+        self.told_of_missed += other.told_of_missed;
         self.told_by_schedule += other.told_by_schedule;
         self.told_by_administrators += other.told_by_administrators;
         self.told_again += other.told_again;
@@ -64,7 +66,9 @@ fn weeks(count: u64, agents: usize) {
         all += happened;
     }
     let Happened { told_of_generations, told_by_schedule, told_by_administrators, told_again, .. } = all;
-    for told in [told_of_generations, told_by_schedule, told_by_administrators, told_again] {
+    let told =
+        [told_of_generations, all.told_of_missed, told_by_schedule, told_by_administrators, told_again];
+    for told in told {
         assert!(told > count, "{all:?}");
     }
     assert!(all.updates > told_by_schedule && all.scans > count && all.kept_from_starting > count, "{all:?}");

@@ -18,6 +18,9 @@ use jiff::{SignedDuration, Timestamp, ToSpan};
 /// A day, and what the relay's clock may be wrong by when it starts again.
 const START_ENDS: Duration = Duration::from_hours(24 + 12);
 
+/// So long after a start of the relay those who are away count as cut off by it, and so long they may take to come back.
+const BACK_WITHIN: Duration = Duration::from_mins(15);
+
 pub(super) struct Rules {
     name: Rc<str>,
     limits: Limits,
@@ -26,9 +29,18 @@ pub(super) struct Rules {
     /// Who is under way, by when it is not any more unless it is told again.
     under_way: BTreeSet<(Duration, usize)>,
     tellings: VecDeque<Duration>,
-    /// Whom each generation was for: online when it appeared, and concerned.
+    /// Whom each generation was for: online when it appeared, or back in time after a start of the relay; and concerned.
     generations: BTreeMap<u64, BTreeSet<usize>>,
+    relay_started: Option<Duration>,
+    cut_off: Vec<CutOff>,
     starts: BTreeMap<StartId, Started>,
+}
+
+/// Those whom a generation of the relay's first minutes is for, if they are back in time.
+struct CutOff {
+    generation: u64,
+    agents: BTreeSet<usize>,
+    until: Duration,
 }
 
 #[derive(Clone, Default)]
@@ -136,12 +148,19 @@ impl Rules {
             under_way: BTreeSet::new(),
             tellings: VecDeque::new(),
             generations: BTreeMap::new(),
+            relay_started: None,
+            cut_off: Vec::new(),
             starts: BTreeMap::new(),
         }
     }
 
-    pub(super) fn connected(&mut self, number: usize) {
+    pub(super) fn connected(&mut self, number: usize, now: Now) {
         self.agents[number].is_connected = true;
+        for cut_off in self.cut_off.iter().filter(|cut_off| now.mono <= cut_off.until) {
+            if cut_off.agents.contains(&number) {
+                self.generations.entry(cut_off.generation).or_default().insert(number);
+            }
+        }
     }
 
     pub(super) fn disconnected(&mut self, number: usize) {
@@ -153,8 +172,15 @@ impl Rules {
         self.free(number);
     }
 
+    /// The relay starts again: who is to come back has as long once more.
+    pub(super) fn relay_started(&mut self, now: Now) {
+        self.relay_started = Some(now.mono);
+        self.cut_off.iter_mut().for_each(|cut_off| cut_off.until = now.mono + BACK_WITHIN);
+    }
+
     /// The relay ends: nobody is connected any more.
-    pub(super) fn relay_ended(&mut self) {
+    pub(super) fn relay_ended(&mut self, now: Now) {
+        self.cut_off.retain(|cut_off| now.mono <= cut_off.until);
         for number in 0..self.agents.len() {
             self.disconnected(number);
             if let Some(open) = &mut self.agents[number].notice {
@@ -176,9 +202,13 @@ impl Rules {
         }
     }
 
-    pub(super) fn generation(&mut self, number: u64, concerned: impl Iterator<Item = usize>) {
-        let online = concerned.filter(|agent| self.agents[*agent].is_connected).collect();
-        self.generations.insert(number, online);
+    pub(super) fn generation(&mut self, generation: u64, concerned: BTreeSet<usize>, now: Now) {
+        let (online, agents) =
+            concerned.into_iter().partition(|agent: &usize| self.agents[*agent].is_connected);
+        self.generations.insert(generation, online);
+        if self.relay_started.is_some_and(|at| now.mono < at + BACK_WITHIN) {
+            self.cut_off.push(CutOff { generation, agents, until: now.mono + BACK_WITHIN });
+        }
     }
 
     pub(super) fn started(&mut self, start: StartId, agents: impl Iterator<Item = usize>, now: Now) {

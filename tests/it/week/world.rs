@@ -3,10 +3,11 @@
 //! Two clocks: the true one, which agents go by, and the relay's, which jumps. Invariant: everything is decided by the seed.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BTreeSet, BinaryHeap};
 use std::rc::Rc;
 use std::time::Duration;
 
+use forebay::base::blob::BlobId;
 use forebay::base::tree::{GenerationNumber, TreeName};
 use forebay::policy::check_in::{CheckIn, Why};
 use forebay::policy::scope::Scope;
@@ -14,6 +15,7 @@ use forebay::policy::tree::value::Switch;
 use forebay::schedule::notices::machine::Notices;
 use forebay::schedule::notices::notice::{Limits, Now, Reason, StartId};
 use forebay::schedule::notices::record::Record;
+use forebay::schedule::notices::shown::Shown;
 use jiff::{SignedDuration, Timestamp};
 
 use super::dice::Dice;
@@ -45,7 +47,10 @@ pub(super) enum Event {
     /// An agent's turn by interval, unless it was worked out anew since.
     Turn(usize, u64),
     Finish(usize, u64, Outcome),
-    Generation,
+    /// A release appears upstream.
+    Release,
+    /// The relay takes what is there.
+    Refresh,
     Down,
     Up,
     Jump,
@@ -80,7 +85,16 @@ pub(super) struct World {
     journal: Vec<String>,
     pub(super) limits: Limits,
     pub(super) rules: Rules,
+    /// The newest release upstream, and for each scope the last in which something is new for it.
+    released: u64,
+    views: [u64; 3],
+    /// The one that the relay has, and since when.
     pub(super) generation: u64,
+    pub(super) taken_at: Duration,
+    /// What its scopes saw when the relay last looked.
+    shown: [u64; 3],
+    /// Those that came while it was down.
+    missed: BTreeSet<u64>,
     pub(super) happened: Happened,
     /// An administrator had all update that were not up to date, in the quiet days.
     pub(super) started_last: bool,
@@ -124,12 +138,18 @@ impl World {
             is_up: true,
             journal: Vec::new(),
             limits,
+            released: 0,
+            views: [0; 3],
             generation: 0,
+            taken_at: FROM,
+            shown: [0; 3],
+            missed: BTreeSet::new(),
             happened: Happened::default(),
             started_last: false,
             dice,
         };
         world.write(&world.notices.compacted());
+        world.show();
         world.plan_events();
         world
     }
@@ -210,7 +230,7 @@ impl World {
                 world.after(at, event);
             }
         };
-        some(self, if is_small { 12 } else { 4 }, Event::Generation);
+        some(self, if is_small { 12 } else { 4 }, Event::Release);
         some(self, 4, Event::Down);
         some(self, 6, Event::Jump);
         some(self, if is_small { 12 } else { 6 }, Event::Change);
@@ -220,7 +240,12 @@ impl World {
             some(self, 1, Event::UserActs(number));
         }
         self.at(QUIET, Event::Quiet);
-        self.at(LAST, Event::Generation);
+        self.at(LAST, Event::Release);
+        // Some of the last releases come while the relay is down.
+        let before = self.dice.secs(1..250);
+        if self.dice.percent(40) {
+            self.at(LAST.saturating_sub(before), Event::Down);
+        }
         let (down, start) = (self.dice.secs(1..1200), self.dice.percent(50));
         if self.dice.percent(50) {
             self.at(LAST + down, Event::Down);
@@ -251,9 +276,10 @@ impl World {
                 }
             }
             Event::Finish(number, update, outcome) => self.finish(number, update, outcome),
-            Event::Generation => self.publish(),
+            Event::Release => self.release(),
+            Event::Refresh if self.is_up => self.refresh(),
             Event::Down if self.is_up => self.go_down(),
-            Event::Down => {}
+            Event::Refresh | Event::Down => {}
             Event::Up => self.come_up(),
             Event::Jump => {
                 let wrong = self.now.wall.duration_since(self.true_time());
@@ -282,7 +308,10 @@ impl World {
                 self.happened.told_again += 1;
             } else {
                 match notice.reason {
-                    Reason::Generation { .. } => self.happened.told_of_generations += 1,
+                    Reason::Generation { number, .. } => {
+                        self.happened.told_of_generations += 1;
+                        self.happened.told_of_missed += u64::from(self.missed.contains(&number.0));
+                    }
                     Reason::Schedule { .. } => self.happened.told_by_schedule += 1,
                     Reason::Administrator { .. } => self.happened.told_by_administrators += 1,
                 }
@@ -296,22 +325,53 @@ impl World {
         assert!(under_way <= self.limits.under_way_max, "{}: {under_way} are under way", self.name);
     }
 
-    /// A new generation; some concern only those who may have engines.
-    fn publish(&mut self) {
-        if !self.is_up {
-            self.after(Duration::from_mins(1), Event::Generation);
-            return;
-        }
-        self.generation += 1;
+    /// A release appears upstream; some concern only those who may have engines.
+    fn release(&mut self) {
+        self.released += 1;
         let is_for_all = self.is_quiet() || self.dice.percent(60);
-        let is_concerned =
-            |machine: &Machine| is_for_all || *self.known.effective(&machine.id).scope() != Scope::Patterns;
-        let concerned: Vec<_> =
-            (0..self.machines.len()).filter(|number| is_concerned(&self.machines[*number])).collect();
+        for (view, scope) in self.views.iter_mut().zip(Scope::ALL) {
+            if is_for_all || scope != Scope::Patterns {
+                *view = self.released;
+            }
+        }
+        if self.is_up {
+            self.refresh();
+        } else {
+            self.missed.insert(self.released);
+        }
+    }
+
+    /// The relay takes the newest release.
+    fn refresh(&mut self) {
+        if self.generation != self.released {
+            self.generation = self.released;
+            self.taken_at = self.now.mono;
+        }
+        self.show();
+    }
+
+    /// The relay looks at what it has, and who is to be told of that.
+    fn show(&mut self) {
+        let views = if self.generation == self.released { self.views } else { self.shown };
+        let at = |scope: Scope| Scope::ALL.iter().position(|known| *known == scope).unwrap();
+        let scopes: Vec<_> =
+            self.machines.iter().map(|machine| *self.known.effective(&machine.id).scope()).collect();
+        let is_new = |scope: &Scope| views[at(*scope)] != self.shown[at(*scope)];
+        let concerned =
+            scopes.iter().enumerate().filter(|(_, scope)| is_new(scope)).map(|(number, _)| number);
+        if views != self.shown {
+            self.rules.generation(self.generation, concerned.collect(), self.now);
+        }
+        self.shown = views;
+        let shown = Shown::new(GenerationNumber(self.generation), |scope| {
+            BlobId::of(&views[at(scope)].to_le_bytes())
+        });
+        let expected = self.notices.expects_agents_back(self.now);
+        let agents =
+            self.machines.iter().zip(scopes).filter(|(machine, _)| expected || machine.is_connected());
+        let agents = agents.map(|(machine, scope)| (machine.id, scope));
         let tree = TreeName::parse("main").unwrap();
-        let ids = concerned.iter().map(|number| self.machines[*number].id);
-        let records = self.notices.generation(&tree, GenerationNumber(self.generation), ids);
-        self.rules.generation(self.generation, concerned.into_iter());
+        let records = self.notices.generation(&tree, shown, agents, self.now);
         self.write(&records);
     }
 
@@ -326,8 +386,11 @@ impl World {
         for machine in self.machines.iter_mut().filter(|machine| machine.is_connected()) {
             machine.state = State::Away;
         }
-        self.rules.relay_ended();
+        self.rules.relay_ended(self.now);
         let time = self.dice.secs(1..300);
+        if !self.is_quiet() && self.dice.percent(60) {
+            self.after(time / 2, Event::Release);
+        }
         self.after(time, Event::Up);
     }
 
@@ -344,6 +407,15 @@ impl World {
             self.notices = again;
         }
         self.is_up = true;
+        self.rules.relay_started(self.now);
+        // Some relays end with a release at hand that nobody was told of; others find it when they ask.
+        if self.dice.percent(50) {
+            self.refresh();
+        } else {
+            self.show();
+            let time = self.dice.secs(0..120);
+            self.after(time, Event::Refresh);
+        }
         for number in 0..self.machines.len() {
             if self.machines[number].state != State::Off {
                 let time = self.dice.secs(0..120);

@@ -8,12 +8,15 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
+use crate::base::blob::BlobId;
 use crate::base::tree::{GenerationNumber, TreeName};
+use crate::policy::scope::Scope;
 use crate::policy::tree::id::AgentId;
 use crate::policy::tree::schedule::Schedule;
 use crate::schedule::notices::machine::Notices;
 use crate::schedule::notices::notice::{Agents, Holds, Limits, Notice, Now, Reason, StartId};
 use crate::schedule::notices::record::Record;
+use crate::schedule::notices::shown::Shown;
 
 pub(super) struct Ground {
     pub(super) notices: Notices,
@@ -73,6 +76,8 @@ impl Ground {
             notices,
         };
         ground.write(&ground.notices.compacted());
+        // What the tree shows first.
+        ground.generation(0, []);
         (0..online).for_each(|number| ground.notices.online(&agent(number)));
         ground
     }
@@ -148,9 +153,26 @@ impl Ground {
         self.notices.online(&agent(number));
     }
 
+    /// A generation in which something is new for each scope.
     pub(super) fn generation(&mut self, number: u64, concerned: impl IntoIterator<Item = usize>) {
-        let concerned = concerned.into_iter().map(agent);
-        let records = self.notices.generation(&tree(), GenerationNumber(number), concerned);
+        let agents = concerned.into_iter().map(|number| (number, Scope::All));
+        self.shows(number, [number; 3], agents);
+    }
+
+    /// The tree shows a generation, of which each scope sees something of its own, to agents of these scopes.
+    pub(super) fn shows(
+        &mut self,
+        number: u64,
+        views: [u64; 3],
+        agents: impl IntoIterator<Item = (usize, Scope)>,
+    ) {
+        let view = |scope| {
+            let at = Scope::ALL.iter().position(|known| *known == scope).unwrap();
+            BlobId::of(&views[at].to_le_bytes())
+        };
+        let shown = Shown::new(GenerationNumber(number), view);
+        let agents = agents.into_iter().map(|(number, scope)| (agent(number), scope));
+        let records = self.notices.generation(&tree(), shown, agents, self.now);
         self.write(&records);
     }
 

@@ -2,6 +2,7 @@
 
 mod fleet;
 mod ground;
+mod missed;
 mod model;
 mod rules;
 mod starts;

@@ -46,6 +46,8 @@ struct Model {
     agents: Vec<Modelled>,
     /// When each ends.
     starts: BTreeMap<StartId, Duration>,
+    /// Until when those are expected back whom a restart cut off.
+    back_until: Duration,
     last: Option<Now>,
 }
 
@@ -264,7 +266,12 @@ impl Game {
                 self.ground.generation(self.generations, concerned.iter().copied());
                 for number in concerned {
                     let known = &mut self.model.agents[number];
-                    known.generation = Some(self.generations).filter(|_| known.online).or(known.generation);
+                    if known.online || now.mono < self.model.back_until {
+                        known.generation = Some(self.generations);
+                    }
+                    if !known.online && now.mono < self.model.back_until {
+                        known.away_until = now.mono + BACK_WITHIN;
+                    }
                 }
             }
             Happens::Start(agents) => {
@@ -292,6 +299,7 @@ impl Game {
             Happens::Jump(time) => self.ground.jump(SignedDuration::from_mins(time)),
             Happens::Restart(compacted) => {
                 self.ground.restart(compacted);
+                self.model.back_until = now.mono + BACK_WITHIN;
                 let whole = self.ground.limits.repeat_after * (u32::from(self.ground.limits.repeats_max) + 1);
                 for known in &mut self.model.agents {
                     known.go_offline(now.mono);

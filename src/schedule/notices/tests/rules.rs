@@ -321,7 +321,7 @@ fn who_leaves_the_agent_tree_is_told_nothing_and_forgotten() {
     assert!(told.iter().all(|(_, told, _)| *told == agent(1)));
     let progress = ground.notices.progress(start).unwrap();
     assert_eq!((progress.gave_up, progress.offline, progress.under_way), (2, 0, 0));
-    assert_eq!(ground.notices.compacted().len(), 3, "a head, a start, and the agent that is left");
+    assert_eq!(ground.notices.compacted().len(), 4, "a head, a tree, a start, and the agent that is left");
 }
 
 #[test]
