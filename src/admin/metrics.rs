@@ -14,7 +14,7 @@ use prometheus_client::registry::Registry;
 
 use crate::admin::State;
 use crate::admin::api::blocking;
-use crate::admin::api::select::out_of_date;
+use crate::admin::api::current::out_of_date;
 use crate::admin::document::Failed;
 use crate::admin::problem::Problem;
 use crate::base::tally::{Outcome, Refused, RefusedBy, Went};

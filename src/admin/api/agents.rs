@@ -10,8 +10,9 @@ use axum::{Extension, Json, extract};
 use crate::admin::State;
 use crate::admin::access::Administrator;
 use crate::admin::api::change::{Seen, Thing, make};
+use crate::admin::api::current::Current;
 use crate::admin::api::domains::{made, numbered};
-use crate::admin::api::select::{Current, Selected, Wanted, select};
+use crate::admin::api::select::{Selected, Wanted, select};
 use crate::admin::api::{blocking, page};
 use crate::admin::document::{Changed, Changes, Conflict, IfMatch, Missing, OfAgent, Unmade, Unprocessable};
 use crate::admin::model::agents::{

@@ -11,7 +11,7 @@ use axum::{Extension, Json, extract};
 use crate::admin::State;
 use crate::admin::access::Administrator;
 use crate::admin::api::change::{Seen, Thing, make};
-use crate::admin::api::select::out_of_date;
+use crate::admin::api::current::out_of_date;
 use crate::admin::api::{blocking, page};
 use crate::admin::document::{Changed, Changes, Conflict, IfMatch, Missing, OfDomain, Unmade, Unprocessable};
 use crate::admin::model::change::Made;

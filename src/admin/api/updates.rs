@@ -13,7 +13,7 @@ use tracing::info;
 use crate::admin::State;
 use crate::admin::access::Administrator;
 use crate::admin::api::blocking;
-use crate::admin::api::select::Current;
+use crate::admin::api::current::{Current, Stale};
 use crate::admin::document::{Busy, Failed, Missing};
 use crate::admin::model::updates::{NewUpdate, Update, Updates};
 use crate::admin::problem::Problem;
@@ -130,12 +130,11 @@ fn meant(live: &Live, new: &NewUpdate) -> Result<Vec<AgentId>, Problem> {
         return Err(Problem::missing(format!("there is no agent '{unknown}'")));
     }
     let current = Current::of(live);
+    let mut stale = Stale::new(&current);
     let seen = live.agents.seen();
     let meant = tree.agents().filter(|(id, agent)| {
         let is_named = everybody || within.contains(&agent.domain) || named.contains(id);
-        is_named
-            && !agent.is_revoked()
-            && (!out_of_date || current.is_out_of_date(&compiled, seen, id, agent))
+        is_named && !agent.is_revoked() && (!out_of_date || stale.has(&compiled, seen, id, agent))
     });
     Ok(meant.map(|(id, _)| *id).collect())
 }

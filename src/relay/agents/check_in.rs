@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -35,8 +36,8 @@ pub struct Heard {
     pub roaming: Switch,
     /// How its user has switched scheduled updates.
     pub schedule: Switch,
-    /// What it has.
-    pub versions: Versions,
+    /// What it has; agents that have the same share it.
+    pub versions: Arc<Versions>,
     /// Since when it has each of them, in their order: when it first said so. A map would take as much as the versions do.
     pub since: Box<[Timestamp]>,
     /// Why it may not update, where it may not.
@@ -92,7 +93,7 @@ impl Agents {
             why: says.why,
             roaming: says.roaming,
             schedule: says.schedule,
-            versions,
+            versions: self.seen().shared(versions),
             since,
             denied: admitted.err(),
             reported: before.and_then(|heard| heard.reported),
@@ -108,7 +109,7 @@ impl Agents {
         let mut heard = self.seen().heard(&agent)?;
         if let Some(versions) = versions {
             heard.since = since(Some(&heard), &versions, at);
-            heard.versions = versions;
+            heard.versions = self.seen().shared(versions);
         }
         heard.reported = Some(Reported { at, went, detail: report.detail.clone() });
         self.seen().hear(&agent, heard, self.tree().tree());
@@ -145,7 +146,7 @@ mod tests {
             why: Why::Start,
             roaming: Switch::Off,
             schedule: Switch::On,
-            versions: Versions::new(),
+            versions: Arc::default(),
             since: Box::default(),
             denied: None,
             reported: None,
@@ -160,7 +161,7 @@ mod tests {
         ] {
             let says = versions(says);
             heard.since = since(Some(&heard), &says, moment(at));
-            heard.versions = says;
+            heard.versions = says.into();
             let expected: Vec<_> = expected.iter().copied().map(moment).collect();
             assert_eq!(*heard.since, *expected, "at {at}");
         }

@@ -11,13 +11,16 @@ use forebay::policy::tree::change::Action;
 use forebay::policy::tree::id::{AgentId, DomainName};
 use forebay::policy::tree::setting::Values;
 use forebay::policy::tree::value::Switch;
-use forebay::relay::agents::check_in::Moment;
+use forebay::relay::agents::check_in::{Moment, Versions};
 use forebay::state::record::Author;
 use serde_json::{Value, json};
 
 use super::{call, json};
 use crate::relay::{Running, settings};
 use crate::served::FIXTURE;
+
+/// Sets of versions.
+const SETS: usize = 2000;
 
 /// For an answer, in a release on an idle machine.
 const WITHIN: Duration = Duration::from_millis(50);
@@ -27,6 +30,16 @@ const WITHIN_UNOPTIMISED: Duration = Duration::from_secs(5);
 
 fn agent(number: usize) -> AgentId {
     AgentId::parse(&format!("pc-{number:06}")).unwrap()
+}
+
+/// What an agent has: one of some thousand sets, as a fleet has them of which many were away for a while.
+fn versions(number: usize) -> Versions {
+    let version = if number.is_multiple_of(3) { "3.29.0" } else { "9.9.9" };
+    let patterns = (0..5).map(|part| (format!("P.{}", 4 << part).into(), version.into()));
+    let since = |part: usize| (number % SETS + part * 7) % 50;
+    let others = (0..35).map(|part| (format!("X.{part}").into(), format!("1.{}", since(part)).into()));
+    let set = ("X.set".into(), format!("{}", number % SETS).into());
+    patterns.chain(others).chain([set]).collect()
 }
 
 #[test]
@@ -57,8 +70,8 @@ fn a_large_fleet_is_listed_filtered_sorted_paged_and_moved_in_bounded_time_r11_1
     let tree = agents.state().current();
     let clock = SystemClock::default();
     for number in 0..count {
-        let (id, version) = (agent(number), if number % 3 == 0 { "3.29.0" } else { "9.9.9" });
-        let versions = (0..5).map(|part| (format!("P.{}", 4 << part).into(), version.into())).collect();
+        let id = agent(number);
+        let versions = versions(number);
         let says = CheckIn { why: Why::Schedule, roaming: Switch::Off, schedule: Switch::On, told: false };
         let moment =
             Moment { at: forebay::base::clock::Clock::wall(&clock), secs: 1, from: [10, 0, 0, 1].into() };
@@ -87,6 +100,17 @@ fn a_large_fleet_is_listed_filtered_sorted_paged_and_moved_in_bounded_time_r11_1
     ] {
         assert_eq!(ask(&format!("agents?{query}"))["total"], total, "{query}");
     }
+    // How many of each domain are out of date, and of all.
+    let all = ask("domains?limit=200");
+    let in_domains =
+        all["items"].as_array().unwrap().iter().map(|domain| domain["out_of_date"].as_u64().unwrap());
+    assert_eq!(in_domains.sum::<u64>(), count as u64);
+    let begun = Instant::now();
+    let metrics = call(relay.admin(), "GET", "/metrics", Some(&bearer), None).whole(200);
+    println!("metrics: {:?}", begun.elapsed());
+    assert!(begun.elapsed() < within);
+    let metrics = String::from_utf8(metrics).unwrap();
+    assert!(metrics.contains(&format!("\nforebay_agents_out_of_date {count}\n")), "{metrics}");
     // Pages in the order of what was heard join without a gap.
     let (mut seen, mut cursor) = (0, String::new());
     for _ in 0..5 {
