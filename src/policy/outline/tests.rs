@@ -14,9 +14,9 @@ use crate::policy::tree::Tree;
 use crate::policy::tree::admit::tests::some_action as some_admission;
 use crate::policy::tree::change::{Action, Changed};
 use crate::policy::tree::difference::Difference;
+use crate::policy::tree::drawn::{numbered, some_action};
 use crate::policy::tree::file::{Content, FileName};
 use crate::policy::tree::id::{DomainId, DomainName};
-use crate::policy::tree::model::{numbered, some_action};
 use crate::policy::tree::setting::{Resolved, Values};
 
 /// Names that would be something else without their quotes.

@@ -14,13 +14,15 @@ mod cases;
 pub mod change;
 pub mod compiled;
 pub mod difference;
+#[cfg(test)]
+pub(in crate::policy) mod drawn;
 pub mod enrolment;
 pub mod explain;
 pub mod file;
 pub mod id;
 pub mod keys;
 #[cfg(test)]
-pub(in crate::policy) mod model;
+mod model;
 pub mod refused;
 pub mod schedule;
 pub mod setting;
