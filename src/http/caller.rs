@@ -14,7 +14,7 @@ use hyper::http::request::Parts;
 use hyper::{Method, Version};
 
 use crate::http::respond::Failure;
-use crate::http::route::{Elsewhere, Leave, Route, Routed};
+use crate::http::route::{Elsewhere, Leave, Route, Routed, Toward};
 use crate::http::speak::Agent;
 use crate::policy::caller::{Caller, Said, Shown};
 use crate::policy::secret::Token;
@@ -49,7 +49,7 @@ impl Door {
 pub fn caller(
     agent: &Agent,
     request: &Parts,
-    Routed { route, token: of_path }: &Routed,
+    Routed { route, token: of_path, toward }: &Routed,
     live: &Live,
 ) -> Result<Caller, Failure> {
     let door = Door::of(request);
@@ -78,7 +78,7 @@ pub fn caller(
         };
         live.users.admit(user)?;
     }
-    Ok(caller)
+    Ok(if *toward == Toward::Other { caller.toward_upstream() } else { caller })
 }
 
 /// Whether a line of `Authorization` holds an agent's token, which is nobody else's to see. To a mount, who speaks to the relay

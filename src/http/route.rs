@@ -40,13 +40,24 @@ pub enum Route {
     Agents(Call),
 }
 
-/// What a request is for, and what its path says of who sends it.
+/// What a request is for, what its path says of who sends it, and whom it is for.
 #[derive(Debug)]
 pub struct Routed {
     /// What it is for.
     pub route: Route,
     /// The token of its path, or what stands in the place of one.
     pub token: Option<Box<str>>,
+    /// Whom it is for.
+    pub toward: Toward,
+}
+
+/// Whom a request is for that the relay answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Toward {
+    /// The relay.
+    Relay,
+    /// Another server, by the relay as a proxy: a tree's upstream, say.
+    Other,
 }
 
 /// What another server has, and what lets an agent ask there.
@@ -85,7 +96,7 @@ pub fn route(request: &Parts, live: &Live, asked: Asked<'_>) -> Result<Routed, F
         return Err(Refusal::Loop.into());
     }
     if request.method == Method::CONNECT {
-        return tunnel(request, asked).map(Routed::from);
+        return tunnel(request, asked).map(Routed::by_proxy);
     }
     let Some(url) = named_url(request, live, asked)? else {
         check_target(request)?;
@@ -95,19 +106,19 @@ pub fn route(request: &Parts, live: &Live, asked: Asked<'_>) -> Result<Routed, F
             None => (None, &*path),
         };
         let route = here(&request.method, path, request.uri.query(), live)?;
-        return Ok(Routed { route, token });
+        return Ok(Routed { route, token, toward: Toward::Relay });
     };
     let host = Destination::of(&url).ok_or(Failure::Target)?;
     let path = decoded(url.path(), live.limits.path_bytes_max);
     match path.ok().and_then(|path| live.here(url.scheme(), &host, &path)) {
-        Some(path) => here(&request.method, &path, url.query(), live).map(Routed::from),
-        None => Ok(Route::Elsewhere(Elsewhere { url, leave: Leave::Proxy }).into()),
+        Some(path) => here(&request.method, &path, url.query(), live).map(Routed::by_proxy),
+        None => Ok(Routed::by_proxy(Route::Elsewhere(Elsewhere { url, leave: Leave::Proxy }))),
     }
 }
 
-impl From<Route> for Routed {
-    fn from(route: Route) -> Self {
-        Self { route, token: None }
+impl Routed {
+    fn by_proxy(route: Route) -> Self {
+        Self { route, token: None, toward: Toward::Other }
     }
 }
 

@@ -78,6 +78,8 @@ struct Serves {
     components: bool,
     agent_settings: bool,
     programs: bool,
+    /// Whether its proxy leads to the upstream, where the relay serves it nothing.
+    fallback: bool,
 }
 
 impl Caller {
@@ -123,6 +125,16 @@ impl Caller {
         }
     }
 
+    /// The same where it asks for the upstream itself, by the relay as its proxy. Agents that may fall back on it have what the relay does
+    /// not serve them so: one with IPv6 alone has no other way there (R7.1).
+    #[must_use]
+    pub fn toward_upstream(self) -> Self {
+        let Serves { components, programs, fallback, .. } = self.serves;
+        let serves =
+            Serves { components: components || fallback, programs: programs || fallback, ..self.serves };
+        Self { serves, ..self }
+    }
+
     /// What is limited for it; `None` where nothing is.
     pub(super) fn rates(&self) -> Option<Rates> {
         self.rates
@@ -133,13 +145,14 @@ impl Caller {
             components: effective.relay_serves_components().is_on(),
             agent_settings: effective.relay_serves_settings().is_on(),
             programs: effective.relay_serves_programs().is_on(),
+            fallback: effective.fallback_to_activeupdate().is_on(),
         };
         let rates = Rates::of(effective, domain);
         Self { who, address, scope: *effective.scope(), serves, enforce: *effective.enforce(), rates }
     }
 
     fn of_settings(address: IpAddr, scope: Scope) -> Self {
-        let serves = Serves { components: true, agent_settings: true, programs: true };
+        let serves = Serves { components: true, agent_settings: true, programs: true, fallback: false };
         Self { who: Who::Address, address, scope, serves, enforce: Enforce::Report, rates: None }
     }
 }

@@ -204,3 +204,32 @@ fn the_relay_serves_each_kind_of_thing_only_where_it_is_a_source_of_it_r7_1() {
         assert_eq!(may(Ask::Manifest), components || programs);
     }
 }
+
+#[test]
+fn what_the_relay_does_not_serve_is_had_by_its_proxy_where_agents_may_fall_back_and_settings_never_r7_1() {
+    let off = Some(Switch::Off);
+    for fallback in [Switch::Off, Switch::On] {
+        let values = Values {
+            relay_serves_components: off,
+            relay_serves_programs: off,
+            relay_serves_settings: off,
+            fallback_to_activeupdate: Some(fallback),
+            ..scoped(Scope::PatternsEnginesDrivers)
+        };
+        let set = Action::Set { domains: vec![domain(1)], agents: vec![], patch: Patch::set(values) };
+        let tree = Compiled::new(tree().tree().changed(&[set]).unwrap().tree);
+        let said = Said::Token(Token { id: "token.example", secret: DIGITS });
+        let shown = Shown { certificate: None, said, address: "10.0.0.1".parse().unwrap() };
+        let caller = policy(Unknown::Open).caller(&tree, &shown).unwrap();
+        let decided =
+            |caller: &Caller, ask| policy(Unknown::Open).decide(caller, ask, Permission::Open).map(drop);
+        let (pattern, program) = (Ask::Component(Class::Pattern), Ask::Component(Class::Program));
+        for ask in [Ask::Manifest, pattern] {
+            assert_eq!(decided(&caller, ask), Err(Refusal::NotServed(Kind::Components)));
+            assert_eq!(decided(&caller.toward_upstream(), ask).is_ok(), fallback.is_on());
+        }
+        let scope = Refusal::OutsideScope(Scope::PatternsEnginesDrivers);
+        assert_eq!(decided(&caller.toward_upstream(), program), Err(scope), "its scope holds by any way");
+        assert!(!caller.toward_upstream().is_served(Kind::AgentSettings));
+    }
+}

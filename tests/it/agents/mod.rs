@@ -1,6 +1,7 @@
 //! Agents of the agent tree (R5.5, R5.6, R7, R8): how they become known, what they are told, what they get.
 //!
-//! `api`: enrolment, check-ins, reports, settings files, as agents call them; `ways`: each scope, class and way in; `leaving`: what is
+//! `api`: enrolment, check-ins, reports, settings files, as agents call them; `ways`: each scope, class and way in, and what is served to
+//! nobody but those who fall back on the upstream; `leaving`: what is
 //! taken back holds for open connections; `attack`: guesses, replays, races, smuggled identities; `certificates`: those of others, resumed
 //! sessions; `bodies`: too large, deep, slow or many; `secrets`: where none appears; `stock`: curl and wget; `why` and `reports`: what
 //! administrators are told of it. `line` is what they stand on.

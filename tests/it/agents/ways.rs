@@ -1,8 +1,11 @@
 //! Each scope gets its classes and no other, by every way in and however it is known (R5.5, R6.1, R6.2).
 
 use forebay::policy::scope::Scope;
+use forebay::policy::tree::setting::Values;
+use forebay::policy::tree::value::Switch;
 
-use super::line::{AGENTS, Site, WAYS};
+use super::line::{AGENTS, Site, WAYS, Way};
+use super::{domain, set};
 use crate::scopes::{holds, samples};
 
 /// How a file is asked for: method, headers, and the status where it is allowed.
@@ -49,5 +52,37 @@ fn each_scope_gets_its_classes_and_no_other_by_every_way_in_r6_1_r6_2() {
         assert!(views.iter().all(|(other, own)| (own == view) == (other == scope)), "{scope}");
     }
     assert_eq!(site.origin.seen().connections, connections, "nobody was taken to the upstream");
+    site.relay.stop();
+}
+
+#[test]
+fn who_is_served_nothing_has_the_upstream_by_its_url_where_agents_may_fall_back_on_it_r7_1() {
+    let mut site = Site::new();
+    let off = Some(Switch::Off);
+    let [pattern, program] = ["pattern/vsapi329.zip", "product/tmccsf.zip"];
+    let elsewhere = |way| matches!(way, Way::Proxy | Way::ProxyBearer | Way::Connect | Way::Socks);
+    for fallback in [Switch::Off, Switch::On] {
+        for number in [1, 3] {
+            let values = Values {
+                relay_serves_components: off,
+                relay_serves_programs: off,
+                fallback_to_activeupdate: Some(fallback),
+                ..Values::default()
+            };
+            set(&mut site.relay, domain(number), values);
+        }
+        for way in WAYS {
+            for (at, path, sees) in [(0, pattern, true), (0, program, false), (2, pattern, true)] {
+                let may = sees && fallback.is_on() && elsewhere(way);
+                let status = site.line(way, at).ask("GET", path, &[]).status;
+                assert_eq!(
+                    status,
+                    if may { 200 } else { 403 },
+                    "{way:?}, {fallback:?}: {path} for {}",
+                    AGENTS[at]
+                );
+            }
+        }
+    }
     site.relay.stop();
 }
