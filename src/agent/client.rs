@@ -2,8 +2,8 @@
 //!
 //! Its own, and not [`upstream`](crate::upstream)'s: that obeys an administrator's settings of a relay, its routes and its rules about
 //! destinations, of which an agent has none; nor the fleet's, which speaks to one host. Names are resolved and addresses raced by
-//! `hyper-util`'s connector. Never retries what is not a GET. Invariant: a credential goes to the server that it is for alone: what
-//! redirects elsewhere is asked without.
+//! `hyper-util`'s connector. Never retries what is not a GET. Invariant: a credential, the client's certificate too, goes to the server
+//! that it is for alone: what redirects elsewhere is asked without.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -21,6 +21,8 @@ use hyper::rt::{Read, Write};
 use hyper::{Method, Request, Response, StatusCode, Uri};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioIo;
+use rustls::client::ResolvesClientCert;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName};
@@ -35,18 +37,33 @@ use crate::base::limits::REDIRECTS_MAX;
 
 /// The client of one agent.
 pub(super) struct Client {
+    roots: Arc<RootCertStore>,
     tls: TlsConnector,
+    /// Guards what connects where the client's certificate is shown, and how many certificates there were.
+    certified: Mutex<Option<(u64, TlsConnector)>>,
     connect: Duration,
     silence: Duration,
     /// Guards connections that wait for the next request, one for each line.
     kept: Mutex<HashMap<Line, SendRequest<Full<Bytes>>>>,
 }
 
-/// A proxy that a request goes through, and what it is told.
+/// A proxy that a request goes through, and what it is shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Through {
     pub(super) url: Url,
-    pub(super) authorization: Option<HeaderValue>,
+    pub(super) shows: Shows,
+}
+
+/// What a server is shown of who asks.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) enum Shows {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// A token, or a name with a password.
+    Authorization(HeaderValue),
+    /// The client's certificate, where the server asks for one.
+    Certificate,
 }
 
 /// A request.
@@ -55,6 +72,7 @@ pub(super) struct Question<'q> {
     pub(super) method: Method,
     pub(super) url: &'q Url,
     pub(super) through: Option<&'q Through>,
+    pub(super) shows: Shows,
     pub(super) headers: HeaderMap,
     pub(super) body: Bytes,
 }
@@ -114,6 +132,8 @@ pub enum AskError {
 struct Line {
     origin: String,
     through: Option<String>,
+    /// The number of the certificate that was shown on it: another one is shown on a line of its own.
+    certificate: Option<u64>,
 }
 
 /// A stream of bytes to a server, with TLS or without.
@@ -129,15 +149,18 @@ const USER_AGENT: &str = concat!("forebay-agent/", env!("CARGO_PKG_VERSION"));
 impl<'q> Question<'q> {
     /// A GET of a URL.
     pub(super) fn get(url: &'q Url, through: Option<&'q Through>) -> Self {
-        Self { method: Method::GET, url, through, headers: HeaderMap::new(), body: Bytes::new() }
+        let (shows, headers) = (Shows::Nothing, HeaderMap::new());
+        Self { method: Method::GET, url, through, shows, headers, body: Bytes::new() }
     }
 
     /// With who asks, who is nobody where there is nothing to show.
-    pub(super) fn by(mut self, authorization: Option<&HeaderValue>) -> Self {
-        if let Some(authorization) = authorization {
-            self.headers.insert(header::AUTHORIZATION, authorization.clone());
-        }
-        self
+    pub(super) fn by(self, shows: &Shows) -> Self {
+        Self { shows: shows.clone(), ..self }
+    }
+
+    fn shows_certificate(&self) -> bool {
+        let by_proxy = self.through.is_some_and(|through| through.shows == Shows::Certificate);
+        by_proxy || self.shows == Shows::Certificate
     }
 }
 
@@ -148,16 +171,30 @@ impl Client {
         connect: Duration,
         silence: Duration,
     ) -> Result<Self, ClientError> {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
-        let mut tls = builder.with_root_certificates(authorities(ca_file)?).with_no_client_auth();
-        tls.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(Self { tls: TlsConnector::from(Arc::new(tls)), connect, silence, kept: Mutex::default() })
+        let roots = Arc::new(authorities(ca_file)?);
+        let tls = connector(&roots, None)?;
+        let (certified, kept) = (Mutex::default(), Mutex::default());
+        Ok(Self { roots, tls, certified, connect, silence, kept })
+    }
+
+    /// Shows this certificate from now on, to whom it is shown at all.
+    pub(super) fn set_certificate(&self, shown: CertifiedKey) -> Result<(), ClientError> {
+        let tls = connector(&self.roots, Some(shown))?;
+        let mut certified = self.certified.lock().unwrap_or_else(PoisonError::into_inner);
+        let number = certified.as_ref().map_or(1, |(number, _)| number + 1);
+        *certified = Some((number, tls));
+        Ok(())
+    }
+
+    fn certified(&self) -> Option<(u64, TlsConnector)> {
+        self.certified.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Sends a request and waits for the head of its answer.
     pub(super) async fn ask(&self, question: &Question<'_>) -> Result<Response<Incoming>, AskError> {
-        let line = Line::of(question)?;
+        let mut line = Line::of(question)?;
+        line.certificate =
+            self.certified().filter(|_| question.shows_certificate()).map(|(number, _)| number);
         if question.method == Method::GET
             && let Some(kept) = self.kept(&line)
         {
@@ -177,17 +214,17 @@ impl Client {
     pub(super) async fn follow(&self, question: Question<'_>) -> Result<Response<Incoming>, AskError> {
         let mut response = self.ask(&question).await?;
         let mut at = question.url.clone();
-        let mut headers = question.headers.clone();
+        let mut shows = question.shows.clone();
         for _ in 0..REDIRECTS_MAX {
             let location = response.headers().get(header::LOCATION).filter(|_| redirects(response.status()));
             let Some(next) = location.and_then(|to| at.join(to.to_str().ok()?).ok()) else {
                 return Ok(response);
             };
             if next.origin() != at.origin() {
-                headers.remove(header::AUTHORIZATION);
+                shows = Shows::Nothing;
             }
             at = next;
-            let again = Question { url: &at, headers: headers.clone(), ..question.clone() };
+            let again = Question { url: &at, shows: shows.clone(), ..question.clone() };
             response = self.ask(&again).await?;
         }
         if redirects(response.status()) { Err(AskError::Redirects) } else { Ok(response) }
@@ -232,19 +269,20 @@ impl Client {
     }
 
     async fn open(&self, question: &Question<'_>) -> Result<SendRequest<Full<Bytes>>, AskError> {
-        let first = question.through.map_or(question.url, |through| &through.url);
-        let wire = self.reach(first).await?;
+        let own = (question.url, &question.shows);
+        let (first, shows) = question.through.map_or(own, |through| (&through.url, &through.shows));
+        let wire = self.reach(first, shows).await?;
         match question.through.filter(|_| question.url.scheme() == "https") {
             Some(through) => {
                 let wire = tunnel(wire, through, question.url).await?;
-                speak(self.secure(wire, question.url).await?).await
+                speak(self.secure(wire, question.url, &question.shows).await?).await
             }
             None => speak(wire).await,
         }
     }
 
     /// A connection to the host of a URL, with TLS where its scheme says so.
-    async fn reach(&self, url: &Url) -> Result<Wire, AskError> {
+    async fn reach(&self, url: &Url, shows: &Shows) -> Result<Wire, AskError> {
         let mut connector = HttpConnector::new();
         connector.enforce_http(false);
         connector.set_nodelay(true);
@@ -252,17 +290,19 @@ impl Client {
         let uri: Uri = url[..Position::AfterPath].parse().map_err(|_| AskError::Url(url.clone().into()))?;
         let socket = connector.call(uri).await.map_err(|error| AskError::Connect(causes(&error)))?;
         let wire: Wire = Box::new(socket);
-        if url.scheme() == "https" { self.secure(wire, url).await } else { Ok(wire) }
+        if url.scheme() == "https" { self.secure(wire, url, shows).await } else { Ok(wire) }
     }
 
-    async fn secure(&self, wire: Wire, url: &Url) -> Result<Wire, AskError> {
+    async fn secure(&self, wire: Wire, url: &Url, shows: &Shows) -> Result<Wire, AskError> {
         let unnamed = || AskError::Url(url.clone().into());
         let name = match url.host().ok_or_else(unnamed)? {
             Host::Domain(name) => ServerName::try_from(name.to_owned()).map_err(|_| unnamed())?,
             Host::Ipv4(v4) => ServerName::IpAddress(std::net::IpAddr::V4(v4).into()),
             Host::Ipv6(v6) => ServerName::IpAddress(std::net::IpAddr::V6(v6).into()),
         };
-        let secured = self.tls.connect(name, TokioIo::new(wire)).await.map_err(AskError::Tls)?;
+        let certified = self.certified().filter(|_| *shows == Shows::Certificate);
+        let tls = certified.map_or_else(|| self.tls.clone(), |(_, tls)| tls);
+        let secured = tls.connect(name, TokioIo::new(wire)).await.map_err(AskError::Tls)?;
         Ok(Box::new(TokioIo::new(secured)))
     }
 }
@@ -282,6 +322,7 @@ impl Line {
         Ok(Self {
             origin: origin(question.url),
             through: question.through.map(|through| origin(&through.url)),
+            certificate: None,
         })
     }
 }
@@ -314,7 +355,7 @@ async fn tunnel(wire: Wire, through: &Through, to: &Url) -> Result<Wire, AskErro
     let headers = request.headers_mut();
     headers.insert(header::HOST, value(&authority, to)?);
     headers.insert(header::USER_AGENT, HeaderValue::from_static(USER_AGENT));
-    if let Some(authorization) = &through.authorization {
+    if let Shows::Authorization(authorization) = &through.shows {
         headers.insert(header::PROXY_AUTHORIZATION, authorization.clone());
     }
     let response = sender.send_request(request).await.map_err(|error| AskError::Broken(causes(&error)))?;
@@ -347,7 +388,10 @@ fn request(question: &Question<'_>) -> Result<Request<Full<Bytes>>, AskError> {
     headers.extend(question.headers.clone());
     headers.insert(header::HOST, value(&url[Position::BeforeHost..Position::AfterPort], url)?);
     headers.insert(header::USER_AGENT, HeaderValue::from_static(USER_AGENT));
-    if let Some(authorization) = through.and_then(|through| through.authorization.as_ref()) {
+    if let Shows::Authorization(authorization) = &question.shows {
+        headers.insert(header::AUTHORIZATION, authorization.clone());
+    }
+    if let Some(Shows::Authorization(authorization)) = through.map(|through| &through.shows) {
         headers.insert(header::PROXY_AUTHORIZATION, authorization.clone());
     }
     Ok(request)
@@ -366,6 +410,22 @@ fn value(text: &str, url: &Url) -> Result<HeaderValue, AskError> {
 
 fn redirects(status: StatusCode) -> bool {
     matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
+}
+
+/// What opens connections with TLS, where servers ask for it with this certificate.
+fn connector(roots: &Arc<RootCertStore>, shown: Option<CertifiedKey>) -> Result<TlsConnector, ClientError> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    let builder = builder.with_root_certificates(roots.clone());
+    let mut tls = match shown {
+        Some(shown) => {
+            let shown: Arc<dyn ResolvesClientCert> = Arc::new(SingleCertAndKey::from(shown));
+            builder.with_client_cert_resolver(shown)
+        }
+        None => builder.with_no_client_auth(),
+    };
+    tls.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(TlsConnector::from(Arc::new(tls)))
 }
 
 fn authorities(ca_file: Option<&Path>) -> Result<RootCertStore, ClientError> {

@@ -143,8 +143,7 @@ impl Listener {
     }
 
     async fn stream(&mut self) -> Result<(), Ended> {
-        let secret = self.ground.secret();
-        let answer = self.ground.relay(secret.as_ref()).get_since(CALL, self.heard).await;
+        let answer = self.ground.relay().get_since(CALL, self.heard).await;
         let answer = match answer {
             Ok(answer) => answer,
             Err(CallError::Ask { source: source @ AskError::Silence { .. }, .. }) => {
@@ -180,8 +179,7 @@ impl Listener {
     }
 
     async fn poll(&mut self) -> Result<(), Ended> {
-        let secret = self.ground.secret();
-        let relay = self.ground.relay(secret.as_ref());
+        let relay = self.ground.relay();
         let wait = POLL_SECS.min(self.ground.settings.silence.as_secs() / 2);
         let after = self.heard.unwrap_or(0);
         let began = Instant::now();
@@ -201,11 +199,10 @@ impl Listener {
     }
 
     async fn checked(&self, answer: Response<Incoming>, kind: &str) -> Result<Response<Incoming>, Ended> {
-        let secret = self.ground.secret();
         match answer.status() {
             StatusCode::OK => {}
             StatusCode::NOT_FOUND => return Err(Ended::Absent),
-            _ => return Err(self.ground.relay(secret.as_ref()).refused(answer).await.into()),
+            _ => return Err(self.ground.relay().refused(answer).await.into()),
         }
         let said = answer.headers().get(CONTENT_TYPE).and_then(|said| said.to_str().ok()).unwrap_or_default();
         if said.starts_with(kind) { Ok(answer) } else { Err(Ended::Speech("its type is another")) }

@@ -162,7 +162,7 @@ impl Fetch<'_> {
         if partial.len() > self.size {
             partial.restart(url, None)?;
         }
-        let mut question = Question::get(url, source.through.as_ref()).by(source.authorization.as_ref());
+        let mut question = Question::get(url, source.through.as_ref()).by(&source.shows);
         let voucher = partial.voucher(url).and_then(|tag| HeaderValue::from_str(tag).ok());
         let overlap =
             if partial.len() == 0 || voucher.is_some() { Vec::new() } else { partial.tail(OVERLAP)? };
@@ -248,7 +248,7 @@ pub(super) async fn manifest(
     let url = source.url("server.ini");
     let mut put_offs = 0;
     loop {
-        let mut question = Question::get(&url, source.through.as_ref()).by(source.authorization.as_ref());
+        let mut question = Question::get(&url, source.through.as_ref()).by(&source.shows);
         if let Some(tag) = etag.and_then(|tag| HeaderValue::from_str(tag).ok()) {
             question.headers.insert(header::IF_NONE_MATCH, tag);
         }
@@ -278,7 +278,7 @@ pub(super) async fn signature(
     path: &str,
 ) -> Result<Option<bytes::Bytes>, String> {
     let url = source.url(path);
-    let question = Question::get(&url, source.through.as_ref()).by(source.authorization.as_ref());
+    let question = Question::get(&url, source.through.as_ref()).by(&source.shows);
     let response = client.follow(question).await.map_err(|error| error.to_string())?;
     match response.status() {
         StatusCode::OK => {

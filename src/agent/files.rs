@@ -76,7 +76,7 @@ async fn fetch(client: &Client, sources: &[Source], file: &ToldFile) -> Result<B
 
 async fn fetch_from(client: &Client, source: &Source, file: &ToldFile) -> Result<Bytes, String> {
     let url = source.url(file.name.as_str());
-    let question = Question::get(&url, source.through.as_ref()).by(source.authorization.as_ref());
+    let question = Question::get(&url, source.through.as_ref()).by(&source.shows);
     let response = client.follow(question).await.map_err(|error| error.to_string())?;
     if response.status() != StatusCode::OK {
         return Err(format!("status {}", response.status().as_u16()));

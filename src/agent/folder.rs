@@ -3,6 +3,7 @@
 //! ```text
 //! agent.toml        settings, unless they are kept elsewhere
 //! token             what the relay knows the agent by; its owner's alone
+//! certificate.pem   the certificate that the relay made for it, with the private key; its owner's alone
 //! lock              held by the one process that works on the folder
 //! control.sock      where the agent that runs takes commands
 //! state.json        what it remembers
@@ -70,6 +71,7 @@ const LOCK_ATTEMPTS: u32 = 10;
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
 const TOKEN: &str = "token";
+const CERTIFICATE: &str = "certificate.pem";
 const LOCK: &str = "lock";
 const STATE: &str = "state.json";
 const CURRENT: &str = "current";
@@ -121,6 +123,18 @@ impl Place {
     pub(super) fn keep_token(&self, token: &str) -> Result<(), FolderError> {
         let path = self.path.join(TOKEN);
         self.disk.write_whole_private(&path, format!("{token}\n").as_bytes()).map_err(named(&path))
+    }
+
+    /// The certificate that the relay made, with its key.
+    pub(super) fn certificate(&self) -> Result<Option<Vec<u8>>, FolderError> {
+        let path = self.path.join(CERTIFICATE);
+        self.disk.read(&path).map_err(named(&path))
+    }
+
+    /// Keeps such a certificate from now on, in the place of the one before.
+    pub(super) fn keep_certificate(&self, text: &str) -> Result<(), FolderError> {
+        let path = self.path.join(CERTIFICATE);
+        self.disk.write_whole_private(&path, text.as_bytes()).map_err(named(&path))
     }
 
     /// Where a set lies.

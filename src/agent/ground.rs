@@ -11,8 +11,10 @@ use base64::engine::general_purpose::STANDARD;
 use hyper::header::HeaderValue;
 
 use crate::agent::OpenError;
-use crate::agent::client::{Client, Through};
+use crate::agent::certificate::Certificate;
+use crate::agent::client::{Client, Shows, Through};
 use crate::agent::folder::{Folder, FolderError, Place};
+use crate::agent::identity::certificate;
 use crate::agent::installed::Installed;
 use crate::agent::relay::{Relay, Secret};
 use crate::agent::state::State;
@@ -32,6 +34,8 @@ pub(super) struct Ground {
     pub(super) turn: tokio::sync::Mutex<()>,
     /// Guards what the relay knows the agent by.
     secret: Mutex<Option<Secret>>,
+    /// Guards the certificate in its place.
+    pub(super) certificate: Mutex<Option<Certificate>>,
     /// Guards what is remembered, and its file.
     state: Mutex<State>,
 }
@@ -44,8 +48,9 @@ impl Ground {
         let client = Client::new(settings.ca_file.as_deref(), settings.connect, settings.silence)?;
         let own_proxy = match &settings.proxy {
             Some(url) => {
-                let authorization = settings.proxy_credentials.as_deref().map(credentials).transpose()?;
-                Some(Through { url: url.clone(), authorization })
+                let given = settings.proxy_credentials.as_deref().map(credentials).transpose()?;
+                let shows = given.map_or(Shows::Nothing, Shows::Authorization);
+                Some(Through { url: url.clone(), shows })
             }
             None => None,
         };
@@ -53,6 +58,10 @@ impl Ground {
         let token = folder.place().token()?;
         let secret = token.as_deref().map(Secret::parse).transpose()?;
         let state = folder.place().state()?;
+        let certificate = certificate(&settings, folder.place())?;
+        if let Some(certificate) = &certificate {
+            client.set_certificate(certificate.shown())?;
+        }
         Ok(Self {
             settings,
             folder,
@@ -61,6 +70,7 @@ impl Ground {
             clock,
             turn: tokio::sync::Mutex::default(),
             secret: Mutex::new(secret),
+            certificate: Mutex::new(certificate),
             state: Mutex::new(state),
         })
     }
@@ -87,27 +97,36 @@ impl Ground {
         self.folder.place().installed()
     }
 
-    /// What the relay knows the agent by; `None` where it knows it by its address.
+    /// The token that the relay knows the agent by; `None` where it knows it by its address or a certificate alone.
     pub(super) fn secret(&self) -> Option<Secret> {
         self.secret.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Keeps what the relay knows the agent by from now on.
+    /// Keeps the token that the relay knows the agent by from now on.
     pub(super) fn keep_secret(&self, secret: Secret) -> Result<(), FolderError> {
         self.folder.place().keep_token(secret.text())?;
         *self.secret.lock().unwrap_or_else(PoisonError::into_inner) = Some(secret);
         Ok(())
     }
 
-    /// The relay, as who shows this asks it.
-    pub(super) fn relay<'a>(&'a self, secret: Option<&'a Secret>) -> Relay<'a> {
-        Relay { client: &self.client, base: &self.settings.relay, token: secret }
+    /// The relay, as the agent asks it.
+    pub(super) fn relay(&self) -> Relay<'_> {
+        Relay { shows: self.shows(), ..self.stranger() }
     }
 
-    /// The agent's id; one of its own making where the relay knows it by its address, so that its schedule has a phase.
+    /// The relay, as nobody it knows asks it.
+    pub(super) fn stranger(&self) -> Relay<'_> {
+        Relay { client: &self.client, base: &self.settings.relay, shows: Shows::Nothing }
+    }
+
+    /// The agent's id: of its token, or as the relay says it; one of its own making where the relay knows it by its address, so that its
+    /// schedule has a phase.
     pub(super) fn id(&self) -> Result<AgentId, FolderError> {
         if let Some(secret) = self.secret() {
             return Ok(secret.agent());
+        }
+        if let Some(agent) = self.state().told.and_then(|told| told.agent) {
+            return Ok(agent);
         }
         let made = AgentId::parse(&format!("nameless-{:032x}", rand::random::<u128>()));
         let made = made.expect("letters, a dash and digits are an id");

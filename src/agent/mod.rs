@@ -10,6 +10,7 @@
 
 mod apply;
 mod backoff;
+mod certificate;
 mod client;
 mod command;
 pub mod control;
@@ -18,6 +19,7 @@ mod fetch;
 mod files;
 pub mod folder;
 mod ground;
+mod identity;
 mod install;
 pub mod installed;
 mod manifests;
@@ -109,6 +111,14 @@ pub enum OpenError {
         /// What is wrong with it.
         reason: String,
     },
+    /// The certificate that it is known by.
+    #[error("{path}: {reason}", path = path.display())]
+    Certificate {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// Nobody said where it is.
     #[error("no folder is named: 'folder' in the settings says where the agent keeps what it has")]
     NoFolder,
@@ -165,7 +175,8 @@ impl Updater {
 
     /// Joins a domain of the relay by the token of an enrolment; gives the agent's id, which the relay makes where none is given.
     pub async fn enrol(&self, token: &str, agent: Option<&AgentId>) -> Result<AgentId, UpdateError> {
-        let secret = self.ground.relay(None).enrol(token, agent).await?;
+        // Who enrols is nobody yet.
+        let secret = self.ground.stranger().enrol(token, agent).await?;
         let agent = secret.agent();
         self.ground.keep_secret(secret)?;
         Ok(agent)
@@ -210,8 +221,7 @@ impl Updater {
 
     /// Asks the relay what holds now; `None` where it is too old to say.
     async fn refresh_told(&self) -> Result<Option<told::Told>, UpdateError> {
-        let secret = self.ground.secret();
-        let told = self.ground.relay(secret.as_ref()).settings().await?;
+        let told = self.ground.relay().settings().await?;
         if let Some(told) = &told {
             self.ground.remember(|state| state.told = Some(told.clone()))?;
         }

@@ -1,5 +1,6 @@
 //! What happens while an agent updates, as whoever watches it is told: a bar, or a line of JSON each.
 
+use jiff::Timestamp;
 use serde::Serialize;
 use url::Url;
 
@@ -20,6 +21,11 @@ pub enum Progress {
     CheckIn {
         /// Why.
         why: Why,
+    },
+    /// The relay has made a certificate for it.
+    Certificate {
+        /// Its last second.
+        until: Timestamp,
     },
     /// It may not.
     Denied {

@@ -1,6 +1,6 @@
 //! What an agent calls of its relay: enrol, check in, report, settings (README, "What agents call").
 //!
-//! Invariant: the token goes to the relay alone, and is in no error and no debug output.
+//! Invariant: what the agent is known by goes to the relay alone, and is in no error and no debug output.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, UdpSocket};
@@ -15,7 +15,7 @@ use serde_json::Value;
 use thiserror::Error;
 use url::Url;
 
-use crate::agent::client::{AskError, Client, Question};
+use crate::agent::client::{AskError, Client, Question, Shows};
 use crate::agent::told::Told;
 use crate::policy::check_in::Why;
 use crate::policy::secret::Token;
@@ -27,7 +27,7 @@ use crate::policy::tree::value::Switch;
 pub(super) struct Relay<'a> {
     pub(super) client: &'a Client,
     pub(super) base: &'a Url,
-    pub(super) token: Option<&'a Secret>,
+    pub(super) shows: Shows,
 }
 
 /// What the agent shows to the relay.
@@ -117,9 +117,15 @@ struct Enrols<'a> {
     agent: Option<&'a AgentId>,
 }
 
+#[derive(Serialize)]
+struct Renews<'a> {
+    certificate_request: &'a str,
+}
+
 #[derive(Deserialize)]
 struct Enrolled {
     token: Option<String>,
+    certificate: Option<String>,
 }
 
 /// Bytes of an answer: sources of some trees, and 10,000 settings files.
@@ -174,6 +180,15 @@ impl Relay<'_> {
         Secret::parse(&enrolled.token.ok_or(CallError::Token)?)
     }
 
+    /// Has a certificate made for the key of a signing request, in the place of the one before; gives it in PEM.
+    pub(super) async fn certificate(&self, request: &str) -> Result<String, CallError> {
+        const CALL: &str = "api/v1/agent/key";
+        let answer = self.post(CALL, &Renews { certificate_request: request }).await?;
+        let enrolled: Enrolled = self.read(CALL, answer, &[StatusCode::OK]).await?;
+        let missing = || CallError::Answer { call: CALL, reason: "there is no certificate in it".into() };
+        enrolled.certificate.ok_or_else(missing)
+    }
+
     /// Says why the agent wants to update. Where it may not, what is told says why.
     pub(super) async fn check_in(&self, says: &ChecksIn<'_>) -> Result<Told, CallError> {
         const CALL: &str = "api/v1/agent/check-in";
@@ -209,7 +224,7 @@ impl Relay<'_> {
         after: Option<u64>,
     ) -> Result<Response<Incoming>, CallError> {
         let url = self.url(call);
-        let mut question = Question::get(&url, None).by(self.bearer().as_ref());
+        let mut question = Question::get(&url, None).by(&self.shows);
         if let Some(after) = after {
             question.headers.insert("last-event-id", after.into());
         }
@@ -255,13 +270,9 @@ impl Relay<'_> {
         let url = self.url(call);
         let body = serde_json::to_vec(says).expect("what is said has names for keys").into();
         let mut question =
-            Question { method: Method::POST, body, ..Question::get(&url, None) }.by(self.bearer().as_ref());
+            Question { method: Method::POST, body, ..Question::get(&url, None) }.by(&self.shows);
         question.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         self.client.ask(&question).await.map_err(|source| CallError::Ask { url, source })
-    }
-
-    fn bearer(&self) -> Option<HeaderValue> {
-        self.token.map(Secret::bearer)
     }
 
     fn url(&self, call: &str) -> Url {

@@ -1,12 +1,11 @@
 //! The sources that the relay tells, as they are asked: which URL, through which proxy, by whom.
 //!
-//! Invariant: the agent's token goes to its relay alone, and in clear text only where the settings say to reach the relay so.
+//! Invariant: what the agent is known by goes to its relay alone; its token in clear text only where the settings say to reach the relay
+//! so, its certificate never.
 
-use hyper::header::HeaderValue;
 use url::{Host, Url};
 
-use crate::agent::client::Through;
-use crate::agent::relay::Secret;
+use crate::agent::client::{Shows, Through};
 use crate::agent::told::{Reason, ToldSource};
 use crate::base::path::PATH_ESCAPED;
 
@@ -17,15 +16,15 @@ pub(super) struct Source {
     pub(super) base: Url,
     pub(super) through: Option<Through>,
     /// What it is shown, where it is the relay.
-    pub(super) authorization: Option<HeaderValue>,
+    pub(super) shows: Shows,
     pub(super) reason: Reason,
 }
 
-/// Who asks: the relay of the settings, the agent's token, and the user's own proxy where it counts.
-#[derive(Clone, Copy, Debug)]
+/// Who asks: the relay of the settings, what that is shown, and the user's own proxy where it counts.
+#[derive(Clone, Debug)]
 pub(super) struct Asking<'a> {
     pub(super) relay: &'a Url,
-    pub(super) token: Option<&'a Secret>,
+    pub(super) shows: Shows,
     pub(super) own_proxy: Option<&'a Through>,
 }
 
@@ -44,16 +43,16 @@ impl Asking<'_> {
     pub(super) fn source(&self, told: &ToldSource) -> Source {
         let is_relay = told.reason == Reason::Relay;
         let base = with_slash(if is_relay { self.reached(&told.url) } else { told.url.clone() });
-        let authorization = if is_relay { self.shown_to(&base) } else { None };
+        let shows = if is_relay { self.shown_to(&base) } else { Shows::Nothing };
         let through = match &told.through {
             Some(proxy) => {
                 let url = self.reached(proxy);
-                Some(Through { authorization: self.shown_to(&url), url })
+                Some(Through { shows: self.shown_to(&url), url })
             }
             // The relay was reached without it, and its token is not for a proxy to see.
             None => self.own_proxy.filter(|_| !is_relay).cloned(),
         };
-        Source { base, through, authorization, reason: told.reason }
+        Source { base, through, shows, reason: told.reason }
     }
 
     /// The relay names itself by the address at which it was reached, where it has no public name: the settings' host leads there too,
@@ -69,9 +68,14 @@ impl Asking<'_> {
     }
 
     /// What the relay is shown at a URL. Whoever could read it there could read it nowhere else gets it.
-    fn shown_to(&self, url: &Url) -> Option<HeaderValue> {
-        let safe = url.scheme() == "https" || self.relay.scheme() == "http";
-        self.token.filter(|_| safe).map(Secret::bearer)
+    fn shown_to(&self, url: &Url) -> Shows {
+        let is_secure = url.scheme() == "https";
+        let may = match &self.shows {
+            Shows::Nothing => false,
+            Shows::Authorization(_) => is_secure || self.relay.scheme() == "http",
+            Shows::Certificate => is_secure,
+        };
+        if may { self.shows.clone() } else { Shows::Nothing }
     }
 }
 
@@ -86,6 +90,7 @@ fn with_slash(mut url: Url) -> Url {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::agent::relay::Secret;
 
     fn url(text: &str) -> Url {
         Url::parse(text).unwrap()
@@ -96,8 +101,9 @@ mod tests {
     }
 
     #[test]
-    fn the_token_goes_to_the_relay_alone_and_never_into_clear_text_instead_of_tls_r7() {
+    fn what_the_agent_is_known_by_goes_to_the_relay_alone_and_never_into_clear_text_instead_of_tls_r7() {
         let secret = Secret::parse(&format!("pc-1~{}", "0123456789abcdef".repeat(4))).unwrap();
+        let token = Shows::Authorization(secret.bearer());
         for (relay, at, reason, shown) in [
             ("https://relay.test:8443/", "https://192.0.2.1:8443/a/", Reason::Relay, true),
             ("https://relay.test/", "https://public.test/a/", Reason::Relay, true),
@@ -108,16 +114,23 @@ mod tests {
             ("http://relay.test/", "http://up.test/a/", Reason::Other, false),
         ] {
             let relay = url(relay);
-            let asking = Asking { relay: &relay, token: Some(&secret), own_proxy: None };
-            let source = asking.source(&told(reason, at, None));
-            assert_eq!(source.authorization.is_some(), shown, "{relay} {at}");
+            let asking = |shows| Asking { relay: &relay, shows, own_proxy: None };
+            let source = asking(token.clone()).source(&told(reason, at, None));
+            assert_eq!(source.shows, if shown { token.clone() } else { Shows::Nothing }, "{relay} {at}");
+            let shown = shown && at.starts_with("https");
+            let source = asking(Shows::Certificate).source(&told(reason, at, None));
+            assert_eq!(source.shows == Shows::Certificate, shown, "{relay} {at}");
+            let by_proxy = asking(Shows::Certificate).source(&told(Reason::Upstream, at, Some(at)));
+            let through = by_proxy.through.unwrap();
+            assert_eq!(through.shows == Shows::Certificate, at.starts_with("https"), "{relay} {at}");
+            assert_eq!(by_proxy.shows, Shows::Nothing, "{relay} {at}");
         }
     }
 
     #[test]
     fn a_relay_that_names_its_address_is_asked_by_the_name_of_the_settings() {
         let relay = url("https://relay.test:8443/");
-        let asking = Asking { relay: &relay, token: None, own_proxy: None };
+        let asking = Asking { relay: &relay, shows: Shows::Nothing, own_proxy: None };
         let source = asking.source(&told(Reason::Relay, "https://192.0.2.1:9443/a/", None));
         assert_eq!(source.base.as_str(), "https://relay.test:8443/a/");
         assert_eq!(source.url("p/a b%.zip").as_str(), "https://relay.test:8443/a/p/a%20b%25.zip");
@@ -129,8 +142,8 @@ mod tests {
     #[test]
     fn the_users_own_proxy_counts_where_the_relay_names_none_r8_2() {
         let relay = url("http://relay.test/");
-        let own = Through { url: url("http://own.test:3128/"), authorization: None };
-        let asking = Asking { relay: &relay, token: None, own_proxy: Some(&own) };
+        let own = Through { url: url("http://own.test:3128/"), shows: Shows::Nothing };
+        let asking = Asking { relay: &relay, shows: Shows::Nothing, own_proxy: Some(&own) };
         let plain = asking.source(&told(Reason::Customised, "http://x.test/", None));
         assert_eq!(plain.through, Some(own.clone()));
         assert_eq!(asking.source(&told(Reason::Relay, "http://192.0.2.1/", None)).through, None);

@@ -41,6 +41,8 @@ pub struct State {
     pub scanned: u64,
     /// In place of an id, where the relay knows the agent by its address.
     pub nameless: Option<AgentId>,
+    /// Whether a certificate was asked for and did not come: the one before may be void.
+    pub certificate_asked: bool,
     /// A report that the relay has not heard.
     pub(super) unsent: Option<Report>,
 }
@@ -99,6 +101,7 @@ impl Default for State {
             applied: BTreeMap::new(),
             scanned: 0,
             nameless: None,
+            certificate_asked: false,
             unsent: None,
         }
     }

@@ -6,6 +6,7 @@ use url::Url;
 
 use crate::agent::OpenError;
 use crate::agent::folder::Place;
+use crate::agent::identity::certificate;
 use crate::agent::installed::Has;
 use crate::agent::relay::Secret;
 use crate::agent::state::{Last, UnderWay};
@@ -24,6 +25,8 @@ pub struct Status {
     pub relay: Url,
     /// Its id; `None` where it is not enrolled.
     pub agent: Option<AgentId>,
+    /// The last second of the certificate that it is known by; `None` where it has none.
+    pub certificate_until: Option<Timestamp>,
     /// What the relay told last; `None` where it never did.
     pub told: Option<Holds>,
     /// The number of the set that is whole; 0 before there is one.
@@ -60,6 +63,8 @@ impl Status {
         let installed = place.installed()?;
         let running = place.is_busy();
         let agent = place.token()?.as_deref().map(Secret::parse).transpose()?.map(|secret| secret.agent());
+        let agent = agent.or(state.told.as_ref().and_then(|told| told.agent));
+        let certificate = certificate(settings, place)?;
         let id = agent.or(state.nameless);
         let next = id.and_then(|id| state.next(&id, now)).filter(|_| running);
         let told = state.told.map(|told| Holds {
@@ -73,6 +78,7 @@ impl Status {
             running,
             relay: settings.relay.clone(),
             agent,
+            certificate_until: certificate.map(|certificate| certificate.until()),
             told,
             number: installed.number,
             components: installed.components,

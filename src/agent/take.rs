@@ -88,8 +88,7 @@ impl Update<'_> {
         there: &Installed,
         tell: &mut Tell<'_>,
     ) -> Result<Option<Wanted>, String> {
-        let secret = self.ground.secret();
-        let asking = self.asking(secret.as_ref());
+        let asking = self.asking();
         let asked = |told: &[_]| told.iter().map(|told| asking.source(told)).collect::<Vec<_>>();
         let (components, programs) = (asked(&tree.components), asked(&tree.programs));
         let sources = if components.is_empty() { &programs } else { &components };

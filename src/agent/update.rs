@@ -1,6 +1,6 @@
 //! One update, from the check-in to the report.
 //!
-//! 1. The agent says why it wants to update, and is told what holds, or that it may not (R8).
+//! 1. The agent looks at the certificate that it is known by, where it has one, says why it wants to update, and is told what holds, or that it may not (R8).
 //! 2. For each tree, the manifest of the first source that gives one; what is in scope, wanted here, and not there yet is to be taken.
 //! 3. Each file comes into `staging/`, resumed where it broke off; its size is the manifest's, its signature is fetched beside it and
 //!    checked where the settings name a program for that. An increment is applied to what is there; where that fails, the full
@@ -21,7 +21,7 @@ use url::Url;
 use crate::agent::folder::FolderError;
 use crate::agent::ground::Ground;
 use crate::agent::progress::{Progress, Tell};
-use crate::agent::relay::{ChecksIn, Report, Secret, Went, addresses};
+use crate::agent::relay::{ChecksIn, Report, Went, addresses};
 use crate::agent::sources::Asking;
 use crate::agent::state::{Last, UnderWay};
 use crate::agent::told::Told;
@@ -95,8 +95,7 @@ impl Ground {
         tell: &mut Tell<'_>,
     ) -> Result<Result<(), String>, FolderError> {
         let _turn = self.turn.lock().await;
-        let secret = self.secret();
-        let asking = Asking { relay: &self.settings.relay, token: secret.as_ref(), own_proxy: None };
+        let asking = Asking { relay: &self.settings.relay, shows: self.shows(), own_proxy: None };
         let taken = files::take(&self.client, &self.folder, &told.agent_settings, asking, tell).await;
         if taken.is_ok() {
             self.remember(|state| state.last_settings = Some(self.clock.wall()))?;
@@ -105,6 +104,7 @@ impl Ground {
     }
 
     async fn check_in(&self, asked: Asked, tell: &mut Tell<'_>) -> Result<Told, UpdateError> {
+        self.look_at_certificate(tell).await?;
         tell(Progress::CheckIn { why: asked.why });
         let versions = self.installed()?.versions();
         let says = ChecksIn {
@@ -115,9 +115,12 @@ impl Ground {
             addresses: addresses(),
             notice: asked.notice,
         };
-        let secret = self.secret();
-        let relay = self.relay(secret.as_ref());
-        let told = relay.check_in(&says).await?;
+        let relay = self.relay();
+        let told = relay.check_in(&says).await;
+        if let Err(error) = &told {
+            self.was_refused(&relay.shows, error)?;
+        }
+        let told = told?;
         self.remember(|state| state.told = Some(told.clone()))?;
         if let Some(unsent) = self.state().unsent
             && relay.report(&unsent).await.is_ok()
@@ -150,12 +153,10 @@ impl Ground {
 
     /// Tells the relay, now or after the next check-in.
     async fn report(&self, report: Report) -> Result<(), UpdateError> {
-        let secret = self.secret();
-        let relay = self.relay(secret.as_ref());
-        match relay.report(&report).await {
+        match self.relay().report(&report).await {
             Ok(()) => {}
             // Who is known by its address alone has nobody to report as.
-            Err(_) if secret.is_none() => {}
+            Err(_) if !self.is_known() => {}
             Err(error) => {
                 warn!(%error, "the relay was not told how the update went: it will be after the next check-in");
                 self.remember(|state| state.unsent = Some(report))?;
@@ -181,8 +182,7 @@ impl Update<'_> {
             self.scan(&installed, tell).await?;
         }
         if self.asked.takes != Takes::Components {
-            let secret = self.ground.secret();
-            let (ground, asking) = (self.ground, self.asking(secret.as_ref()));
+            let (ground, asking) = (self.ground, self.asking());
             let told = &self.told.agent_settings;
             match files::take(&ground.client, &ground.folder, told, asking, tell).await {
                 Ok(changed) => {
@@ -196,8 +196,8 @@ impl Update<'_> {
         Ok(())
     }
 
-    pub(super) fn asking<'a>(&'a self, secret: Option<&'a Secret>) -> Asking<'a> {
+    pub(super) fn asking(&self) -> Asking<'_> {
         let own_proxy = self.ground.own_proxy.as_ref().filter(|_| self.own_proxy);
-        Asking { relay: &self.ground.settings.relay, token: secret, own_proxy }
+        Asking { relay: &self.ground.settings.relay, shows: self.ground.shows(), own_proxy }
     }
 }

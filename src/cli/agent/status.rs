@@ -37,6 +37,9 @@ fn words(status: &agent::Status) -> String {
         format!("agent      {id}, {}", if status.running { "running" } else { "not running" }),
         format!("relay      {}", status.relay),
     ];
+    if let Some(until) = status.certificate_until {
+        lines.push(format!("known by   a certificate until {until}"));
+    }
     if let Some(told) = &status.told {
         let domain = told.domain.as_deref().unwrap_or("no domain");
         lines.push(format!("holds      scope {}, {domain}", told.scope));

@@ -26,6 +26,8 @@ pub struct Settings {
     pub relay: Url,
     /// Authorities to trust besides the system's.
     pub ca_file: Option<PathBuf>,
+    /// What the relay knows the agent by. Default: the token of its enrolment.
+    pub known_by: KnownBy,
     /// What the agent has and remembers. Default: the folder of the settings file.
     pub folder: Option<PathBuf>,
     /// Whether it declares itself roaming. Default: it does not.
@@ -54,6 +56,22 @@ pub struct Settings {
     pub command: Duration,
     /// What is run for new components.
     pub commands: Vec<AfterUpdate>,
+}
+
+/// What the relay knows an agent by, where it is not its address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KnownBy {
+    /// The token of its enrolment.
+    Token,
+    /// A certificate that somebody else keeps renewed.
+    Files {
+        /// The certificate, and those that lead to its authority.
+        certificate: PathBuf,
+        /// Its private key.
+        key: PathBuf,
+    },
+    /// A certificate that the relay makes for a key of the agent's own, and makes anew in time.
+    OwnCertificate,
 }
 
 /// A program and its arguments.
@@ -118,6 +136,7 @@ impl Settings {
         Self {
             relay,
             ca_file: None,
+            known_by: KnownBy::Token,
             folder: None,
             roaming: Switch::Off,
             trees: None,
@@ -159,6 +178,7 @@ fn settings(mut root: Section<'_>) -> Settings {
     let default = Settings::with_relay(relay.unwrap_or_else(nowhere));
     let settings = Settings {
         ca_file: root.text("ca_file", file_path),
+        known_by: known_by(&mut root, &default.relay),
         folder: root.text("folder", file_path),
         roaming: root.word("roaming", ROAMING).unwrap_or(default.roaming),
         trees: root
@@ -181,6 +201,28 @@ fn settings(mut root: Section<'_>) -> Settings {
     }
     let commands = root.sections("command", COMMANDS_MAX).into_iter().flatten().filter_map(after_update);
     Settings { commands: commands.collect(), ..settings }
+}
+
+fn known_by(root: &mut Section<'_>, relay: &Url) -> KnownBy {
+    let (certificate, key) = (root.text("certificate", file_path), root.text("key", file_path));
+    let own = root.word("own_certificate", OWN_CERTIFICATE).unwrap_or(Switch::Off);
+    let given = if root.has("certificate") { "certificate" } else { "own_certificate" };
+    if root.has("certificate") != root.has("key") {
+        let (there, other) = if root.has("key") { ("key", "certificate") } else { ("certificate", "key") };
+        root.refuse(there, format!("there is no {other} to it"));
+    }
+    if own.is_on() && root.has("certificate") {
+        root.refuse("own_certificate", "a certificate is given already".into());
+    }
+    let known_by = match (certificate.zip(key), own) {
+        (Some((certificate, key)), _) => KnownBy::Files { certificate, key },
+        (None, Switch::On) => KnownBy::OwnCertificate,
+        (None, Switch::Off) => KnownBy::Token,
+    };
+    if known_by != KnownBy::Token && relay.scheme() != "https" {
+        root.refuse(given, "certificates are shown over TLS alone, and the relay's URL is not https".into());
+    }
+    known_by
 }
 
 fn after_update(mut section: Section<'_>) -> Option<AfterUpdate> {
@@ -212,6 +254,8 @@ fn nowhere() -> Url {
     Url::parse("http://relay.invalid/").expect("this is a URL")
 }
 
+const OWN_CERTIFICATE: &[(&str, Switch)] = &[("yes", Switch::On), ("no", Switch::Off)];
+
 const ROAMING: &[(&str, Switch)] = &[("yes", Switch::On), ("no", Switch::Off)];
 
 const EVENTS: &[(&str, Events)] =
@@ -236,6 +280,8 @@ mod tests {
     const WHOLE: &str = r#"
 relay = "https://relay.example:8443"
 ca_file = "/etc/ca.pem"
+certificate = "/etc/agent.pem"
+key = "/etc/agent.key"
 folder = "/var/lib/agent"
 roaming = "yes"
 trees = ["activeupdate", "other"]
@@ -261,11 +307,16 @@ run = ["/bin/reload", "now"]
         assert_eq!(settings.relay.as_str(), "https://relay.example:8443/");
         assert_eq!((settings.roaming, settings.events), (Switch::On, Events::Poll));
         assert_eq!((settings.connect, settings.silence), (Duration::from_secs(3), Duration::from_secs(30)));
+        let (certificate, key) = ("/etc/agent.pem".into(), "/etc/agent.key".into());
+        assert_eq!(settings.known_by, KnownBy::Files { certificate, key });
+        // The one key that goes with none of the others.
+        let own = parse("relay = 'https://relay'\nown_certificate = 'yes'").unwrap();
+        assert_eq!(own.known_by, KnownBy::OwnCertificate);
         assert!(settings.wants("P.4") && !settings.wants("E.4"));
         let merge = settings.merge.unwrap();
         assert_eq!((merge.path.to_str(), merge.arguments), (Some("/bin/merge"), vec!["-q".to_owned()]));
         assert!(settings.commands[0].is_for("E.22") && !settings.commands[0].is_for("P.5"));
-        for row in TABLE {
+        for row in TABLE.iter().filter(|row| row.key != "own_certificate") {
             let key = row.key.rsplit('.').next().unwrap();
             assert!(WHOLE.lines().any(|line| line.starts_with(&format!("{key} = "))), "{key}");
         }
@@ -280,6 +331,7 @@ run = ["/bin/reload", "now"]
         assert_eq!(toml("silence_secs"), format!("`{}`", settings.silence.as_secs()));
         assert_eq!(toml("command_secs"), format!("`{}`", settings.command.as_secs()));
         assert_eq!((toml("roaming"), settings.roaming), ("`\"no\"`".into(), Switch::Off));
+        assert_eq!((toml("own_certificate"), settings.known_by), ("`\"no\"`".into(), KnownBy::Token));
         assert_eq!((toml("events"), settings.events), ("`\"auto\"`".into(), Events::Auto));
     }
 
@@ -293,6 +345,11 @@ run = ["/bin/reload", "now"]
             ("silence_secs = 0", &["silence_secs = 0", "1 to 3600"]),
             ("trees = ['A']", &["trees[0] = 'A'", "a-z"]),
             ("proxy = 'http://u:secret@p/'", &["proxy = ", "***@p", "credentials"]),
+            ("certificate = '/c'", &["certificate = '/c'", "no key"]),
+            ("key = '/k'", &["key = '/k'", "no certificate"]),
+            ("certificate = '/c'\nkey = '/k'", &["certificate = '/c'", "not https"]),
+            ("own_certificate = 'yes'", &["own_certificate = 'yes'", "not https"]),
+            ("own_certificate = 'yes'\ncertificate = '/c'\nkey = '/k'", &["given already"]),
             ("proxy_credentials = '/x'", &["proxy_credentials = '/x'", "no proxy"]),
             ("rely = 1", &["rely: unknown key", "is 'relay' meant?"]),
             ("[[command]]\nrun = '/bin/true'", &["command[0].components: missing"]),

@@ -19,6 +19,25 @@ pub const TABLE: &[Row] = &[
         reason: "authorities to trust besides the system's, for a relay with a certificate of its own",
     },
     Row {
+        key: "certificate",
+        default: Preset::Otherwise("none: the agent shows its token"),
+        allowed: Allowed::Text("the path of a PEM file"),
+        reason: "the relay knows the agent by it in place of a token, over https alone; both files are read again when they change",
+    },
+    Row {
+        key: "key",
+        default: Preset::Otherwise("none"),
+        allowed: Allowed::Text("the path of a PEM file"),
+        reason: "the certificate's private key",
+    },
+    Row {
+        key: "own_certificate",
+        default: Preset::Toml("\"no\""),
+        allowed: Allowed::Words(&["yes", "no"]),
+        reason: "the relay makes a certificate for a key that never leaves the machine, and anew when a third of its time is left; the token goes \
+                 out to ask for it alone",
+    },
+    Row {
         key: "folder",
         default: Preset::Otherwise("the folder that the settings file is in"),
         allowed: Allowed::Text("the path of a folder"),

@@ -15,9 +15,9 @@ use std::sync::{Arc, Mutex};
 
 use forebay::agent::folder::Place;
 use forebay::agent::relay::Went;
-use forebay::agent::{Asked, Updater};
+use forebay::agent::{Asked, Outcome, Updater};
 use forebay::base::clock::SystemClock;
-use forebay::config::agent::{Program, Settings};
+use forebay::config::agent::{KnownBy, Program, Settings};
 use forebay::disk::{Disk, Step, Verdict, When};
 use forebay::policy::check_in::Why;
 use rustix::io::Errno;
@@ -25,7 +25,8 @@ use rustix::process::{Signal, getpid, kill_process};
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 
-use super::machine::Machine;
+use super::machine::{Ahead, Machine};
+use crate::authority::Authority;
 use crate::process::{Ended, Process};
 use crate::served::WITHIN;
 use crate::site::{self, increment};
@@ -41,6 +42,10 @@ struct Life {
     folder: PathBuf,
     relay: String,
     merge: Option<PathBuf>,
+    /// What the relay's certificate is believed by, where the agent has one of its own too.
+    ca_file: Option<PathBuf>,
+    /// Its clock is so far ahead.
+    days: i64,
     end: End,
 }
 
@@ -68,7 +73,9 @@ impl Life {
             path: "/bin/sh".into(),
             arguments: vec![path.to_str().unwrap().to_owned()],
         });
-        let settings = Settings { folder: Some(self.folder.clone()), merge, ..relay };
+        let known_by = if self.ca_file.is_some() { KnownBy::OwnCertificate } else { KnownBy::Token };
+        let (folder, ca_file) = (Some(self.folder.clone()), self.ca_file);
+        let settings = Settings { folder, merge, ca_file, known_by, ..relay };
         let (steps, bytes) = (AtomicUsize::new(0), AtomicU64::new(0));
         let end = self.end;
         let disk = Disk::with_seam(move |when, step| {
@@ -95,7 +102,7 @@ impl Life {
             Verdict::Done
         });
         let place = Place::new(self.folder, disk);
-        let updater = Updater::open_on(settings, place, Arc::new(SystemClock::default())).unwrap();
+        let updater = Updater::open_on(settings, place, Ahead::by_days(self.days)).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(updater.update(Asked::everything(Why::Start), &mut |_| {})).unwrap();
         println!("ENDED");
@@ -187,6 +194,8 @@ fn killed_at_any_step_an_agent_has_a_whole_set_and_the_next_update_ends_right() 
         folder: machine.folder().to_owned(),
         relay: format!("http://{}/", machine.relay.v4()),
         merge: Some(merge.clone()),
+        ca_file: None,
+        days: 0,
         end,
     };
     let whole = life(End::Itself).play();
@@ -300,6 +309,8 @@ fn killed_twenty_times_within_one_file_an_agent_goes_on_each_time_where_it_stopp
             folder: machine.folder().to_owned(),
             relay: relay.clone(),
             merge: None,
+            ca_file: None,
+            days: 0,
             end: End::Bytes(count),
         };
         let ended = life.play();
@@ -312,4 +323,53 @@ fn killed_twenty_times_within_one_file_an_agent_goes_on_each_time_where_it_stopp
     assert_eq!(told.files(), [format!("P.4 pattern/large.zip from {had}")]);
     assert_eq!(told.ended().bytes, SIZE as u64 - had);
     assert!(fs::read(machine.current("pattern/large.zip")).unwrap() == bytes);
+}
+
+#[test]
+fn killed_at_any_step_of_a_renewal_an_agent_is_known_with_its_next_update_and_renews_then_r5_5() {
+    let authority = Authority::new();
+    let mut machine = Machine::secure(&authority);
+    machine.enrol();
+    let settings = machine.known(&authority, KnownBy::OwnCertificate);
+    machine.update_with(settings.clone(), Why::Start).ended();
+    let first = fs::read(machine.folder().join("certificate.pem")).unwrap();
+    let life = |end| Life {
+        folder: machine.folder().to_owned(),
+        relay: settings.relay.to_string(),
+        merge: None,
+        ca_file: settings.ca_file.clone(),
+        // A year has as many days, of which a third is left.
+        days: 300,
+        end,
+    };
+    let whole = life(End::Itself).play();
+    assert!(whole.stdout.contains("\nENDED\n"), "{whole:?}");
+    let mut last = fs::read(machine.folder().join("certificate.pem")).unwrap();
+    assert_ne!(last, first);
+    let steps: Vec<_> =
+        whole.stdout.lines().filter_map(|line| line.strip_prefix("STEP ")).map(str::to_owned).collect();
+    let (mut kills, mut renewed) = (0, 0);
+    for number in some(steps.len()) {
+        let both = steps[number] == "rename";
+        for after in [false, true].into_iter().take(if both { 2 } else { 1 }) {
+            let end = End::Step { number, after };
+            let ended = life(end).play();
+            assert_eq!(ended.status.signal(), Some(Signal::KILL.as_raw()), "{end:?}: {ended:?}");
+            let there = fs::read(machine.folder().join("certificate.pem")).unwrap();
+            kills += 1;
+            renewed += usize::from(there != last);
+            let text = String::from_utf8(there).unwrap();
+            assert!(text.contains("PRIVATE KEY") && text.contains("BEGIN CERTIFICATE"), "{end:?}");
+            let told = machine.update_with(settings.clone(), Why::Start);
+            assert!(
+                matches!(told.outcome, Ok(Outcome::Ended(_))),
+                "{end:?} {}: {:?}",
+                steps[number],
+                told.outcome
+            );
+            assert_eq!(told.ended().result, Went::UpToDate, "{end:?}");
+            last = fs::read(machine.folder().join("certificate.pem")).unwrap();
+        }
+    }
+    assert!(renewed > 0 && renewed < kills, "{renewed} of {kills} had renewed");
 }

@@ -9,8 +9,8 @@ use forebay::agent::folder::Place;
 use forebay::agent::progress::Progress;
 use forebay::agent::state::Last;
 use forebay::agent::{Asked, Outcome, UpdateError, Updater};
-use forebay::base::clock::SystemClock;
-use forebay::config::agent::{Program, Settings};
+use forebay::base::clock::{Clock, SystemClock};
+use forebay::config::agent::{KnownBy, Program, Settings};
 use forebay::config::settings as relay;
 use forebay::disk::Disk;
 use forebay::policy::check_in::Why;
@@ -19,9 +19,11 @@ use forebay::policy::sources::{Entry, Families, Range, Source};
 use forebay::policy::tree::change::Action;
 use forebay::policy::tree::id::DomainName;
 use forebay::policy::tree::setting::Values;
+use jiff::{SignedDuration, Timestamp};
 use tempfile::TempDir;
 
 use crate::agents::{agent, change, domain, enrolment, set, token};
+use crate::authority::Authority;
 use crate::relay::{Running, settings};
 use crate::site::{self, Site};
 
@@ -31,6 +33,29 @@ pub(super) struct Machine {
     pub(super) site: Site,
     folder: TempDir,
     runtime: tokio::runtime::Runtime,
+}
+
+/// The machine's clock, so many days ahead.
+#[derive(Debug)]
+pub(super) struct Ahead {
+    clock: SystemClock,
+    days: i64,
+}
+
+impl Ahead {
+    pub(super) fn by_days(days: i64) -> Arc<Self> {
+        Arc::new(Self { clock: SystemClock::default(), days })
+    }
+}
+
+impl Clock for Ahead {
+    fn wall(&self) -> Timestamp {
+        self.clock.wall() + SignedDuration::from_hours(24 * self.days)
+    }
+
+    fn monotonic(&self) -> std::time::Duration {
+        self.clock.monotonic()
+    }
 }
 
 /// What an update told, and how it ended.
@@ -76,6 +101,24 @@ impl Machine {
         );
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         Self { relay, site, folder: tempfile::tempdir().unwrap(), runtime }
+    }
+
+    /// The same with a relay that speaks TLS, by a certificate of this authority for `localhost`, and believes the names that it vouches for.
+    pub(super) fn secure(authority: &Authority) -> Self {
+        let site = Site::with(1, &[]);
+        let mut relay = settings(site.text());
+        relay.tls.listen = vec!["127.0.0.1:0".parse().unwrap()];
+        relay.tls.certificates = vec![authority.sign("relay", &["localhost"]).0];
+        relay.tls.client_authorities = vec![authority.file()];
+        Self::on(site, relay)
+    }
+
+    /// The settings of the agent at such a relay, known so.
+    pub(super) fn known(&mut self, authority: &Authority, known_by: KnownBy) -> Settings {
+        let tls = self.relay.handle().running().tls[0];
+        let relay = Settings::for_relay(&format!("https://localhost:{}/", tls.port())).unwrap();
+        let (folder, ca_file) = (Some(self.folder().to_owned()), Some(authority.file()));
+        Settings { folder, ca_file, known_by, ..relay }
     }
 
     /// Has the agent enrol.
