@@ -34,6 +34,7 @@
 //! | | `store/` | staging, blobs, generations, index (sled), quarantine; the layout on disk: `store/mod.rs` |
 //! | | `upstream/` | where a tree comes from: URLs in order, or a directory; routes, names, and the race for a connection |
 //! | | `state/` | the agent tree on the disk: the journal of its changes, which is the audit log too; the layout: `state/mod.rs`; the relay's own authority: `state/authority.rs`; who administers: `state/tokens.rs` |
+//! | | `client/` | how agents, and commands of administrators, speak to a relay: HTTP, and whom TLS believes; it stands above `net/`, which reads certificates |
 //! | ground | `disk/` | the way to the data folder, on which tests see and break each step; journals of checksummed lines; files as mappings |
 //! | knowledge | `config/` | file -> checked settings; a default and its reason: `config/settings.rs` |
 //! | | `policy/` | who may have what; why a request was refused: `policy/decide.rs`; who sends it: `policy/caller.rs`; which limits hold for it: `policy/limit.rs`; the agent tree: `policy/tree/`, and as a file: `policy/outline/`; where agents update from: `policy/sources.rs` |
@@ -156,6 +157,7 @@ pub mod agent;
 pub mod app;
 pub mod base;
 pub mod cli;
+pub mod client;
 pub mod config;
 pub mod disk;
 pub mod fixture;

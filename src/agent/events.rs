@@ -17,9 +17,9 @@ use tokio::time::{Instant, sleep};
 use tracing::{debug, info};
 
 use crate::agent::backoff::Backoff;
-use crate::agent::client::{AskError, piece};
 use crate::agent::ground::Ground;
 use crate::agent::relay::CallError;
+use crate::client::{AskError, piece};
 use crate::config::agent::Events;
 
 /// What was heard.

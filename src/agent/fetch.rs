@@ -14,11 +14,11 @@ use thiserror::Error;
 use tokio::time::sleep;
 use url::Url;
 
-use crate::agent::client::{AskError, Client, Question};
 use crate::agent::progress::{Progress, Tell};
 use crate::agent::sources::Source;
 use crate::agent::staging::Partial;
 use crate::base::limits::{MANIFEST_BYTES_MAX, SIGNATURE_BYTES_MAX};
+use crate::client::{AskError, Client, Question};
 
 /// A file that is whole.
 #[derive(Debug)]

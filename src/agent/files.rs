@@ -5,12 +5,12 @@
 use bytes::Bytes;
 use hyper::StatusCode;
 
-use crate::agent::client::{Client, Question};
 use crate::agent::folder::Folder;
 use crate::agent::progress::{Progress, Tell};
 use crate::agent::sources::{Asking, Source};
 use crate::agent::told::{ToldFile, ToldFiles};
 use crate::base::blob::BlobId;
+use crate::client::{Client, Question};
 use crate::policy::tree::file::{FILE_BYTES_MAX, FileName};
 
 /// A file that is about to have its name.

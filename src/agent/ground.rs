@@ -12,13 +12,14 @@ use hyper::header::HeaderValue;
 
 use crate::agent::OpenError;
 use crate::agent::certificate::Certificate;
-use crate::agent::client::{Client, Shows, Through};
 use crate::agent::folder::{Folder, FolderError, Place};
 use crate::agent::identity::certificate;
 use crate::agent::installed::Installed;
 use crate::agent::relay::{Relay, Secret};
 use crate::agent::state::State;
 use crate::base::clock::Clock;
+use crate::client::tls::Trust;
+use crate::client::{Client, Shows, Through};
 use crate::config::agent::Settings;
 use crate::policy::tree::id::AgentId;
 
@@ -40,12 +41,16 @@ pub(super) struct Ground {
     state: Mutex<State>,
 }
 
+/// How an agent names itself to servers.
+const NAME: &str = concat!("forebay-agent/", env!("CARGO_PKG_VERSION"));
+
 /// Bytes of a file of credentials: a line with a name and a password.
 const CREDENTIALS_BYTES_MAX: usize = 4096;
 
 impl Ground {
     pub(super) fn open(settings: Settings, place: Place, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
-        let client = Client::new(settings.ca_file.as_deref(), settings.connect, settings.silence)?;
+        let trust = settings.ca_file.clone().map_or(Trust::System, Trust::SystemAnd);
+        let client = Client::new(NAME, &trust, settings.connect, settings.silence)?;
         let own_proxy = match &settings.proxy {
             Some(url) => {
                 let given = settings.proxy_credentials.as_deref().map(credentials).transpose()?;

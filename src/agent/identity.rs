@@ -15,7 +15,7 @@ use tracing::{info, warn};
 
 use crate::agent::OpenError;
 use crate::agent::certificate::{Certificate, CertificateError, NewKey};
-use crate::agent::client::Shows;
+use crate::client::Shows;
 use crate::agent::folder::{FolderError, Place};
 use crate::agent::ground::Ground;
 use crate::agent::progress::{Progress, Tell};

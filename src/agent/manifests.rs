@@ -7,13 +7,13 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use crate::agent::client::Client;
 use crate::agent::fetch::{self, Manifest as Answer};
 use crate::agent::folder::{Folder, FolderError, named};
 use crate::agent::progress::{Progress, Tell};
 use crate::agent::sources::Source;
 use crate::base::blob::BlobId;
 use crate::base::tree::TreeName;
+use crate::client::Client;
 use crate::manifest::catalogue::Catalogue;
 use crate::manifest::server_ini::Manifest;
 

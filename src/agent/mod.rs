@@ -11,7 +11,6 @@
 mod apply;
 mod backoff;
 mod certificate;
-mod client;
 mod command;
 pub mod control;
 mod events;
@@ -40,7 +39,6 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
-use crate::agent::client::ClientError;
 use crate::agent::folder::{FolderError, Place};
 use crate::agent::ground::Ground;
 use crate::agent::installed::Installed;
@@ -48,6 +46,7 @@ use crate::agent::progress::Tell;
 use crate::agent::relay::CallError;
 use crate::agent::state::{Last, State};
 use crate::base::clock::{Clock, SystemClock};
+use crate::client::tls::TlsError;
 use crate::config::agent::Settings;
 use crate::disk::Disk;
 use crate::policy::check_in::Why;
@@ -99,7 +98,7 @@ pub enum OpenError {
     Folder(#[from] FolderError),
     /// TLS.
     #[error(transparent)]
-    Client(#[from] ClientError),
+    Tls(#[from] TlsError),
     /// The token in it.
     #[error(transparent)]
     Token(#[from] CallError),

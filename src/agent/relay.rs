@@ -15,8 +15,8 @@ use serde_json::Value;
 use thiserror::Error;
 use url::Url;
 
-use crate::agent::client::{AskError, Client, Question, Shows};
 use crate::agent::told::Told;
+use crate::client::{AskError, Client, Question, Shows};
 use crate::policy::check_in::Why;
 use crate::policy::secret::Token;
 use crate::policy::tree::id::{AgentId, AgentIdError};

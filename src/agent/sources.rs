@@ -5,9 +5,9 @@
 
 use url::{Host, Url};
 
-use crate::agent::client::{Shows, Through};
 use crate::agent::told::{Reason, ToldSource};
 use crate::base::path::PATH_ESCAPED;
+use crate::client::{Shows, Through};
 
 /// A source.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,4 +1,4 @@
-//! One certificate of the relay's with its key, read from PEM files and checked: for which names it is, and that the key is its own.
+//! One certificate of the relay's, or of who asks one, with its key, read from PEM files and checked: for which names it is, and that the key is its own.
 //!
 //! Never says anything of a key's bytes.
 
@@ -27,19 +27,17 @@ pub struct CertificateError {
 
 /// A certificate that can be shown.
 #[derive(Clone, Debug)]
-pub(super) struct Certificate {
+pub struct Certificate {
     pub(super) files: CertificateFiles,
     /// Its DNS names in lower case, wildcards among them.
     pub(super) names: Vec<String>,
-    pub(super) key: Arc<CertifiedKey>,
+    /// It and the chain to its authority, with its key.
+    pub key: Arc<CertifiedKey>,
 }
 
 impl Certificate {
     /// Reads and checks both files.
-    pub(super) fn load(
-        files: &CertificateFiles,
-        provider: &CryptoProvider,
-    ) -> Result<Self, CertificateError> {
+    pub fn load(files: &CertificateFiles, provider: &CryptoProvider) -> Result<Self, CertificateError> {
         let of_chain = |reason: String| CertificateError { path: files.chain.clone(), reason };
         let of_key = |reason: String| CertificateError { path: files.key.clone(), reason };
         let chain = certificates(&files.chain).map_err(of_chain)?;

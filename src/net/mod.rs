@@ -16,7 +16,7 @@ pub mod inherited;
 pub mod inserts;
 pub mod listen;
 pub mod noted;
-mod pem;
+pub mod pem;
 pub mod places;
 pub mod proxy_header;
 pub mod pulse;

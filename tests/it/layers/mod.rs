@@ -21,6 +21,7 @@ const LAYERS: &[&[&str]] = &[
     &["config"],
     &["disk"],
     &["net", "store", "upstream", "state"],
+    &["client"],
     &["relay"],
     &["schedule"],
     &["http"],

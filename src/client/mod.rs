@@ -1,14 +1,16 @@
-//! The agent's HTTP client: one request at a time to a server, directly or through a proxy, with deadlines.
+//! The HTTP client of agents, and of commands that ask a relay: one request at a time to a server, directly or through a proxy, with
+//! deadlines. Whom it believes, and what it shows: [`tls`].
 //!
-//! Its own, and not [`upstream`](crate::upstream)'s: that obeys an administrator's settings of a relay, its routes and its rules about
-//! destinations, of which an agent has none; nor the fleet's, which speaks to one host. Names are resolved and addresses raced by
-//! `hyper-util`'s connector. Never retries what is not a GET. Invariant: a credential, the client's certificate too, goes to the server
-//! that it is for alone: what redirects elsewhere is asked without.
+//! Not [`upstream`](crate::upstream)'s: that obeys an administrator's settings of a relay, its routes and its rules about destinations,
+//! of which neither has any; nor the fleet's, which speaks to one host. Names are resolved and addresses raced by `hyper-util`'s
+//! connector. Never retries what is not a GET. Invariant: a credential, the client's certificate too, goes to the server that it
+//! is for alone: what redirects elsewhere is asked without, and only [`follow`](Client::follow) goes there at all.
+
+pub mod tls;
 
 use std::collections::HashMap;
 use std::fmt;
 use std::io;
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -21,22 +23,21 @@ use hyper::rt::{Read, Write};
 use hyper::{Method, Request, Response, StatusCode, Uri};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioIo;
-use rustls::client::ResolvesClientCert;
-use rustls::sign::{CertifiedKey, SingleCertAndKey};
-use rustls::{ClientConfig, RootCertStore};
-use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, ServerName};
+use rustls::RootCertStore;
+use rustls::sign::CertifiedKey;
+use rustls_pki_types::ServerName;
 use thiserror::Error;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tower_service::Service as _;
-use tracing::warn;
 use url::{Host, Position, Url};
 
 use crate::base::limits::REDIRECTS_MAX;
+use crate::client::tls::{TlsError, Trust, authorities, connector};
 
-/// The client of one agent.
-pub(super) struct Client {
+/// The client of one agent, or of one command.
+pub struct Client {
+    name: HeaderValue,
     roots: Arc<RootCertStore>,
     tls: TlsConnector,
     /// Guards what connects where the client's certificate is shown, and how many certificates there were.
@@ -49,14 +50,16 @@ pub(super) struct Client {
 
 /// A proxy that a request goes through, and what it is shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Through {
-    pub(super) url: Url,
-    pub(super) shows: Shows,
+pub struct Through {
+    /// Where it is.
+    pub url: Url,
+    /// What it is shown.
+    pub shows: Shows,
 }
 
 /// What a server is shown of who asks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) enum Shows {
+pub enum Shows {
     /// Nothing.
     #[default]
     Nothing,
@@ -68,29 +71,19 @@ pub(super) enum Shows {
 
 /// A request.
 #[derive(Clone, Debug)]
-pub(super) struct Question<'q> {
-    pub(super) method: Method,
-    pub(super) url: &'q Url,
-    pub(super) through: Option<&'q Through>,
-    pub(super) shows: Shows,
-    pub(super) headers: HeaderMap,
-    pub(super) body: Bytes,
-}
-
-/// Why the client cannot be made.
-#[derive(Debug, Error)]
-pub enum ClientError {
-    /// The file of authorities cannot be read.
-    #[error("ca_file {path}: {reason}", path = path.display())]
-    CaFile {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// TLS cannot be set up.
-    #[error("TLS: {0}")]
-    Tls(#[from] rustls::Error),
+pub struct Question<'q> {
+    /// Its method.
+    pub method: Method,
+    /// What is asked for.
+    pub url: &'q Url,
+    /// The proxy that it goes through, where it does.
+    pub through: Option<&'q Through>,
+    /// What the server is shown of who asks.
+    pub shows: Shows,
+    /// What it says besides its host and who sends it.
+    pub headers: HeaderMap,
+    /// Its body.
+    pub body: Bytes,
 }
 
 /// Why a request got no answer, or not all of it.
@@ -143,18 +136,16 @@ impl<S: Read + Write + Send + Unpin> Stream for S {}
 
 type Wire = Box<dyn Stream>;
 
-/// How the agent names itself.
-const USER_AGENT: &str = concat!("forebay-agent/", env!("CARGO_PKG_VERSION"));
-
 impl<'q> Question<'q> {
     /// A GET of a URL.
-    pub(super) fn get(url: &'q Url, through: Option<&'q Through>) -> Self {
+    pub fn get(url: &'q Url, through: Option<&'q Through>) -> Self {
         let (shows, headers) = (Shows::Nothing, HeaderMap::new());
         Self { method: Method::GET, url, through, shows, headers, body: Bytes::new() }
     }
 
     /// With who asks, who is nobody where there is nothing to show.
-    pub(super) fn by(self, shows: &Shows) -> Self {
+    #[must_use]
+    pub fn by(self, shows: &Shows) -> Self {
         Self { shows: shows.clone(), ..self }
     }
 
@@ -165,20 +156,22 @@ impl<'q> Question<'q> {
 }
 
 impl Client {
-    /// A client that trusts the system's authorities and those of a file.
-    pub(super) fn new(
-        ca_file: Option<&Path>,
+    /// A client that names itself so and believes these authorities. A connection may take as long as `connect`, and whatever is waited
+    /// for after that as long as `silence`.
+    pub fn new(
+        name: &'static str,
+        trust: &Trust,
         connect: Duration,
         silence: Duration,
-    ) -> Result<Self, ClientError> {
-        let roots = Arc::new(authorities(ca_file)?);
-        let tls = connector(&roots, None)?;
+    ) -> Result<Self, TlsError> {
+        let roots = Arc::new(authorities(trust)?);
+        let (name, tls) = (HeaderValue::from_static(name), connector(&roots, None)?);
         let (certified, kept) = (Mutex::default(), Mutex::default());
-        Ok(Self { roots, tls, certified, connect, silence, kept })
+        Ok(Self { name, roots, tls, certified, connect, silence, kept })
     }
 
     /// Shows this certificate from now on, to whom it is shown at all.
-    pub(super) fn set_certificate(&self, shown: CertifiedKey) -> Result<(), ClientError> {
+    pub fn set_certificate(&self, shown: CertifiedKey) -> Result<(), TlsError> {
         let tls = connector(&self.roots, Some(shown))?;
         let mut certified = self.certified.lock().unwrap_or_else(PoisonError::into_inner);
         let number = certified.as_ref().map_or(1, |(number, _)| number + 1);
@@ -191,7 +184,7 @@ impl Client {
     }
 
     /// Sends a request and waits for the head of its answer.
-    pub(super) async fn ask(&self, question: &Question<'_>) -> Result<Response<Incoming>, AskError> {
+    pub async fn ask(&self, question: &Question<'_>) -> Result<Response<Incoming>, AskError> {
         let mut line = Line::of(question)?;
         line.certificate =
             self.certified().filter(|_| question.shows_certificate()).map(|(number, _)| number);
@@ -211,7 +204,7 @@ impl Client {
     }
 
     /// The same of a GET, whose redirects are followed.
-    pub(super) async fn follow(&self, question: Question<'_>) -> Result<Response<Incoming>, AskError> {
+    pub async fn follow(&self, question: Question<'_>) -> Result<Response<Incoming>, AskError> {
         let mut response = self.ask(&question).await?;
         let mut at = question.url.clone();
         let mut shows = question.shows.clone();
@@ -231,12 +224,12 @@ impl Client {
     }
 
     /// The next bytes of a body; `None` at its end.
-    pub(super) async fn piece(&self, body: &mut Incoming) -> Result<Option<Bytes>, AskError> {
+    pub async fn piece(&self, body: &mut Incoming) -> Result<Option<Bytes>, AskError> {
         piece(body, self.silence).await
     }
 
     /// A whole body of at most so many bytes.
-    pub(super) async fn whole(&self, mut body: Incoming, bytes_max: u64) -> Result<Bytes, AskError> {
+    pub async fn whole(&self, mut body: Incoming, bytes_max: u64) -> Result<Bytes, AskError> {
         let mut whole = BytesMut::new();
         while let Some(piece) = self.piece(&mut body).await? {
             if (whole.len() + piece.len()) as u64 > bytes_max {
@@ -261,7 +254,7 @@ impl Client {
     ) -> Result<Response<Incoming>, AskError> {
         let broken = |error: hyper::Error| AskError::Broken(causes(&error));
         sender.ready().await.map_err(broken)?;
-        let response = sender.send_request(request(question)?).await.map_err(broken)?;
+        let response = sender.send_request(self.request(question)?).await.map_err(broken)?;
         // It is ready again once the body was read, and closed where the body was dropped.
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         kept.insert(line.clone(), sender);
@@ -274,7 +267,7 @@ impl Client {
         let wire = self.reach(first, shows).await?;
         match question.through.filter(|_| question.url.scheme() == "https") {
             Some(through) => {
-                let wire = tunnel(wire, through, question.url).await?;
+                let wire = self.tunnel(wire, through, question.url).await?;
                 speak(self.secure(wire, question.url, &question.shows).await?).await
             }
             None => speak(wire).await,
@@ -305,6 +298,56 @@ impl Client {
         let secured = tls.connect(name, TokioIo::new(wire)).await.map_err(AskError::Tls)?;
         Ok(Box::new(TokioIo::new(secured)))
     }
+
+    /// Asks a proxy for a connection to the host of a URL.
+    async fn tunnel(&self, wire: Wire, through: &Through, to: &Url) -> Result<Wire, AskError> {
+        let authority = authority(to)?;
+        let (mut sender, connection) =
+            handshake(wire).await.map_err(|error| AskError::Broken(causes(&error)))?;
+        // Its end is told to whoever waits for the answer.
+        tokio::spawn(connection.with_upgrades());
+        let mut request = Request::connect(&authority)
+            .body(Full::<Bytes>::default())
+            .map_err(|_| AskError::Url(to.clone().into()))?;
+        let headers = request.headers_mut();
+        headers.insert(header::HOST, value(&authority, to)?);
+        headers.insert(header::USER_AGENT, self.name.clone());
+        if let Shows::Authorization(authorization) = &through.shows {
+            headers.insert(header::PROXY_AUTHORIZATION, authorization.clone());
+        }
+        let response =
+            sender.send_request(request).await.map_err(|error| AskError::Broken(causes(&error)))?;
+        if !response.status().is_success() {
+            return Err(AskError::Proxy(response.status()));
+        }
+        let upgraded =
+            hyper::upgrade::on(response).await.map_err(|error| AskError::Broken(causes(&error)))?;
+        Ok(Box::new(upgraded))
+    }
+
+    fn request(&self, question: &Question<'_>) -> Result<Request<Full<Bytes>>, AskError> {
+        let url = question.url;
+        let through = question.through.filter(|_| url.scheme() == "http");
+        let target = if through.is_some() {
+            &url[..Position::AfterQuery]
+        } else {
+            &url[Position::BeforePath..Position::AfterQuery]
+        };
+        let mut request = Request::new(Full::new(question.body.clone()));
+        *request.method_mut() = question.method.clone();
+        *request.uri_mut() = target.parse().map_err(|_| AskError::Url(url.clone().into()))?;
+        let headers = request.headers_mut();
+        headers.extend(question.headers.clone());
+        headers.insert(header::HOST, value(&url[Position::BeforeHost..Position::AfterPort], url)?);
+        headers.insert(header::USER_AGENT, self.name.clone());
+        if let Shows::Authorization(authorization) = &question.shows {
+            headers.insert(header::AUTHORIZATION, authorization.clone());
+        }
+        if let Some(Shows::Authorization(authorization)) = through.map(|through| &through.shows) {
+            headers.insert(header::PROXY_AUTHORIZATION, authorization.clone());
+        }
+        Ok(request)
+    }
 }
 
 impl fmt::Debug for Client {
@@ -328,7 +371,7 @@ impl Line {
 }
 
 /// The next bytes of a body, which may be silent for so long; `None` at its end.
-pub(super) async fn piece(body: &mut Incoming, silence: Duration) -> Result<Option<Bytes>, AskError> {
+pub async fn piece(body: &mut Incoming, silence: Duration) -> Result<Option<Bytes>, AskError> {
     loop {
         let frame = timeout(silence, body.frame()).await;
         match frame.map_err(|_| AskError::Silence { what: "nothing more came", within: silence })? {
@@ -343,58 +386,11 @@ pub(super) async fn piece(body: &mut Incoming, silence: Duration) -> Result<Opti
     }
 }
 
-/// Asks a proxy for a connection to the host of a URL.
-async fn tunnel(wire: Wire, through: &Through, to: &Url) -> Result<Wire, AskError> {
-    let authority = authority(to)?;
-    let (mut sender, connection) = handshake(wire).await.map_err(|error| AskError::Broken(causes(&error)))?;
-    // Its end is told to whoever waits for the answer.
-    tokio::spawn(connection.with_upgrades());
-    let mut request = Request::connect(&authority)
-        .body(Full::<Bytes>::default())
-        .map_err(|_| AskError::Url(to.clone().into()))?;
-    let headers = request.headers_mut();
-    headers.insert(header::HOST, value(&authority, to)?);
-    headers.insert(header::USER_AGENT, HeaderValue::from_static(USER_AGENT));
-    if let Shows::Authorization(authorization) = &through.shows {
-        headers.insert(header::PROXY_AUTHORIZATION, authorization.clone());
-    }
-    let response = sender.send_request(request).await.map_err(|error| AskError::Broken(causes(&error)))?;
-    if !response.status().is_success() {
-        return Err(AskError::Proxy(response.status()));
-    }
-    let upgraded = hyper::upgrade::on(response).await.map_err(|error| AskError::Broken(causes(&error)))?;
-    Ok(Box::new(upgraded))
-}
-
 async fn speak(wire: Wire) -> Result<SendRequest<Full<Bytes>>, AskError> {
     let (sender, connection) = handshake(wire).await.map_err(|error| AskError::Broken(causes(&error)))?;
     // It ends with the sender and the body; what goes wrong on it is told to whoever waits for the answer.
     tokio::spawn(connection);
     Ok(sender)
-}
-
-fn request(question: &Question<'_>) -> Result<Request<Full<Bytes>>, AskError> {
-    let url = question.url;
-    let through = question.through.filter(|_| url.scheme() == "http");
-    let target = if through.is_some() {
-        &url[..Position::AfterQuery]
-    } else {
-        &url[Position::BeforePath..Position::AfterQuery]
-    };
-    let mut request = Request::new(Full::new(question.body.clone()));
-    *request.method_mut() = question.method.clone();
-    *request.uri_mut() = target.parse().map_err(|_| AskError::Url(url.clone().into()))?;
-    let headers = request.headers_mut();
-    headers.extend(question.headers.clone());
-    headers.insert(header::HOST, value(&url[Position::BeforeHost..Position::AfterPort], url)?);
-    headers.insert(header::USER_AGENT, HeaderValue::from_static(USER_AGENT));
-    if let Shows::Authorization(authorization) = &question.shows {
-        headers.insert(header::AUTHORIZATION, authorization.clone());
-    }
-    if let Some(Shows::Authorization(authorization)) = through.map(|through| &through.shows) {
-        headers.insert(header::PROXY_AUTHORIZATION, authorization.clone());
-    }
-    Ok(request)
 }
 
 /// Host and port, which CONNECT always has (RFC 9110 section 9.3.6).
@@ -412,42 +408,8 @@ fn redirects(status: StatusCode) -> bool {
     matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
 }
 
-/// What opens connections with TLS, where servers ask for it with this certificate.
-fn connector(roots: &Arc<RootCertStore>, shown: Option<CertifiedKey>) -> Result<TlsConnector, ClientError> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
-    let builder = builder.with_root_certificates(roots.clone());
-    let mut tls = match shown {
-        Some(shown) => {
-            let shown: Arc<dyn ResolvesClientCert> = Arc::new(SingleCertAndKey::from(shown));
-            builder.with_client_cert_resolver(shown)
-        }
-        None => builder.with_no_client_auth(),
-    };
-    tls.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(TlsConnector::from(Arc::new(tls)))
-}
-
-fn authorities(ca_file: Option<&Path>) -> Result<RootCertStore, ClientError> {
-    let mut roots = RootCertStore::empty();
-    let system = rustls_native_certs::load_native_certs();
-    for error in system.errors {
-        warn!(%error, "the system's certificate authorities could not all be read");
-    }
-    roots.add_parsable_certificates(system.certs);
-    let Some(path) = ca_file else { return Ok(roots) };
-    let refuse = |reason: String| ClientError::CaFile { path: path.to_owned(), reason };
-    let mut count = 0;
-    for certificate in CertificateDer::pem_file_iter(path).map_err(|error| refuse(error.to_string()))? {
-        let certificate = certificate.map_err(|error| refuse(error.to_string()))?;
-        roots.add(certificate).map_err(|error| refuse(error.to_string()))?;
-        count += 1;
-    }
-    if count == 0 { Err(refuse("it holds no certificate in PEM".to_owned())) } else { Ok(roots) }
-}
-
 /// An error with its causes, each once.
-pub(super) fn causes(error: &dyn std::error::Error) -> String {
+pub fn causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut under = error.source();
     while let Some(cause) = under {
