@@ -15,11 +15,11 @@ use tracing::{info, warn};
 
 use crate::agent::OpenError;
 use crate::agent::certificate::{Certificate, CertificateError, NewKey};
-use crate::client::Shows;
 use crate::agent::folder::{FolderError, Place};
 use crate::agent::ground::Ground;
 use crate::agent::progress::{Progress, Tell};
 use crate::agent::relay::{CallError, Relay, Secret};
+use crate::client::Shows;
 use crate::config::agent::{KnownBy, Settings};
 
 /// Why there is no new certificate.

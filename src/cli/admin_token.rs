@@ -7,16 +7,16 @@ use std::fmt::Write as _;
 
 use bytes::Bytes;
 use clap::{Args, Subcommand, ValueEnum};
-use http_body_util::Full;
 use hyper::{Method, Request, header};
 use jiff::Timestamp;
 
 use crate::admin::model::access::{MadeToken, NewToken, Tokens as ToldTokens};
 use crate::app::ADMIN;
 use crate::cli::Failed;
-use crate::cli::client::{Asked, Which, json, refused, send};
+use crate::cli::client::{Asked, json, refused, send};
 use crate::cli::output::print;
 use crate::cli::tree::who::who;
+use crate::cli::which::{Found, Which};
 use crate::disk::Disk;
 use crate::policy::administrator::{Role, TokenName};
 use crate::state::record::Author;
@@ -25,6 +25,9 @@ use crate::store::Store;
 
 /// What is done.
 #[derive(Debug, Subcommand)]
+#[command(
+    after_help = "Where no relay runs, this is done in its data folder, which needs --data or --config."
+)]
 pub enum AdminToken {
     /// Make a token, and print it once.
     Make(Make),
@@ -171,7 +174,7 @@ impl Revoke {
 /// Who has the tokens at this moment.
 enum Keeper {
     /// A relay that runs.
-    Relay(Asked),
+    Relay(Box<Asked>),
     /// This process, which holds the data folder's lock.
     Here {
         /// The tokens.
@@ -182,10 +185,10 @@ enum Keeper {
 }
 
 fn keeper(which: &Which) -> Result<Keeper, Failed> {
-    if let Some(asked) = which.running()? {
-        return Ok(Keeper::Relay(asked));
-    }
-    let data = which.data()?;
+    let data = match which.look()? {
+        Found::Relay(asked) => return Ok(Keeper::Relay(asked)),
+        Found::Folder(data) => data,
+    };
     if !data.join("FORMAT").is_file() {
         return Err(Failed::new(format!(
             "{} is no data folder of a relay: name one with --data or --config",
@@ -205,6 +208,6 @@ fn exchange(asked: &Asked, method: Method, path: &str, body: Bytes) -> Result<By
     let request =
         Request::builder().method(method).uri(path).header(header::CONTENT_TYPE, "application/json");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let (head, body) = runtime.block_on(send(asked, request.body(Full::new(body))?, WITHIN))?;
+    let (head, body) = runtime.block_on(send(asked, request.body(body)?, WITHIN))?;
     if head.status.is_success() { Ok(body) } else { Err(refused(&json(&body)?)) }
 }

@@ -1,152 +1,105 @@
-//! Asking the running relay: finds its admin listener in the data folder and speaks to it, with the token of whoever types.
+//! Speaking to the relay that a command is for: one request, and what comes of it in words for who typed it.
 //!
-//! The relay keeps no token, so none is found in its folder: it comes from a file or a variable. Invariant: a token is sent to the
-//! relay of the data folder alone, and never shown.
+//! Invariant: a token is sent to that relay alone, whatever it answers, and never shown.
 
-use std::io::Read as _;
-use std::path::{Path, PathBuf};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
-use clap::Args;
-use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
-use hyper::client::conn::http1::{SendRequest, handshake};
-use hyper::header::HeaderValue;
+use hyper::header::{self, HeaderValue};
 use hyper::http::response::Parts;
 use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::TokioIo;
+use rustls::CertificateError;
 use serde_json::Value;
-use tokio::net::TcpStream;
+use url::Url;
 
-use crate::app::{RUNNING, Running};
-use crate::cli::{Failed, settings};
-use crate::policy::secret::Token;
+use crate::app::Running;
+use crate::cli::Failed;
+use crate::client::tls::Trust;
+use crate::client::{AskError, Client, Question, Shows};
+use crate::config::settings::CertificateFiles;
+use crate::net::certificate::Certificate;
 
-/// How long the relay may take to answer.
+/// How long the relay may take to be connected to, and to answer what is small.
 const ANSWER: Duration = Duration::from_secs(10);
 
+/// How long the relay may say nothing: as long as the longest call takes.
+const SILENCE: Duration = Duration::from_mins(5);
+
 /// The largest answer that is read, in bytes: an agent tree of ten times what one change may name.
-const ANSWER_BYTES_MAX: usize = 512 << 20;
+const ANSWER_BYTES_MAX: u64 = 512 << 20;
 
-/// Which relay.
-#[derive(Debug, Args)]
-pub struct Which {
-    /// The data folder of the relay.
-    #[arg(
-        long,
-        value_name = "FOLDER",
-        default_value = "forebay-data",
-        conflicts_with = "config",
-        help_heading = "Which relay"
-    )]
-    data: PathBuf,
-    /// The settings file of the relay; its data folder is asked.
-    #[arg(long, value_name = "FILE", help_heading = "Which relay")]
-    config: Option<PathBuf>,
-    /// Where the token for a relay that runs is kept.
-    #[arg(
-        long,
-        value_name = "FILE",
-        help_heading = "Which relay",
-        help = "A file that holds your token, for a relay that runs; else the variable FOREBAY_TOKEN does"
-    )]
-    token_file: Option<PathBuf>,
-}
+/// Characters of where a redirect leads that are shown.
+const SHOWN_CHARS_MAX: usize = 200;
 
-/// The variable that holds a token.
-const VARIABLE: &str = "FOREBAY_TOKEN";
-
-/// Bytes of a file that holds a token, and maybe a line's end.
-const TOKEN_FILE_BYTES_MAX: u64 = 1024;
+/// How commands name themselves.
+const NAME: &str = concat!("forebay/", env!("CARGO_PKG_VERSION"));
 
 /// A relay that runs, to be asked by somebody.
 #[derive(Debug)]
 pub struct Asked {
-    /// How it is reached.
-    pub running: Running,
+    /// The origin of its admin listener.
+    url: Url,
+    /// Where agents of this machine reach it; nothing where it is elsewhere.
+    pub listen: Vec<SocketAddr>,
+    client: Client,
     /// What is shown to it; nothing where there is no token.
     token: Option<HeaderValue>,
 }
 
-impl Which {
-    /// The relay of a data folder.
-    pub fn of(data: PathBuf) -> Self {
-        Self { data, config: None, token_file: None }
-    }
-
-    /// The data folder.
-    pub fn data(&self) -> Result<PathBuf, Failed> {
-        match &self.config {
-            Some(file) => Ok(settings::read(file)?.data),
-            None => Ok(self.data.clone()),
-        }
-    }
-
-    /// Finds the relay that runs on the data folder.
-    pub fn find(&self) -> Result<Asked, Failed> {
-        let data = self.data()?;
-        self.running()?.ok_or_else(|| {
-            Failed::new(format!(
-                "no relay runs on data folder {}: start one with 'forebay serve', or name another folder with --data or --config",
-                data.display()
-            ))
-        })
-    }
-
-    /// The same; `None` where none runs.
-    pub fn running(&self) -> Result<Option<Asked>, Failed> {
-        let data = self.data()?;
-        if !is_locked(&data) {
-            return Ok(None);
-        }
-        let said = std::fs::read(data.join(RUNNING)).ok().and_then(|text| serde_json::from_slice(&text).ok());
-        let running = said.ok_or_else(|| {
-            Failed::new(format!("the relay on data folder {} is only starting or ending", data.display()))
+impl Asked {
+    /// The relay that says this of itself, on this machine.
+    pub(super) fn here(running: &Running, token: Option<HeaderValue>) -> Result<Self, Failed> {
+        let address = running.admin.first().ok_or_else(|| {
+            Failed::new("the relay has no admin listener in clear text: name the one with TLS with --url")
         })?;
-        Ok(Some(Asked { running, token: self.token()? }))
+        let url = Url::parse(&format!("http://{address}/"))?;
+        Ok(Self { url, listen: running.listen.clone(), client: client(&Trust::Nobody, None)?, token })
     }
 
-    fn token(&self) -> Result<Option<HeaderValue>, Failed> {
-        let (text, from) = match &self.token_file {
-            Some(file) => {
-                let named =
-                    |error: &dyn std::fmt::Display| Failed::new(format!("{}: {error}", file.display()));
-                let mut text = String::new();
-                let opened = std::fs::File::open(file).map_err(|error| named(&error))?;
-                opened.take(TOKEN_FILE_BYTES_MAX).read_to_string(&mut text).map_err(|error| named(&error))?;
-                (text, file.display().to_string())
-            }
-            None => match std::env::var(VARIABLE) {
-                Ok(text) => (text, format!("the variable {VARIABLE}")),
-                Err(_) => return Ok(None),
-            },
-        };
-        if Token::parse(text.trim()).is_none() {
-            return Err(Failed::new(format!("{from} holds no token: one looks like NAME~SECRET, {HOW}")));
+    /// The relay whose admin listener has this origin.
+    pub(super) fn at(url: Url, client: Client, token: Option<HeaderValue>) -> Self {
+        Self { url, listen: Vec::new(), client, token }
+    }
+
+    /// The next bytes of an answer; `None` at its end.
+    pub async fn piece(&self, body: &mut Incoming) -> Result<Option<Bytes>, Failed> {
+        self.client.piece(body).await.map_err(|error| self.unanswered(&error))
+    }
+
+    fn failed(&self, what: impl std::fmt::Display) -> Failed {
+        Failed::new(format!("the relay at {}: {what}", self.url.origin().ascii_serialization()))
+    }
+
+    fn unanswered(&self, error: &AskError) -> Failed {
+        match hint(error) {
+            Some(hint) => self.failed(format_args!("{error}: {hint}")),
+            None => self.failed(error),
         }
-        let mut shown = HeaderValue::try_from(format!("Bearer {}", text.trim()))?;
-        shown.set_sensitive(true);
-        Ok(Some(shown))
     }
 }
 
-/// A relay that runs holds its folder's lock; one that was killed leaves its `running.json` behind.
-fn is_locked(data: &Path) -> bool {
-    let Ok(file) = std::fs::File::open(data.join("lock")) else { return false };
-    rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockShared).is_err()
+/// A client of commands.
+pub(super) fn client(trust: &Trust, own: Option<&CertificateFiles>) -> Result<Client, Failed> {
+    let client = Client::new(NAME, trust, ANSWER, SILENCE)?;
+    if let Some(files) = own {
+        let own = Certificate::load(files, &rustls::crypto::ring::default_provider())?;
+        client.set_certificate((*own.key).clone())?;
+    }
+    Ok(client)
 }
 
 /// Makes one request to the relay's admin listener and reads its JSON.
 pub async fn ask(relay: &Asked, method: Method, path: &str) -> Result<Value, Failed> {
-    let request = Request::builder().method(method).uri(path).body(Full::default())?;
+    let request = Request::builder().method(method).uri(path).body(Bytes::new())?;
     let (head, body) = send(relay, request, ANSWER).await?;
     let json = json(&body)?;
     if head.status.is_success() { Ok(json) } else { Err(refused(&json)) }
 }
 
 /// Where a token comes from.
-const HOW: &str = "as the first start prints it and 'forebay admin-token make' does; name it with --token-file or FOREBAY_TOKEN";
+pub(super) const HOW: &str = "as the first start prints it and 'forebay admin-token make' does; name it with --token-file or FOREBAY_TOKEN";
 
 /// The reason that a problem gives.
 pub fn refused(problem: &Value) -> Failed {
@@ -163,40 +116,70 @@ pub fn json(body: &[u8]) -> Result<Value, Failed> {
         .map_err(|error| Failed::new(format!("the relay's answer is no JSON: {error}")))
 }
 
-/// Sends a request to the relay's admin listener and reads the answer, whatever its status.
+/// Sends a request, whose URI is a path, to the relay's admin listener and reads the answer, which is a problem if it is not what was
+/// asked for.
 pub async fn send(
     relay: &Asked,
-    request: Request<Full<Bytes>>,
+    request: Request<Bytes>,
     within: Duration,
 ) -> Result<(Parts, Bytes), Failed> {
     tokio::time::timeout(within, exchange(relay, request))
         .await
-        .map_err(|_| Failed::new(format!("the relay did not answer within {} s", within.as_secs())))?
+        .map_err(|_| relay.failed(format_args!("no answer within {} s", within.as_secs())))?
 }
 
-async fn exchange(relay: &Asked, request: Request<Full<Bytes>>) -> Result<(Parts, Bytes), Failed> {
-    let (answer, _connection) = open(relay, request).await?;
-    let (head, body) = answer.into_parts();
-    let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await;
-    let body = body.map_err(|error| Failed::new(format!("the relay's answer broke off: {error}")))?;
-    Ok((head, body.to_bytes()))
+async fn exchange(relay: &Asked, request: Request<Bytes>) -> Result<(Parts, Bytes), Failed> {
+    let (head, body) = open(relay, request).await?.into_parts();
+    let body = relay.client.whole(body, ANSWER_BYTES_MAX).await;
+    Ok((head, body.map_err(|error| relay.unanswered(&error))?))
 }
 
-/// Sends a request to the relay's admin listener; the answer's body comes for as long as the connection is kept.
-pub async fn open(
-    relay: &Asked,
-    mut request: Request<Full<Bytes>>,
-) -> Result<(Response<Incoming>, SendRequest<Full<Bytes>>), Failed> {
-    let address =
-        relay.running.admin.first().ok_or_else(|| Failed::new("the relay has no admin listener"))?;
-    let stream = TcpStream::connect(address)
-        .await
-        .map_err(|error| Failed::new(format!("the relay does not answer at {address}: {error}")))?;
-    let (mut sender, connection) = handshake(TokioIo::new(stream)).await?;
-    tokio::spawn(connection);
-    request.headers_mut().insert(hyper::header::HOST, HeaderValue::try_from(address.to_string())?);
-    if let Some(token) = &relay.token {
-        request.headers_mut().insert(hyper::header::AUTHORIZATION, token.clone());
+/// The same, as far as the answer's head: its body comes for as long as both sides want.
+pub async fn open(relay: &Asked, request: Request<Bytes>) -> Result<Response<Incoming>, Failed> {
+    let (head, body) = request.into_parts();
+    let mut url = relay.url.clone();
+    url.set_path(head.uri.path());
+    url.set_query(head.uri.query());
+    let mut headers = head.headers;
+    headers.extend(relay.token.clone().map(|token| (header::AUTHORIZATION, token)));
+    let question =
+        Question { method: head.method, url: &url, through: None, shows: Shows::Certificate, headers, body };
+    let answer = relay.client.ask(&question).await;
+    let answer = answer.map_err(|error| relay.unanswered(&error))?;
+    let status = answer.status();
+    let field = |name| answer.headers().get(name).and_then(|value| value.to_str().ok());
+    if status.is_redirection() {
+        let to: String =
+            field(header::LOCATION).unwrap_or("elsewhere").chars().take(SHOWN_CHARS_MAX).collect();
+        return Err(relay.failed(format_args!(
+            "it answers {status} and leads to {to}: that is not followed, for your token is this relay's alone"
+        )));
     }
-    Ok((sender.send_request(request).await?, sender))
+    if !status.is_success() && field(header::CONTENT_TYPE) != Some(PROBLEM) {
+        return Err(relay.failed(format_args!(
+            "it answers {status} and no problem of a relay's: is that where its administrators connect?"
+        )));
+    }
+    Ok(answer)
+}
+
+/// How a relay says what is wrong (RFC 9457).
+const PROBLEM: &str = "application/problem+json";
+
+/// What is to be done where TLS failed.
+fn hint(error: &AskError) -> Option<&'static str> {
+    let AskError::Tls(error) = error else { return None };
+    match error.get_ref()?.downcast_ref()? {
+        // An authority that is made again under its old name has another key.
+        rustls::Error::InvalidCertificate(
+            CertificateError::UnknownIssuer | CertificateError::BadSignature,
+        ) => Some(
+            "no authority that is believed here vouches for it; --ca names a file with the one that does",
+        ),
+        rustls::Error::InvalidCertificate(
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+        ) => Some("--url must name the relay as its certificate does"),
+        rustls::Error::InvalidMessage(_) => Some("what is there may speak no TLS"),
+        _ => None,
+    }
 }

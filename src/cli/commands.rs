@@ -136,8 +136,9 @@ const GROUPS: [(&str, &[&str]); 7] = [
 
 const AFTER: &str = "\
 'forebay COMMAND --help' says more of each, with examples. Commands ask the relay whose data folder
-or settings file they are given (--data, --config), with your token from the variable FOREBAY_TOKEN
-or from --token-file; the first start prints the first token.
+or settings file they are given (--data, --config), or one elsewhere by its URL (--url, or the
+variable FOREBAY_URL), with your token from the variable FOREBAY_TOKEN or from --token-file; the
+first start prints the first token.
 
 Example, from nothing to an agent:
   forebay serve --config /etc/forebay.toml

@@ -12,10 +12,11 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::base::clock::SystemClock;
 use crate::cli::Failed;
-use crate::cli::client::{Asked, Which, ask};
+use crate::cli::client::{Asked, ask};
 use crate::cli::load::options::Options;
 use crate::cli::load::shown::Shown;
 use crate::cli::output::{print, print_error};
+use crate::cli::which::Which;
 use crate::load::fleet::{Fleet, Run};
 use crate::load::known::{Known, LocalTree};
 use crate::load::plan::Plan;

@@ -20,6 +20,7 @@ pub mod man;
 pub mod output;
 pub mod progress;
 pub mod refresh;
+pub mod remote;
 pub mod scrub;
 pub mod secret;
 pub mod serve;
@@ -28,6 +29,7 @@ pub mod settings;
 pub mod status;
 pub mod table;
 pub mod tree;
+pub mod which;
 
 use std::process::ExitCode;
 

@@ -9,9 +9,10 @@ use indicatif::MultiProgress;
 use serde_json::Value;
 
 use crate::cli::Failed;
-use crate::cli::client::{Which, ask};
+use crate::cli::client::ask;
 use crate::cli::output::print;
 use crate::cli::progress::{Lines, Unit, Work};
+use crate::cli::which::Which;
 
 /// Between two looks at the relay.
 const LOOK_EVERY: Duration = Duration::from_millis(200);

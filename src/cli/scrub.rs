@@ -13,9 +13,10 @@ use jiff::Timestamp;
 
 use crate::base::tree::TreeName;
 use crate::cli::Failed;
-use crate::cli::client::{Asked, Which, ask};
+use crate::cli::client::{Asked, ask};
 use crate::cli::output::{print, print_error};
 use crate::cli::progress::{Lines, Unit, Work};
+use crate::cli::which::{Found as Place, Which};
 use crate::config::value::byte_count;
 use crate::disk::Disk;
 use crate::store::Store;
@@ -32,7 +33,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 const DAMAGED: u8 = 3;
 
 /// Checks every stored file against its hash. Damaged ones are put into quarantine: the running relay fetches them anew;
-/// without one, the next relay does when an agent asks. Ends with 3 if any was damaged, with 0 if none was.
+/// without one, which needs the data folder (--data or --config), the next relay does when an agent asks. Ends with 3 if any was
+/// damaged, with 0 if none was.
 #[derive(Debug, Args)]
 pub struct Scrub {
     #[command(flatten)]
@@ -52,15 +54,14 @@ fn rate(text: &str) -> Result<u64, String> {
 impl Scrub {
     /// Checks, shows progress, and says what was found.
     pub fn run(self) -> Result<(), Failed> {
-        let (pass, after) = match self.which.running()? {
-            Some(relay) => {
+        let (pass, after) = match self.which.look()? {
+            Place::Relay(relay) => {
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
                 (runtime.block_on(online(&relay, self.rate))?, "the relay fetches them anew")
             }
-            None => (
-                offline(&self.which.data()?, self.rate)?,
-                "a relay fetches them anew when an agent asks for them",
-            ),
+            Place::Folder(data) => {
+                (offline(&data, self.rate)?, "a relay fetches them anew when an agent asks for them")
+            }
         };
         tell(&pass, after)
     }

@@ -8,8 +8,9 @@ use indicatif::{HumanBytes, HumanCount, HumanDuration};
 use serde_json::Value;
 
 use crate::cli::Failed;
-use crate::cli::client::{Which, ask};
+use crate::cli::client::ask;
 use crate::cli::output::print;
+use crate::cli::which::Which;
 
 /// Shows a running relay.
 #[derive(Debug, Args)]

@@ -1,6 +1,7 @@
 //! `forebay tree export|apply`: the agent tree as a file that people keep, compare and review.
 //!
-//! Asks the running relay, or where none runs the data folder itself: [`keeper`]. Invariant: what is made was shown before.
+//! Asks the running relay, or where none runs the data folder itself, which must be on this machine: [`keeper`]. Invariant: what is made
+//! was shown before.
 
 pub mod keeper;
 pub mod who;
@@ -12,9 +13,9 @@ use clap::{Args, Subcommand};
 
 use crate::cli::Failed;
 use crate::cli::agree::is_agreed;
-use crate::cli::client::Which;
 use crate::cli::output::{print, print_error};
 use crate::cli::tree::keeper::{Keeper, Seen};
+use crate::cli::which::Which;
 use crate::disk::Disk;
 use crate::policy::outline::read::{TEXT_BYTES_MAX, read};
 
@@ -28,7 +29,7 @@ pub enum Tree {
 }
 
 /// Writes the whole agent tree as TOML: domains, agents with the hashes of their secrets, enrolments, ranges, update sources,
-/// settings files.
+/// settings files. Where no relay runs, it is read from the data folder, which needs --data or --config.
 #[derive(Debug, Args)]
 pub struct Export {
     #[command(flatten)]
@@ -39,6 +40,7 @@ pub struct Export {
 }
 
 /// Shows what a file would change in the agent tree, asks, and changes it in one transaction. What the file leaves out is removed.
+/// Where no relay runs, that is done in the data folder, which needs --data or --config.
 #[derive(Debug, Args)]
 pub struct Apply {
     #[command(flatten)]

@@ -207,7 +207,7 @@ pub fn byte_count(text: &str) -> Result<u64, String> {
 }
 
 /// Reads an http or https URL that is a place alone: no credentials, query or fragment.
-fn http_url(text: &str) -> Result<Url, String> {
+pub fn http_url(text: &str) -> Result<Url, String> {
     if text.chars().any(|char| char.is_whitespace() || char.is_control()) {
         return Err("a URL has no white space or control characters in it".into());
     }

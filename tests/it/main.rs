@@ -4,13 +4,11 @@
 //! - `admin`: health, metrics, status and refresh, and who is kept away from them (R11.1, R11.2).
 //! - `administer`: the administrators' API, a file each: `access` (tokens, roles, failed logins, TLS, certificates, problems), `typed` (the first
 //!   start, `forebay admin-token`), `calls` (each role against each call), `changes` (two at once, several as one, widened scopes, the audit
-//!   log, events), `document` (openapi-spec-validator, schemathesis), `fleet` (`FOREBAY_AGENTS` says how many) (R5, R6.5, R11.1, R11.2).
+//!   log, events), `commands` (what is typed), `dashboard` (Grafana), `document` (openapi-spec-validator, schemathesis), `fleet` (`FOREBAY_AGENTS` says how many),
+//!   `updates` (`forebay update`), `remote` (commands for a relay elsewhere: TLS, redirects, clear text) (R5, R6.5, R9.1, R11.1, R11.2).
 //! - `agent`: the agent of this program, a file each: `updates` (releases, increments, scopes, privileges, settings files, commands), `sources`
 //!   (fallback, resumption, wrong sizes, proxies, TLS), `killed` (SIGKILL at each step and within a file, full disks), `live` and `events`
 //!   (told by a relay, and by broken streams), `typed` (`forebay agent`); `FOREBAY_CRASHES=all` takes every moment (R6.1, R7, R8, R9).
-//!   log, events), `commands` (what is typed), `dashboard` (Grafana), `document` (openapi-spec-validator, schemathesis), `fleet` (`FOREBAY_AGENTS` says how many) (R5, R6.5, R11.1, R11.2).
-//!   log, events), `commands` (what is typed), `dashboard` (Grafana), `document` (openapi-spec-validator, schemathesis), `fleet` (`FOREBAY_AGENTS` says how many),
-//!   `updates` (`forebay update`) (R5, R6.5, R9.1, R11.1, R11.2).
 //! - `agents`: agents of the agent tree, a file each: `api` (enrolment, check-ins, reports, settings files, privileges), `ways` (each scope,
 //!   class and way in), `leaving` (what is taken back holds for open connections), `attack` (guesses, replays, races, smuggled
 //!   identities), `certificates` (of others; resumed sessions), `bodies` (bounds and deadlines), `secrets` (in no log and at no other

@@ -4,7 +4,7 @@
 
 use bytes::Bytes;
 use clap::Args;
-use http_body_util::{BodyExt as _, Full};
+use http_body_util::BodyExt as _;
 use hyper::{Request, StatusCode};
 use jiff::Timestamp;
 use serde::Deserialize;
@@ -72,17 +72,16 @@ impl Audit {
     /// Shows what changes after this one.
     async fn follow(&self, api: &Api, last: u64) -> Result<(), Failed> {
         let request = Request::builder().uri("/api/v1/events").header("last-event-id", last);
-        let (answer, _connection) = open(api.relay(), request.body(Full::<Bytes>::default())?).await?;
+        let answer = open(api.relay(), request.body(Bytes::new())?).await?;
         let status = answer.status();
         let mut events = answer.into_body();
         if status != StatusCode::OK {
             return Err(refused(&json(&events.collect().await?.to_bytes())?));
         }
         let mut waiting: Vec<u8> = Vec::new();
-        while let Some(frame) = events.frame().await {
-            let frame =
-                frame.map_err(|error| Failed::new(format!("the relay's events broke off: {error}")))?;
-            waiting.extend(frame.into_data().unwrap_or_default());
+        // The relay gives signs of life: one that says nothing at all is gone.
+        while let Some(piece) = api.relay().piece(&mut events).await? {
+            waiting.extend(piece);
             // An event ends with an empty line.
             while let Some(end) = waiting.windows(2).position(|two| two == b"\n\n") {
                 let event: Vec<u8> = waiting.drain(..end + 2).collect();

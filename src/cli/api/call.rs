@@ -6,7 +6,6 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::Full;
 use hyper::http::response::Parts;
 use hyper::{Method, Request, StatusCode, header};
 use indicatif::{HumanBytes, HumanCount};
@@ -21,7 +20,8 @@ use crate::admin::model::page::Page;
 use crate::admin::model::problem::{ProblemDetails, Widening};
 use crate::cli::Failed;
 use crate::cli::agree::Agreement;
-use crate::cli::client::{Asked, Which, json, refused, send};
+use crate::cli::client::{Asked, json, refused, send};
+use crate::cli::which::Which;
 
 /// How long the relay may take: a transaction of 100,000 agents takes some seconds on a slow machine.
 const WITHIN: Duration = Duration::from_mins(2);
@@ -65,7 +65,7 @@ enum Body<'b, B> {
 const NO_BODY: Body<'static, ()> = Body::Nothing;
 
 impl Api {
-    /// The relay that runs on a data folder.
+    /// The relay that runs, here or elsewhere.
     pub fn find(which: &Which) -> Result<Self, Failed> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         Ok(Self { relay: which.find()?, runtime })
@@ -199,7 +199,7 @@ impl Api {
         if let Some(tag) = tag {
             request = request.header(header::IF_MATCH, tag);
         }
-        let request = request.body(Full::from(bytes)).map_err(|error| failed(error.into()))?;
+        let request = request.body(Bytes::from(bytes)).map_err(|error| failed(error.into()))?;
         let (head, body) = self.runtime.block_on(send(&self.relay, request, WITHIN)).map_err(failed)?;
         if head.status.is_success() {
             return Ok((head, body));

@@ -115,11 +115,8 @@ impl Create {
     }
 }
 
-/// Where agents on this machine reach the relay.
+/// Where agents on this machine reach the relay; in clear text, nobody enrols from elsewhere.
 fn reached(api: &Api) -> String {
-    api.relay()
-        .running
-        .listen
-        .first()
-        .map_or_else(|| "http://RELAY".to_owned(), |at| format!("http://{}", host(*at)))
+    let first = api.relay().listen.first();
+    first.map_or_else(|| "https://RELAY".to_owned(), |at| format!("http://{}", host(*at)))
 }

@@ -27,8 +27,8 @@ use serde::Serialize;
 use crate::admin::model::change::Made;
 use crate::cli::Failed;
 use crate::cli::api::call::Api;
-use crate::cli::client::Which;
 use crate::cli::output::print;
+use crate::cli::which::Which;
 
 /// Which relay is asked, and for whom the answer is.
 #[derive(Debug, Args)]

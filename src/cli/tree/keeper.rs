@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::Full;
 use hyper::{Method, Request, StatusCode, header};
 use serde::Deserialize;
 use tokio::runtime::Runtime;
@@ -14,8 +13,9 @@ use tokio::runtime::Runtime;
 use crate::app::AGENTS;
 use crate::base::clock::SystemClock;
 use crate::cli::Failed;
-use crate::cli::client::{Asked, Which, json, refused, send};
+use crate::cli::client::{Asked, json, refused, send};
 use crate::cli::tree::who::who;
+use crate::cli::which::{Found, Which};
 use crate::disk::Disk;
 use crate::policy::outline::read::Read;
 use crate::state::outline::{ApplyError, Comparison};
@@ -28,7 +28,7 @@ pub enum Keeper {
     /// A relay that runs.
     Relay {
         /// Where it is.
-        running: Asked,
+        running: Box<Asked>,
         /// What asks it.
         runtime: Runtime,
     },
@@ -67,11 +67,13 @@ const PATH: &str = "/api/v1/agent-tree";
 impl Keeper {
     /// Finds out who has it.
     pub fn find(which: &Which) -> Result<Self, Failed> {
-        if let Some(running) = which.running()? {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            return Ok(Self::Relay { running, runtime });
-        }
-        let data = which.data()?;
+        let data = match which.look()? {
+            Found::Relay(running) => {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+                return Ok(Self::Relay { running, runtime });
+            }
+            Found::Folder(data) => data,
+        };
         if !data.join("FORMAT").is_file() {
             return Err(Failed::new(format!(
                 "{} is no data folder of a relay: name one with --data or --config",
@@ -90,7 +92,7 @@ impl Keeper {
         match self {
             Self::Here { state, .. } => Ok(state.outline()?.1),
             Self::Relay { running, runtime } => {
-                let request = Request::builder().uri(PATH).body(Full::default())?;
+                let request = Request::builder().uri(PATH).body(Bytes::new())?;
                 let (head, body) = runtime.block_on(send(running, request, WITHIN))?;
                 if head.status != StatusCode::OK {
                     return Err(refused(&json(&body)?));
@@ -149,7 +151,7 @@ impl Keeper {
         if let Some(last) = last {
             request = request.header(header::IF_MATCH, format!("\"{last}\""));
         }
-        let request = request.body(Full::from(text.to_owned()))?;
+        let request = request.body(Bytes::from(text.to_owned()))?;
         let (head, body) = runtime.block_on(send(running, request, WITHIN))?;
         Ok((head.status, body))
     }

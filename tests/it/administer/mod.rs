@@ -1,7 +1,7 @@
 //! Who may administer a relay and how (R11.1). `access`: tokens, roles, failed logins, TLS and certificates; `typed`: the first start and
 //! `forebay admin-token`; `calls`: each role against each call; `changes`: what the calls do; `commands`: what is typed for them;
 //! `dashboard`: the figures that Grafana shows; `document`: what other people's tools say of
-//! the API's document, and of the relay by it; `fleet`: a hundred thousand agents; `updates`: `forebay update`, with agents that listen.
+//! the API's document, and of the relay by it; `fleet`: a hundred thousand agents; `remote`: commands for a relay elsewhere, by its URL; `updates`: `forebay update`, with agents that listen.
 
 mod access;
 mod calls;
@@ -10,6 +10,7 @@ mod commands;
 mod dashboard;
 mod document;
 mod fleet;
+mod remote;
 mod typed;
 mod updates;
 

@@ -15,7 +15,7 @@ fn without_a_running_relay_they_say_where_they_looked_and_what_to_do() {
             let ended = run(forebay([command, "--data"]).arg(place.data()), WITHIN);
             assert_eq!((ended.status.code(), ended.stdout.as_str()), (Some(1), ""));
             let wanted = format!(
-                "forebay: no relay runs on data folder {}: start one with 'forebay serve', or name another folder with --data or --config\n",
+                "forebay: no relay runs on data folder {}: start one with 'forebay serve', or name another folder with --data or --config, or a relay elsewhere with --url\n",
                 place.data().display()
             );
             assert_eq!(ended.stderr, wanted);

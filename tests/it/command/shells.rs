@@ -28,6 +28,7 @@ fn bash_completes_commands_options_and_values_by_what_is_printed() {
     assert_eq!(offers(&["forebay", "dom"]), ["domains"]);
     assert_eq!(offers(&["forebay", "agents", "re"]), ["remove", "revoke", "readmit"]);
     assert_eq!(offers(&["forebay", "agents", "list", "--uns"]), ["--unseen-for"]);
+    assert_eq!(offers(&["forebay", "agents", "list", "--ur"]), ["--url"]);
     assert_eq!(
         offers(&["forebay", "agents", "list", "--scope", ""]),
         ["patterns", "patterns-engines-drivers", "all"]
