@@ -111,7 +111,7 @@ impl Ground {
             Ok(until) => tell(Progress::Certificate { until }),
             Err(RenewError::Folder(error)) => return Err(error),
             Err(error) => {
-                warn!(%error, "the relay made no certificate for the agent, which asks with its next update")
+                warn!(%error, "the relay made no certificate for the agent, which asks with its next update");
             }
         }
         Ok(())

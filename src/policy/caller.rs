@@ -16,7 +16,7 @@ use crate::policy::secret::{SecretHash, Token};
 use crate::policy::sources::Kind;
 use crate::policy::tree::compiled::{Compiled, Effective};
 use crate::policy::tree::id::{AgentId, DomainId};
-use crate::policy::tree::value::Enforce;
+use crate::policy::tree::value::{Enforce, Switch};
 use crate::policy::tree::{Agent, Tree};
 
 /// What a request shows of who sends it.
@@ -79,7 +79,7 @@ struct Serves {
     agent_settings: bool,
     programs: bool,
     /// Whether its proxy leads to the upstream, where the relay serves it nothing.
-    fallback: bool,
+    fallback: Switch,
 }
 
 impl Caller {
@@ -130,8 +130,11 @@ impl Caller {
     #[must_use]
     pub fn toward_upstream(self) -> Self {
         let Serves { components, programs, fallback, .. } = self.serves;
-        let serves =
-            Serves { components: components || fallback, programs: programs || fallback, ..self.serves };
+        let serves = Serves {
+            components: components || fallback.is_on(),
+            programs: programs || fallback.is_on(),
+            ..self.serves
+        };
         Self { serves, ..self }
     }
 
@@ -145,14 +148,14 @@ impl Caller {
             components: effective.relay_serves_components().is_on(),
             agent_settings: effective.relay_serves_settings().is_on(),
             programs: effective.relay_serves_programs().is_on(),
-            fallback: effective.fallback_to_activeupdate().is_on(),
+            fallback: *effective.fallback_to_activeupdate(),
         };
         let rates = Rates::of(effective, domain);
         Self { who, address, scope: *effective.scope(), serves, enforce: *effective.enforce(), rates }
     }
 
     fn of_settings(address: IpAddr, scope: Scope) -> Self {
-        let serves = Serves { components: true, agent_settings: true, programs: true, fallback: false };
+        let serves = Serves { components: true, agent_settings: true, programs: true, fallback: Switch::Off };
         Self { who: Who::Address, address, scope, serves, enforce: Enforce::Report, rates: None }
     }
 }
