@@ -20,6 +20,7 @@ use crate::admin::problem::Problem;
 use crate::base::destination::Destination;
 use crate::base::path::{PathError, TreePath};
 use crate::config::elsewhere::MountSettings;
+use crate::http::route::Toward;
 use crate::policy::caller::{Caller, Who};
 use crate::policy::decide::{Permission, Refusal as Refused};
 use crate::policy::reach::Way;
@@ -55,12 +56,13 @@ pub async fn show(
         let tree = live.agents.state().current();
         let known = tree.tree().agent(&agent);
         let known = known.ok_or_else(|| Problem::missing(format!("there is no agent '{agent}'")))?;
-        let Meant { path, place } = Meant::of(&live, &asked.path)?;
+        let Meant { path, toward, place } = Meant::of(&live, &asked.path)?;
         let asking = Asking {
             live: &live,
             tree: &tree,
             id: agent,
             agent: known,
+            toward,
             heard: live.agents.seen().heard(&agent),
             now: state.resources.clock.monotonic(),
         };
@@ -76,6 +78,8 @@ pub async fn show(
 struct Meant<'l> {
     /// In one form: a path of the relay, a URL, or HOST:PORT.
     path: String,
+    /// Whom a request is for that names it so.
+    toward: Toward,
     /// What is there; where nothing is, why.
     place: Result<Place<'l>, String>,
 }
@@ -99,14 +103,17 @@ impl<'l> Meant<'l> {
             let url = Url::parse(text).map_err(|error| wrong(&error))?;
             let host = Destination::of(&url).ok_or_else(|| wrong(&"the URL has no host"))?;
             let path = percent_encoding::percent_decode_str(url.path()).decode_utf8_lossy();
-            let own = live.own.contains(&host).then(|| path.to_string());
-            return match own.or_else(|| live.here(url.scheme(), &host, &path)) {
-                Some(path) => Self::here(live, path).map_err(|error| wrong(&error)),
-                None => Ok(Self { path: text.to_owned(), place: Ok(Place::Elsewhere(host, Way::Request)) }),
+            if live.own.contains(&host) {
+                return Self::here(live, path.into_owned()).map_err(|error| wrong(&error));
+            }
+            let meant = match live.here(url.scheme(), &host, &path) {
+                Some(path) => Self::here(live, path).map_err(|error| wrong(&error))?,
+                None => Self::elsewhere(text.to_owned(), host, Way::Request),
             };
+            return Ok(Self { toward: Toward::Other, ..meant });
         }
         if let Ok(to) = Destination::parse(text) {
-            return Ok(Self { path: to.to_string(), place: Ok(Place::Elsewhere(to, Way::Tunnel)) });
+            return Ok(Self::elsewhere(to.to_string(), to, Way::Tunnel));
         }
         match &live.trees[..] {
             [(base, _)] => Self::here(live, format!("{base}{text}")).map_err(|error| wrong(&error)),
@@ -124,7 +131,11 @@ impl<'l> Meant<'l> {
             Some((Standing::Mount(mount), _)) => Ok(Place::Mount(mount)),
             None => Err(format!("nothing of the relay's begins so: its trees are at {}", bases(live))),
         };
-        Ok(Self { path, place })
+        Ok(Self { path, toward: Toward::Relay, place })
+    }
+
+    fn elsewhere(path: String, to: Destination, way: Way) -> Self {
+        Self { path, toward: Toward::Other, place: Ok(Place::Elsewhere(to, way)) }
     }
 }
 
@@ -139,6 +150,7 @@ struct Asking<'l> {
     tree: &'l Compiled,
     id: AgentId,
     agent: &'l Agent,
+    toward: Toward,
     heard: Option<Heard>,
     now: Duration,
 }
@@ -167,6 +179,7 @@ impl Asking<'_> {
         // What an agent may have does not depend on where it calls from.
         let address = self.heard.as_ref().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |heard| heard.from);
         let caller = match self.live.policy.again(self.tree, Who::Agent(self.id), address) {
+            Ok(caller) if self.toward == Toward::Other => caller.toward_upstream(),
             Ok(caller) => caller,
             Err(refusal) => return self.refused(&refusal, steps),
         };

@@ -241,7 +241,7 @@ fn why_shows_the_last_refusals_of_the_same_and_of_nothing_else() {
 fn why_knows_a_file_by_each_of_its_names_and_says_where_else_the_relay_takes_an_agent() {
     let site = Site::with(5, &[4]);
     let origin = Origin::start(site.dir());
-    let relay = fleet(settings(&origin.url("/")));
+    let mut relay = fleet(settings(&origin.url("/")));
     let inner = site::package(5);
     for name in [
         inner.clone(),
@@ -264,5 +264,18 @@ fn why_knows_a_file_by_each_of_its_names_and_says_where_else_the_relay_takes_an_
         assert_eq!(why(&relay, "patterns", name)["verdict"], verdict, "{name}");
     }
     assert_eq!(why(&relay, "all", &origin.url("/../x"))["verdict"], "missing");
+    // Where the relay serves nothing and agents may fall back on the upstream, its proxy leads there.
+    let values = Values {
+        relay_serves_components: Some(Switch::Off),
+        fallback_to_activeupdate: Some(Switch::On),
+        ..Values::default()
+    };
+    change(
+        &mut relay,
+        vec![Action::Set { domains: vec![domain(1)], agents: vec![], patch: Patch::set(values) }],
+    );
+    for (name, verdict) in [(inner.clone(), "refused"), (origin.url(&format!("/{inner}")), "served")] {
+        assert_eq!(why(&relay, "patterns", &name)["verdict"], verdict, "{name}");
+    }
     relay.stop();
 }
