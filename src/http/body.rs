@@ -10,6 +10,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use hyper::body::{Frame, SizeHint};
+use tokio_util::sync::CancellationToken;
 
 use crate::base::limits::BODY_CHUNK_BYTES;
 use crate::base::range::ByteRange;
@@ -211,6 +212,15 @@ impl Body {
     #[must_use]
     pub fn ended_by(self, ended_by: EndedBy) -> Self {
         Self { ended_by, ..self }
+    }
+
+    /// Has what an agent is told end when the relay stops, which its connection waits for.
+    #[must_use]
+    pub fn ended_by_stop(mut self, stop: CancellationToken) -> Self {
+        if let Some(Told::Whole(events)) = &mut self.told {
+            events.end_by(stop);
+        }
+        self
     }
 
     /// Has an HTTP/2 connection told how the body gets on.

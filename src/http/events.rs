@@ -13,6 +13,7 @@
 //! Never says who is told. Invariant: something comes at least every minute, so that neither side takes the other for gone.
 
 use std::fmt;
+use std::future::pending;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -20,6 +21,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::Serialize;
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 use crate::schedule::notices::notice::{Notice, Reason};
 use crate::schedule::streams::{Event, Listening};
@@ -35,12 +37,19 @@ const RETRY_MS: u32 = 5000;
 pub struct Events {
     listening: Listening,
     greeted: bool,
+    /// Ends it; `None` where whoever writes it hears of that itself.
+    stop: Option<CancellationToken>,
 }
 
 impl Events {
     /// What this agent hears.
     pub fn new(listening: Listening) -> Self {
-        Self { listening, greeted: false }
+        Self { listening, greeted: false, stop: None }
+    }
+
+    /// Has it end with this token, too.
+    pub fn end_by(&mut self, stop: CancellationToken) {
+        self.stop = Some(stop);
     }
 
     /// Waits for what there is to say next; `None` at the stream's end.
@@ -48,10 +57,20 @@ impl Events {
         if !std::mem::replace(&mut self.greeted, true) {
             return Some(format!("retry: {RETRY_MS}\nevent: hello\ndata: {{}}\n\n").into());
         }
-        match timeout(SIGN_OF_LIFE, self.listening.next()).await {
-            Err(_) => Some(Bytes::from_static(b":\n\n")),
-            Ok(Event::End(_)) => None,
-            Ok(event) => Some(Told::of(event)?.text().into()),
+        let stopped = async {
+            match &self.stop {
+                Some(stop) => stop.cancelled().await,
+                None => pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            next = timeout(SIGN_OF_LIFE, self.listening.next()) => match next {
+                Err(_) => Some(Bytes::from_static(b":\n\n")),
+                Ok(Event::End(_)) => None,
+                Ok(event) => Some(Told::of(event)?.text().into()),
+            },
+            () = stopped => None,
         }
     }
 }

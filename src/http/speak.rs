@@ -122,10 +122,12 @@ where
     let streams = Rc::new(Streams::new(http2.send_buffer_bytes));
     let service = service_fn(|request| {
         let (agent, stream, busy) = (agent.clone(), streams.begin(), place.begin());
-        async move {
+        let drain = drain.clone();
+        // In a place of its own: what sends the body would keep room for it, as long as a stream of events is held.
+        Box::pin(async move {
             let answer = answer(&agent, request, busy, None).await;
-            Ok::<_, Infallible>(answer.map(|body| body.streamed(stream)))
-        }
+            Ok::<_, Infallible>(answer.map(|body| body.ended_by_stop(drain).streamed(stream)))
+        })
     });
     let mut builder = http2::Builder::new(OnThisThread);
     builder
@@ -196,11 +198,9 @@ pub(super) const PARTING: Duration = Duration::from_millis(50);
 #[derive(Clone, Copy, Debug)]
 struct OnThisThread;
 
-impl<F: Future + 'static> Executor<F> for OnThisThread {
+impl<F: Future<Output = ()> + 'static> Executor<F> for OnThisThread {
     fn execute(&self, task: F) {
-        tokio::task::spawn_local(async move {
-            task.await;
-        });
+        tokio::task::spawn_local(task);
     }
 }
 

@@ -1,10 +1,16 @@
 //! The stream itself: who hears what, and how it begins, ends and is taken up again.
 
 use std::process::Command;
+use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use forebay::policy::tree::change::Action;
 use forebay::policy::tree::setting::Values;
 use forebay::policy::tree::value::Switch;
+use http_body_util::{BodyExt as _, Empty};
+use hyper::Request;
+use hyper::client::conn::http2::handshake;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::{Value, json};
 
 use super::line::{Heard, Line};
@@ -172,4 +178,40 @@ fn stock_curl_hears_events_over_http_1_and_2() {
         assert!(told.contains("\"reason\":\"generation\""), "{told}");
     }
     relay.stop();
+}
+
+/// A relay that stops waits for answers under way, and these would never end.
+#[test]
+fn a_stream_over_http2_ends_when_the_relay_stops() {
+    let site = Site::with(5, &[4]);
+    let relay = fleet(&site);
+    let address = relay.v4();
+    let (to_held, held) = std::sync::mpsc::channel();
+    let client = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+            let (mut sender, connection) =
+                handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+            let driven = tokio::spawn(connection);
+            let request = Request::get("http://r/api/v1/agent/events")
+                .header("authorization", format!("Bearer {}", token("all")))
+                .body(Empty::<Bytes>::new())
+                .unwrap();
+            let mut body = sender.send_request(request).await.unwrap().into_body();
+            let first = body.frame().await.unwrap().unwrap().into_data().unwrap();
+            assert!(first.starts_with(b"retry: 5000\nevent: hello\n"), "{first:?}");
+            to_held.send(()).unwrap();
+            while let Some(frame) = body.frame().await {
+                let said = frame.expect("it ends, and is not cut").into_data().unwrap();
+                assert!(said.is_empty() || said.starts_with(b"event: settings\n"), "{said:?}");
+            }
+            driven.await.unwrap().unwrap();
+        });
+    });
+    held.recv().unwrap();
+    let begun = Instant::now();
+    relay.stop();
+    client.join().unwrap();
+    assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
 }
