@@ -16,7 +16,7 @@ use crate::cli::Failed;
 use crate::cli::client::{Asked, json, refused, send};
 use crate::cli::output::print;
 use crate::cli::tree::who::who;
-use crate::cli::which::{Found, Which};
+use crate::cli::which::{FOLDER_HELP, Found, Which};
 use crate::disk::Disk;
 use crate::policy::administrator::{Role, TokenName};
 use crate::state::record::Author;
@@ -25,9 +25,7 @@ use crate::store::Store;
 
 /// What is done.
 #[derive(Debug, Subcommand)]
-#[command(
-    after_help = "Where no relay runs, this is done in its data folder, which needs --data or --config."
-)]
+#[command(after_help = FOLDER_HELP)]
 pub enum AdminToken {
     /// Make a token, and print it once.
     Make(Make),
@@ -39,6 +37,7 @@ pub enum AdminToken {
 
 /// Makes a token.
 #[derive(Debug, Args)]
+#[command(after_help = FOLDER_HELP)]
 pub struct Make {
     /// Its name, for the audit log: 1 to 63 of a-z, 0-9, '.', '-', '_' and ':'.
     #[arg(value_name = "NAME", value_parser = TokenName::parse)]
@@ -55,6 +54,7 @@ pub struct Make {
 
 /// Lists tokens.
 #[derive(Debug, Args)]
+#[command(after_help = FOLDER_HELP)]
 pub struct List {
     #[command(flatten)]
     which: Which,
@@ -62,6 +62,7 @@ pub struct List {
 
 /// Revokes a token.
 #[derive(Debug, Args)]
+#[command(after_help = FOLDER_HELP)]
 pub struct Revoke {
     /// Its name.
     #[arg(value_name = "NAME", value_parser = TokenName::parse)]

@@ -16,7 +16,7 @@ use crate::cli::Failed;
 use crate::cli::client::{Asked, ask};
 use crate::cli::output::{print, print_error};
 use crate::cli::progress::{Lines, Unit, Work};
-use crate::cli::which::{Found as Place, Which};
+use crate::cli::which::{FOLDER_HELP, Found as Place, Which};
 use crate::config::value::byte_count;
 use crate::disk::Disk;
 use crate::store::Store;
@@ -33,9 +33,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 const DAMAGED: u8 = 3;
 
 /// Checks every stored file against its hash. Damaged ones are put into quarantine: the running relay fetches them anew;
-/// without one, which needs the data folder (--data or --config), the next relay does when an agent asks. Ends with 3 if any was
-/// damaged, with 0 if none was.
+/// without one, the next relay does when an agent asks. Ends with 3 if any was damaged, with 0 if none was.
 #[derive(Debug, Args)]
+#[command(after_help = FOLDER_HELP)]
 pub struct Scrub {
     #[command(flatten)]
     which: Which,

@@ -15,12 +15,13 @@ use crate::cli::Failed;
 use crate::cli::agree::is_agreed;
 use crate::cli::output::{print, print_error};
 use crate::cli::tree::keeper::{Keeper, Seen};
-use crate::cli::which::Which;
+use crate::cli::which::{FOLDER_HELP, Which};
 use crate::disk::Disk;
 use crate::policy::outline::read::{TEXT_BYTES_MAX, read};
 
 /// Reads and writes the agent tree as a file.
 #[derive(Debug, Subcommand)]
+#[command(after_help = FOLDER_HELP)]
 pub enum Tree {
     /// Write the whole agent tree to a file.
     Export(Export),
@@ -29,8 +30,9 @@ pub enum Tree {
 }
 
 /// Writes the whole agent tree as TOML: domains, agents with the hashes of their secrets, enrolments, ranges, update sources,
-/// settings files. Where no relay runs, it is read from the data folder, which needs --data or --config.
+/// settings files.
 #[derive(Debug, Args)]
+#[command(after_help = FOLDER_HELP)]
 pub struct Export {
     #[command(flatten)]
     which: Which,
@@ -40,8 +42,8 @@ pub struct Export {
 }
 
 /// Shows what a file would change in the agent tree, asks, and changes it in one transaction. What the file leaves out is removed.
-/// Where no relay runs, that is done in the data folder, which needs --data or --config.
 #[derive(Debug, Args)]
+#[command(after_help = FOLDER_HELP)]
 pub struct Apply {
     #[command(flatten)]
     which: Which,

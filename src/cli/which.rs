@@ -45,6 +45,10 @@ pub enum Found {
     Folder(PathBuf),
 }
 
+/// What the help of a command says that works without a relay that runs, too.
+pub const FOLDER_HELP: &str =
+    "Where no relay runs, this works on its data folder itself: on its machine, with --data or --config.";
+
 /// Where the relay's data is if nobody says it.
 const DATA: &str = "forebay-data";
 

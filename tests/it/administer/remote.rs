@@ -233,6 +233,16 @@ fn whoever_cannot_show_the_relays_certificate_is_told_no_token_r11_1() {
 }
 
 #[test]
+fn what_works_without_a_relay_says_that_it_needs_the_data_folder_then() {
+    for line in
+        ["scrub", "tree export", "tree apply", "admin-token make", "admin-token list", "admin-token revoke"]
+    {
+        let help = run(&mut forebay(line.split(' ').chain(["--help"])), WITHIN).succeeded().stdout;
+        assert!(help.contains("Where no relay runs, this works on its data folder itself"), "{line}: {help}");
+    }
+}
+
+#[test]
 fn a_token_goes_to_no_other_machine_in_clear_text_unless_that_is_allowed_r11_1() {
     // What is sent to 0.0.0.0 comes to this machine, but that is not for a rule about loopback to know.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
