@@ -118,6 +118,7 @@
 //! | set, current set | what an agent has, one version for each component; the one that its link leads to |
 //! | want | a component that an agent is to take, by a package or an increment |
 //! | fleet | agents that `forebay load` plays, by its *plan*; a *menu* is what a manifest has to offer them |
+//! | errand | what an agent of a fleet that is told does besides its update: it checks in, and reports |
 //! | due | when a request of a fleet's agent was meant to be made; its latency counts from there |
 //! | permit | proof of a decision: only `policy` makes one, every answer spends one |
 //!

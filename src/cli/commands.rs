@@ -115,8 +115,8 @@ enum Verb {
     /// Play a fleet of agents against any server with a tree, and judge its answers.
     ///
     /// Each agent takes server.ini, reads from it what it wants, and takes that file by file, with signatures. Every answer is checked
-    /// to its last byte. Latencies count from the moment at which a request was due, not from its sending. Exit codes: 0 passed,
-    /// 4 not passed, 1 could not be played, 2 the command line is wrong.
+    /// to its last byte. Latencies count from the moment at which a request was due, not from its sending. Agents come by themselves, or
+    /// when the relay tells them: '--arrival told'. Exit codes: 0 passed, 4 not passed, 1 could not be played, 2 the command line is wrong.
     Load(Box<load::Load>),
 }
 

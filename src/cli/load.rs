@@ -1,5 +1,6 @@
 //! `forebay load`: a fleet on this machine that plays against a server with a tree.
 
+mod known;
 mod options;
 mod shown;
 
@@ -17,11 +18,13 @@ use crate::cli::load::options::Options;
 use crate::cli::load::shown::Shown;
 use crate::cli::output::{print, print_error};
 use crate::cli::which::Which;
+use crate::load::arrival::Arrival;
 use crate::load::fleet::{Fleet, Run};
 use crate::load::known::{Known, LocalTree};
 use crate::load::plan::Plan;
 use crate::load::report::{Report, UpstreamLine};
 use crate::load::target::Target;
+use crate::load::told::tokens::Tokens;
 
 /// The exit code of a run that did not pass.
 const NOT_PASSED: u8 = 4;
@@ -41,14 +44,15 @@ impl Load {
     pub fn run(self) -> Result<(), Failed> {
         let options = self.options;
         let plan = options.plan();
-        room_for(plan.connections)?;
+        room_for(&plan)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (target, known) = runtime.block_on(prepare(&options))?;
+        let tokens = runtime.block_on(options.known.tokens(&plan, &target))?;
         let url = target.base().to_string();
         let relay = options.verdict.relay.clone().map(|data| Which::of(data).find()).transpose()?;
         let line = || relay.as_ref().map(|relay| runtime.block_on(upstream_line(relay))).transpose();
         let before = line()?;
-        let run = runtime.block_on(play(plan.clone(), target, known))?;
+        let run = runtime.block_on(play(plan.clone(), target, known, tokens))?;
         let upstream = before.zip(line()?).map(|(before, now)| now.since(before));
         let memory_peak_bytes = memory_peak_bytes();
         let budget = options.verdict.errors_max;
@@ -91,11 +95,11 @@ fn tell(report: &Report<'_>, json: Option<&Path>) -> Result<(), Failed> {
 }
 
 /// Plays until the end, or until a signal; shows how far it is.
-async fn play(plan: Plan, target: Target, known: Known) -> Result<Run, Failed> {
+async fn play(plan: Plan, target: Target, known: Known, tokens: Tokens) -> Result<Run, Failed> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
-    let mut shown = Shown::begin(u64::from(plan.agents));
-    let fleet = Fleet::start(plan, target, known, Arc::new(SystemClock::default()))?;
+    let mut shown = Shown::begin(u64::from(plan.agents), plan.arrival == Arrival::Told);
+    let fleet = Fleet::start(plan, target, known, tokens, Arc::new(SystemClock::default()))?;
     let (stopper, progress) = (fleet.stopper(), fleet.progress());
     let mut ended = tokio::task::spawn_blocking(|| fleet.wait());
     let mut look = tokio::time::interval(shown::LOOK_EVERY);
@@ -119,18 +123,27 @@ async fn upstream_line(relay: &Asked) -> Result<UpstreamLine, Failed> {
     Ok(UpstreamLine { bytes: count("upstream_bytes"), requests: count("upstream_requests") })
 }
 
-/// Raises the limit of open files as far as the connections need, or says how many fit.
-fn room_for(connections: usize) -> Result<(), Failed> {
-    let needed = connections as u64 + OTHER_FILES;
+/// Raises the limit of open files as far as connections and streams need, or says how many fit.
+fn room_for(plan: &Plan) -> Result<(), Failed> {
+    let is_told = plan.arrival == Arrival::Told;
+    let streams = if is_told { plan.streams.connections(plan.agents) } else { 0 };
+    let needed = (plan.connections + streams) as u64 + OTHER_FILES;
     let limit = getrlimit(Resource::Nofile);
     if limit.current.is_none_or(|current| current >= needed) {
         return Ok(());
     }
     if let Some(most) = limit.maximum.filter(|most| *most < needed) {
-        return Err(Failed::new(format!(
-            "--connections {connections} are more than the limit of open files allows: at most {}, or raise it with 'ulimit -Hn'",
-            most.saturating_sub(OTHER_FILES)
-        )));
+        let (connections, most) = (plan.connections, most.saturating_sub(OTHER_FILES));
+        return Err(Failed::new(if is_told {
+            format!(
+                "{streams} connections for streams and --connections {connections} are more than the limit of open files allows: \
+                 at most {most}; let streams share theirs with --streams http2, or raise it with 'ulimit -Hn'"
+            )
+        } else {
+            format!(
+                "--connections {connections} are more than the limit of open files allows: at most {most}, or raise it with 'ulimit -Hn'"
+            )
+        }));
     }
     Ok(setrlimit(Resource::Nofile, Rlimit { current: Some(needed), maximum: limit.maximum })?)
 }

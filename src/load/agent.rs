@@ -1,4 +1,5 @@
-//! One agent, from its arrival to its end: the manifest, then what it wants of it, file by file.
+//! One agent, from its arrival to its end: the manifest, then what it wants of it, file by file. One that is told checks in before, and
+//! reports after.
 //!
 //! What it wants follows from the plan's seed, its number and the manifest that it was given; it holds no list. Never does I/O.
 //! Invariant: it goes forward only, and ends after at most one walk over its menu.
@@ -6,13 +7,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use rand::RngExt;
 
-use crate::base::path::TreePath;
 use crate::load::draw::{Purpose, draw};
 use crate::load::figures::Kind;
 use crate::load::menu::{File, Menu};
 use crate::load::plan::{Plan, Signatures};
+use crate::load::told::errand::Errand;
+use crate::load::told::events::Notice;
+use crate::load::wanted::{Outcome, Taken, Then, Wanted};
 use crate::policy::scope::Scope;
 
 /// An agent between two requests.
@@ -30,66 +34,19 @@ pub struct Agent {
     /// When its next request is due.
     due: Duration,
     menu: Option<Arc<Menu>>,
+    /// In a box: those who come by themselves have none.
+    errand: Option<Box<Errand>>,
 }
 
 /// Where an agent is; files by the number of their item.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
+    CheckIn,
     Manifest,
     File(u32),
     Signature(u32),
+    Report,
     Gone,
-}
-
-/// A request.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Wanted {
-    /// What it is for.
-    pub kind: Kind,
-    /// What is asked for; `None` for the manifest.
-    pub path: Option<TreePath>,
-    /// Its size, where the manifest says it.
-    pub size: Option<u64>,
-    /// After so many bytes the agent drops the transfer.
-    pub drop_after: Option<u64>,
-}
-
-/// How a request ended.
-#[derive(Clone, Debug)]
-pub enum Taken {
-    /// The manifest came.
-    Manifest(Arc<Menu>),
-    /// A file or a signature came.
-    Whole,
-    /// The agent dropped it, and leaves.
-    GaveUp,
-    /// An error.
-    Failed {
-        /// When the server told the agent to come back.
-        retry_after: Option<Duration>,
-    },
-}
-
-/// What the agent does then.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Then {
-    /// It asks on at once.
-    On,
-    /// It waits until it is due.
-    Waits,
-    /// It is done.
-    Gone(Outcome),
-}
-
-/// What became of an agent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// It has all that it wanted.
-    Updated,
-    /// It gave up.
-    GaveUp,
-    /// A request of its failed.
-    Failed,
 }
 
 impl Agent {
@@ -106,7 +63,14 @@ impl Agent {
             arrived: at,
             due: at,
             menu: None,
+            errand: None,
         }
+    }
+
+    /// An agent that is told at this moment; it reports that it updates from this source.
+    pub fn told(number: u32, notice: Notice, at: Duration, source: Arc<str>, plan: &Plan) -> Self {
+        let errand = Errand::new(notice, source);
+        Self { step: Step::CheckIn, errand: Some(errand.into()), ..Self::arrive(number, at, plan) }
     }
 
     /// Its number, counted from 0.
@@ -124,10 +88,19 @@ impl Agent {
         self.due
     }
 
+    /// When it had all that it wanted, where it has something to report after that.
+    pub fn ended(&self) -> Option<Duration> {
+        self.errand.as_ref()?.ended()
+    }
+
     /// Its next request; `None` when it is done.
     pub fn wanted(&self, plan: &Plan) -> Option<Wanted> {
-        let of = |kind, path, size, drop_after| Some(Wanted { kind, path, size, drop_after });
+        let of =
+            |kind, path, size, drop_after| Some(Wanted { kind, path, size, drop_after, says: Bytes::new() });
+        let call = |kind, says| Some(Wanted { kind, path: None, size: None, drop_after: None, says });
         match self.step {
+            Step::CheckIn => call(Kind::CheckIn, self.errand.as_ref()?.check_in()),
+            Step::Report => call(Kind::Report, self.errand.as_ref()?.report(self.failed, self.arrived)),
             Step::Manifest => of(Kind::Manifest, None, None, None),
             Step::Gone => None,
             Step::File(item) => {
@@ -148,6 +121,7 @@ impl Agent {
     /// Its request ended at this moment.
     pub fn took(&mut self, taken: Taken, now: Duration, plan: &Plan) -> Then {
         let before = self.step;
+        let is_call = matches!(before, Step::CheckIn | Step::Report);
         let mut pause = None;
         self.step = match taken {
             Taken::Manifest(menu) => {
@@ -160,19 +134,29 @@ impl Agent {
                 self.step = Step::Gone;
                 return Then::Gone(if self.failed { Outcome::Failed } else { Outcome::GaveUp });
             }
-            Taken::Failed { retry_after: Some(after) } if self.tries < TRIES_MAX => {
+            Taken::Failed { retry_after: Some(after), .. } if self.tries < TRIES_MAX => {
                 self.tries += 1;
                 pause = Some(after.min(RETRY_AFTER_MAX));
+                before
+            }
+            // Agents call a relay again that said nothing.
+            Taken::Failed { status: None, .. } if is_call && self.tries < TRIES_MAX => {
+                pause = Some(self.calls_again(plan));
+                self.tries += 1;
                 before
             }
             Taken::Failed { .. } => {
                 self.failed = true;
                 match before {
                     Step::File(item) | Step::Signature(item) => self.next_from(item + 1, plan),
-                    Step::Manifest | Step::Gone => Step::Gone,
+                    Step::Manifest => self.last(),
+                    Step::CheckIn | Step::Report | Step::Gone => Step::Gone,
                 }
             }
         };
+        if let (Step::Report, Some(errand)) = (self.step, &mut self.errand) {
+            errand.end(now);
+        }
         if self.step == Step::Gone {
             return Then::Gone(if self.failed { Outcome::Failed } else { Outcome::Updated });
         }
@@ -184,8 +168,20 @@ impl Agent {
         if pause.is_zero() { Then::On } else { Then::Waits }
     }
 
+    /// So many bytes came.
+    pub fn received(&mut self, bytes: u64) {
+        let is_file = matches!(self.step, Step::File(_));
+        if let (true, Some(errand)) = (is_file || self.step == Step::Manifest, &mut self.errand) {
+            errand.received(bytes, is_file);
+        }
+    }
+
     fn after_whole(&self, plan: &Plan) -> Step {
         match self.step {
+            Step::CheckIn if self.errand.as_ref().is_some_and(|errand| !errand.is_for_components()) => {
+                Step::Report
+            }
+            Step::CheckIn => Step::Manifest,
             Step::Manifest => self.next_from(0, plan),
             Step::File(item) => {
                 let signature = self.file(item, plan).and_then(|file| file.path.signature());
@@ -195,15 +191,27 @@ impl Agent {
                 }
             }
             Step::Signature(item) => self.next_from(item + 1, plan),
-            Step::Gone => Step::Gone,
+            Step::Report | Step::Gone => Step::Gone,
         }
+    }
+
+    /// What follows the last file.
+    fn last(&self) -> Step {
+        if self.errand.is_some() { Step::Report } else { Step::Gone }
+    }
+
+    /// How long it waits before it calls the relay again: longer each time, half of it at random.
+    fn calls_again(&self, plan: &Plan) -> Duration {
+        let whole = CALL_AGAIN * 2_u32.pow(self.tries.into());
+        let mut random = draw(plan.seed, Purpose::Again, self.number, u32::from(self.tries) | 1 << 31);
+        whole / 2 + (whole / 2).mul_f64(random.random_range(0.0..=1.0))
     }
 
     /// The next file from an item on.
     fn next_from(&self, item: u32, plan: &Plan) -> Step {
         let items = self.menu.as_ref().map_or(0, |menu| menu.items().len());
         let items = u32::try_from(items).unwrap_or(NOWHERE);
-        (item..items).find(|item| self.file(*item, plan).is_some()).map_or(Step::Gone, Step::File)
+        (item..items).find(|item| self.file(*item, plan).is_some()).map_or(self.last(), Step::File)
     }
 
     /// What it takes of an item: nothing outside its scope, and what the mix says within.
@@ -236,7 +244,8 @@ impl Agent {
 
     fn thinks(&self, plan: &Plan) -> Duration {
         let place = match self.step {
-            Step::Manifest | Step::Gone => 0,
+            Step::Report => return Duration::ZERO,
+            Step::CheckIn | Step::Manifest | Step::Gone => NOWHERE,
             Step::File(item) => item.wrapping_mul(2),
             Step::Signature(item) => item.wrapping_mul(2).wrapping_add(1),
         };
@@ -250,11 +259,14 @@ const NOWHERE: u32 = u32::MAX;
 /// How often an agent comes back for the same file when it is told to.
 pub const TRIES_MAX: u8 = 5;
 
+/// How long an agent waits, at most, before it calls a relay again that did not answer; twice as long each time.
+const CALL_AGAIN: Duration = Duration::from_secs(2);
+
 /// The longest that an agent waits when it is told to come back.
 pub const RETRY_AFTER_MAX: Duration = Duration::from_hours(1);
 
 #[cfg(test)]
-mod tests {
+pub(in crate::load) mod tests {
     use bytes::Bytes;
     use proptest::prelude::*;
 
@@ -264,7 +276,7 @@ mod tests {
     use crate::manifest::catalogue::Catalogue;
     use crate::manifest::server_ini::Manifest;
 
-    fn menu() -> Arc<Menu> {
+    pub(in crate::load) fn menu() -> Arc<Menu> {
         let text = "[PATTERN]\nP.4=p/a.zip,3,30\nP.4.Merge.1=p/a_2.3,2,2\nP.4.Merge.2=p/a_1.3,1,3\n\
                     [ENGINE]\nE.4=VSAPI,e/b.zip,1.0.1,40,1.0\n[Info_1]\nVersion=1\nPath=product/c.zip,50\n";
         Arc::new(Menu::of(&Manifest::read(Bytes::from(text), &Catalogue::builtin()).unwrap()))
@@ -321,7 +333,7 @@ mod tests {
     fn an_agent_comes_back_when_it_is_told_to_but_not_for_ever_r10_1() {
         let plan = plan("full");
         let mut agent = Agent::arrive(0, Duration::ZERO, &plan);
-        let told = Taken::Failed { retry_after: Some(Duration::from_secs(7)) };
+        let told = Taken::Failed { retry_after: Some(Duration::from_secs(7)), status: Some(503) };
         for times in 1..=TRIES_MAX {
             let now = Duration::from_secs(100 * u64::from(times));
             assert_eq!(agent.took(told.clone(), now, &plan), Then::Waits);
@@ -336,7 +348,10 @@ mod tests {
         let plan = plan("full");
         let mut agent = Agent::arrive(0, Duration::ZERO, &plan);
         agent.took(Taken::Manifest(menu()), Duration::ZERO, &plan);
-        assert_eq!(agent.took(Taken::Failed { retry_after: None }, Duration::ZERO, &plan), Then::On);
+        assert_eq!(
+            agent.took(Taken::Failed { retry_after: None, status: Some(404) }, Duration::ZERO, &plan),
+            Then::On
+        );
         assert_eq!(agent.wanted(&plan).unwrap().path.unwrap().as_str(), "e/b.zip");
         agent.took(Taken::Whole, Duration::ZERO, &plan);
         agent.took(Taken::Whole, Duration::ZERO, &plan);

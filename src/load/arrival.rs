@@ -1,4 +1,4 @@
-//! When agents arrive: all at once, as a Poisson process, or spread evenly over a window.
+//! When agents arrive: all at once, as a Poisson process, spread evenly over a window, or when the relay tells them.
 //!
 //! Arrivals are made one after the other and never held: a fleet that has not come yet takes no memory. Invariant: their moments never
 //! go back, and a fleet has the same ones however many threads share it.
@@ -25,6 +25,8 @@ pub enum Arrival {
         /// The window.
         over: Duration,
     },
+    /// When the relay tells them: none of them comes by itself.
+    Told,
 }
 
 /// The agents with their moments, in order.
@@ -40,7 +42,8 @@ pub struct Arrivals {
 impl Arrivals {
     /// The arrivals of so many agents.
     pub fn new(arrival: Arrival, agents: u32, seed: u64) -> Self {
-        Self { arrival, agents, next: 0, at_secs: 0.0, random: draw(seed, Purpose::Arrivals, 0, 0) }
+        let next = if arrival == Arrival::Told { agents } else { 0 };
+        Self { arrival, agents, next, at_secs: 0.0, random: draw(seed, Purpose::Arrivals, 0, 0) }
     }
 }
 
@@ -55,7 +58,7 @@ impl Iterator for Arrivals {
         // In (0, 1]: neither its logarithm nor its root leaves the numbers.
         let chance = 1.0 - self.random.random::<f64>();
         self.at_secs += match self.arrival {
-            Arrival::AllAtOnce => 0.0,
+            Arrival::AllAtOnce | Arrival::Told => 0.0,
             Arrival::Poisson { over } => -chance.ln() * over.as_secs_f64() / f64::from(self.agents),
             // The smallest of `left` random moments of what is left of the window.
             Arrival::Uniform { over } => {

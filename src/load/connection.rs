@@ -1,4 +1,4 @@
-//! A connection of the fleet: a socket, TLS on it where the URL says so, and HTTP/1.1.
+//! A connection of the fleet: a socket, TLS on it where the URL says so, and HTTP/1.1. HTTP/2 on the same: `told/shared`.
 //!
 //! Invariant: dropping it closes the socket, whatever is under way on it.
 
@@ -7,14 +7,15 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::Empty;
+use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper::client::conn::http1::{Builder, SendRequest};
 use hyper::rt::{Read, Write};
-use hyper::{Request, Response};
+use hyper::{Request, Response, Version};
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
+use tokio_rustls::client::TlsStream;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::load::fault::{Failure, Fault};
@@ -23,8 +24,15 @@ use crate::load::target::Target;
 /// A connection.
 #[derive(Debug)]
 pub(super) struct Connection {
-    sender: SendRequest<Empty<Bytes>>,
+    sender: SendRequest<Full<Bytes>>,
     _driven: AbortOnDropHandle<()>,
+}
+
+/// What HTTP is spoken on.
+#[derive(Debug)]
+pub(super) enum Way {
+    Clear(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
 }
 
 impl Connection {
@@ -35,31 +43,40 @@ impl Connection {
         from: Option<IpAddr>,
         silence: Duration,
     ) -> Result<Self, Failure> {
-        let failed = |fault: Fault, error: &dyn std::error::Error| {
-            Failure::new(fault, format!("{to}: {}", chain(error)))
-        };
-        let socket = open_socket(to, from, silence).await.map_err(|error| match error.kind() {
-            io::ErrorKind::TimedOut => failed(Fault::Silence, &error),
-            _ => failed(Fault::Connect, &error),
-        })?;
-        let Some(tls) = &target.tls else { return Self::shake(socket).await };
-        let shaken = timeout(silence, tls.connector.connect(tls.name.clone(), socket)).await;
-        let shaken = shaken.map_err(|_| Failure::new(Fault::Silence, format!("{to}: TLS: no answer")))?;
-        Self::shake(shaken.map_err(|error| failed(Fault::Tls, &error))?).await
+        Self::shaken(way(target, to, from, silence, Version::HTTP_11).await?, &Builder::new()).await
+    }
+
+    /// The same for a connection that is held for a few events: it takes little memory.
+    pub(super) async fn open_lean(
+        target: &Target,
+        to: SocketAddr,
+        from: Option<IpAddr>,
+        silence: Duration,
+    ) -> Result<Self, Failure> {
+        let way = way(target, to, from, silence, Version::HTTP_11).await?;
+        Self::shaken(way, Builder::new().read_buf_exact_size(Some(LEAN_BYTES))).await
     }
 
     /// Sends a request and waits for the head of its answer.
-    pub(super) async fn send(&mut self, request: Request<Empty<Bytes>>) -> hyper::Result<Response<Incoming>> {
+    pub(super) async fn send(&mut self, request: Request<Full<Bytes>>) -> hyper::Result<Response<Incoming>> {
         self.sender.ready().await?;
         self.sender.send_request(request).await
     }
 
-    async fn shake<S>(stream: S) -> Result<Self, Failure>
+    async fn shaken(way: Way, builder: &Builder) -> Result<Self, Failure> {
+        match way {
+            Way::Clear(stream) => Self::shake(stream, builder).await,
+            Way::Tls(stream) => Self::shake(stream, builder).await,
+        }
+    }
+
+    async fn shake<S>(stream: S, builder: &Builder) -> Result<Self, Failure>
     where
         S: Send + Unpin + 'static,
         TokioIo<S>: Read + Write,
     {
-        let (sender, connection) = handshake(TokioIo::new(stream))
+        let (sender, connection) = builder
+            .handshake(TokioIo::new(stream))
             .await
             .map_err(|error| Failure::new(Fault::Reset, error.to_string()))?;
         let driven = tokio::spawn(async move {
@@ -68,6 +85,31 @@ impl Connection {
         });
         Ok(Self { sender, _driven: AbortOnDropHandle::new(driven) })
     }
+}
+
+/// A connected socket, with TLS on it where the URL says so, for this version of HTTP.
+pub(super) async fn way(
+    target: &Target,
+    to: SocketAddr,
+    from: Option<IpAddr>,
+    silence: Duration,
+    version: Version,
+) -> Result<Way, Failure> {
+    let failed =
+        |fault: Fault, error: &dyn std::error::Error| Failure::new(fault, format!("{to}: {}", chain(error)));
+    let socket = open_socket(to, from, silence).await.map_err(|error| match error.kind() {
+        io::ErrorKind::TimedOut => failed(Fault::Silence, &error),
+        _ => failed(Fault::Connect, &error),
+    })?;
+    let Some(tls) = &target.tls else { return Ok(Way::Clear(socket)) };
+    let connector = if version == Version::HTTP_2 { &tls.http2 } else { &tls.http1 };
+    let shaken = timeout(silence, connector.connect(tls.name.clone(), socket)).await;
+    let shaken = shaken.map_err(|_| Failure::new(Fault::Silence, format!("{to}: TLS: no answer")))?;
+    let stream = shaken.map_err(|error| failed(Fault::Tls, &error))?;
+    if version == Version::HTTP_2 && stream.get_ref().1.alpn_protocol() != Some(b"h2") {
+        return Err(Failure::new(Fault::Protocol, format!("{to}: HTTP/2 is not spoken there")));
+    }
+    Ok(Way::Tls(Box::new(stream)))
 }
 
 /// A connected socket, from a source if one is given.
@@ -102,3 +144,6 @@ pub(super) fn chain(error: &dyn std::error::Error) -> String {
     }
     text
 }
+
+/// What a connection reads at a time that is held for events, in bytes: a head, or some of them.
+const LEAN_BYTES: usize = 1024;

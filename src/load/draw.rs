@@ -19,6 +19,8 @@ pub enum Purpose {
     Think,
     /// Whether an agent gives up, and where.
     GiveUp,
+    /// How long an agent waits before it asks the relay again.
+    Again,
 }
 
 /// The source of one draw of one agent.

@@ -3,26 +3,27 @@
 //! Owns what counts as a whole, right answer, and the names of all others. Invariant: a body that was not compared byte for byte, by
 //! its hash, is never told as right without being counted as uncompared.
 
-use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http_body_util::{BodyExt, Empty, Limited};
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Body, Incoming};
-use hyper::header::{self, HeaderMap};
-use hyper::{Request, Response, StatusCode, Version};
+use hyper::header::{self, HeaderMap, HeaderValue};
+use hyper::{Request, Response, StatusCode};
 use tokio::time::timeout;
 
 use crate::base::limits::SIGNATURE_BYTES_MAX;
-use crate::load::agent::Wanted;
-use crate::load::connection::{Connection, chain};
+use crate::load::answer::{broken, refused, serves_on};
+use crate::load::connection::Connection;
 use crate::load::fault::{Failure, Fault};
 use crate::load::figures::Kind;
 use crate::load::fleet::Ground;
 use crate::load::known::{Compared, MANIFEST};
 use crate::load::menu::Menu;
+use crate::load::request::{ANSWER_BYTES_MAX, CHECK_IN, REPORT, request};
+use crate::load::wanted::Wanted;
 
 /// A request, and the way it goes.
 #[derive(Debug)]
@@ -30,6 +31,8 @@ pub(super) struct Asked {
     pub(super) wanted: Wanted,
     pub(super) to: SocketAddr,
     pub(super) from: Option<IpAddr>,
+    /// What the agent shows to be known by.
+    pub(super) shown: Option<HeaderValue>,
     /// Whether the connection serves on.
     pub(super) keep: Keep,
 }
@@ -109,8 +112,8 @@ impl Exchange<'_> {
     async fn run(&mut self, kept: Option<Connection>) -> Result<Got, Failure> {
         let (connection, response) = self.head(kept).await?;
         let serves_on = serves_on(&response);
-        if response.status() != StatusCode::OK {
-            let failure = self.refused(&response);
+        if response.status() != self.good_status() {
+            let failure = refused(&response, self.what(), self.ground.wall());
             // What follows the head is read, so that the connection serves on; a long page is not worth it.
             let body = Limited::new(response.into_body(), PAGE_BYTES_MAX).collect();
             let read = timeout(self.ground.plan.silence, body).await;
@@ -132,7 +135,7 @@ impl Exchange<'_> {
             match timeout(silence, connection.send(self.request())).await {
                 Err(_) => return Err(self.silent("no answer")),
                 Ok(Ok(response)) => return Ok((connection, response)),
-                Ok(Err(error)) if error.is_parse() => return Err(self.broken(&error)),
+                Ok(Err(error)) if error.is_parse() => return Err(broken(&error, self.what())),
                 Ok(Err(_)) => self.seen.lost = true,
             }
         }
@@ -141,20 +144,22 @@ impl Exchange<'_> {
         self.seen.connections += 1;
         match timeout(silence, connection.send(self.request())).await {
             Err(_) => Err(self.silent("no answer")),
-            Ok(Err(error)) => Err(self.broken(&error)),
+            Ok(Err(error)) => Err(broken(&error, self.what())),
             Ok(Ok(response)) => Ok((connection, response)),
         }
     }
 
-    fn request(&self) -> Request<Empty<Bytes>> {
-        let path = self.ground.target.request_target(self.asked.wanted.path.as_ref());
-        let mut request = Request::new(Empty::new());
-        *request.uri_mut() = path.parse().expect("a base's path and an escaped path make a request target");
-        let headers = request.headers_mut();
-        headers.insert(header::HOST, self.ground.target.host.clone());
-        headers.insert(header::USER_AGENT, header::HeaderValue::from_static(USER_AGENT));
+    fn request(&self) -> Request<Full<Bytes>> {
+        let Ground { target, .. } = self.ground;
+        let Wanted { kind, path, says, .. } = &self.asked.wanted;
+        let target_path = match kind {
+            Kind::CheckIn => CHECK_IN.to_owned(),
+            Kind::Report => REPORT.to_owned(),
+            _ => target.request_target(path.as_ref()),
+        };
+        let mut request = request(target, self.asked.shown.clone(), &target_path, says.clone());
         if self.asked.keep == Keep::Close {
-            headers.insert(header::CONNECTION, header::HeaderValue::from_static("close"));
+            request.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         request
     }
@@ -173,6 +178,7 @@ impl Exchange<'_> {
             Kind::Manifest => MANIFEST_BYTES_MAX,
             Kind::Signature => SIGNATURE_BYTES_MAX,
             Kind::Package | Kind::Increment => wanted.size.unwrap_or(u64::MAX),
+            Kind::CheckIn | Kind::Report | Kind::Events => ANSWER_BYTES_MAX as u64,
         };
         let mut hasher = blake3::Hasher::new();
         let mut manifest = BytesMut::new();
@@ -181,7 +187,7 @@ impl Exchange<'_> {
             let frame = match frame {
                 Err(_) => return Err(self.silent("the body stopped")),
                 Ok(None) => break,
-                Ok(Some(Err(error))) => return Err(self.broken(&error)),
+                Ok(Some(Err(error))) => return Err(broken(&error, self.what())),
                 Ok(Some(Ok(frame))) => frame,
             };
             let Ok(data) = frame.into_data() else { continue };
@@ -203,6 +209,10 @@ impl Exchange<'_> {
             let what = format!("{} bytes, the manifest says {size}", self.seen.bytes);
             return Err(self.failure(Fault::Length, &what));
         }
+        if matches!(wanted.kind, Kind::CheckIn | Kind::Report) {
+            // What is said to one agent is nothing that others are told too.
+            return Ok(Got::Whole);
+        }
         let hash = hasher.finalize().into();
         match self.ground.known.compare(wanted.path.as_ref(), &tag, hash) {
             Compared::Same => {}
@@ -222,20 +232,8 @@ impl Exchange<'_> {
         menu.map(Got::Manifest).map_err(|failure| self.failure(failure.fault, &failure.what))
     }
 
-    /// An answer that is not 200.
-    fn refused(&self, response: &Response<Incoming>) -> Failure {
-        let status = response.status();
-        let retry_after = retry_after(response.headers(), self.ground.wall());
-        let fault = match (status, retry_after) {
-            (StatusCode::FORBIDDEN, _) => Fault::Refused,
-            (StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE, Some(_)) => Fault::PutOff,
-            _ => Fault::Status,
-        };
-        Failure {
-            status: Some(status.as_u16()),
-            retry_after: retry_after.filter(|_| fault == Fault::PutOff),
-            ..self.failure(fault, &format!("status {}", status.as_u16()))
-        }
+    fn good_status(&self) -> StatusCode {
+        if self.asked.wanted.kind == Kind::Report { StatusCode::NO_CONTENT } else { StatusCode::OK }
     }
 
     fn silent(&self, what: &str) -> Failure {
@@ -243,30 +241,18 @@ impl Exchange<'_> {
         self.failure(Fault::Silence, &format!("{what} within {silence:?}"))
     }
 
-    /// What the HTTP library says of a connection that went wrong.
-    fn broken(&self, error: &hyper::Error) -> Failure {
-        let fault = match caused_by_io(error) {
-            _ if error.is_parse() => Fault::Protocol,
-            Some(io::ErrorKind::UnexpectedEof) => Fault::Short,
-            Some(io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput) => Fault::Protocol,
-            _ => Fault::Reset,
-        };
-        self.failure(fault, &chain(error))
-    }
-
     fn failure(&self, fault: Fault, what: &str) -> Failure {
-        let path = self.asked.wanted.path.as_ref().map_or(MANIFEST, |path| path.as_str());
-        Failure::new(fault, format!("{path}: {what}"))
+        Failure::new(fault, format!("{}: {what}", self.what()))
     }
-}
 
-/// Whether another request may follow on the connection (RFC 9112 section 9.3).
-fn serves_on(response: &Response<Incoming>) -> bool {
-    let says_close = response.headers().get_all(header::CONNECTION).iter().any(|value| {
-        let tokens = value.to_str().unwrap_or("close");
-        tokens.split(',').any(|token| token.trim().eq_ignore_ascii_case("close"))
-    });
-    response.version() == Version::HTTP_11 && !says_close
+    /// What is asked for, for people.
+    fn what(&self) -> &str {
+        match self.asked.wanted.kind {
+            Kind::CheckIn => CHECK_IN,
+            Kind::Report => REPORT,
+            _ => self.asked.wanted.path.as_ref().map_or(MANIFEST, |path| path.as_str()),
+        }
+    }
 }
 
 /// What names the state of a file: its entity tag, else its date, else nothing.
@@ -275,52 +261,8 @@ fn tag(headers: &HeaderMap) -> Vec<u8> {
     tag.map_or_else(Vec::new, |tag| tag.as_bytes().to_vec())
 }
 
-/// Seconds, or a date (RFC 9110 section 10.2.3).
-fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
-    let text = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
-    match text.parse() {
-        Ok(seconds) => Some(Duration::from_secs(seconds)),
-        Err(_) => httpdate::parse_http_date(text).ok().map(|at| at.duration_since(now).unwrap_or_default()),
-    }
-}
-
-/// The kind of the I/O error below an error.
-fn caused_by_io(error: &hyper::Error) -> Option<io::ErrorKind> {
-    let mut under = std::error::Error::source(error);
-    while let Some(cause) = under {
-        if let Some(error) = cause.downcast_ref::<io::Error>() {
-            return Some(error.kind());
-        }
-        under = cause.source();
-    }
-    None
-}
-
-/// How the fleet names itself.
-const USER_AGENT: &str = concat!("forebay-load/", env!("CARGO_PKG_VERSION"));
-
 /// A manifest, in bytes: the largest known stay under 2 MB, and each connection may hold one.
 const MANIFEST_BYTES_MAX: u64 = 8 << 20;
 
 /// An error's page that is read to keep its connection, in bytes.
 const PAGE_BYTES_MAX: usize = 64 << 10;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_agent_is_told_to_come_back_in_seconds_or_at_a_date() {
-        let now = httpdate::parse_http_date("Sun, 06 Nov 1994 08:49:37 GMT").unwrap();
-        let told = |text: &'static str| {
-            let mut headers = HeaderMap::new();
-            headers.insert(header::RETRY_AFTER, text.parse().unwrap());
-            retry_after(&headers, now)
-        };
-        assert_eq!(told("7"), Some(Duration::from_secs(7)));
-        assert_eq!(told("Sun, 06 Nov 1994 08:50:37 GMT"), Some(Duration::from_mins(1)));
-        assert_eq!(told("Sun, 06 Nov 1994 07:50:37 GMT"), Some(Duration::ZERO));
-        assert_eq!(told("soon"), None);
-        assert_eq!(retry_after(&HeaderMap::new(), now), None);
-    }
-}

@@ -5,7 +5,7 @@ use std::time::Duration;
 /// The kinds of errors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Fault {
-    /// 403: the server keeps it from this agent.
+    /// 401 or 403: the server keeps it from this agent.
     Refused,
     /// 429 or 503 with `Retry-After`: the agent comes back.
     PutOff,
@@ -29,10 +29,12 @@ pub enum Fault {
     Manifest,
     /// The answer is not HTTP.
     Protocol,
+    /// A stream of events, or a poll, says what is none.
+    Events,
 }
 
 /// One such end.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Failure {
     /// Its kind.
     pub fault: Fault,
@@ -46,7 +48,7 @@ pub struct Failure {
 
 impl Fault {
     /// All kinds, in the order of their declaration.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Refused,
         Self::PutOff,
         Self::Status,
@@ -59,6 +61,7 @@ impl Fault {
         Self::Bytes,
         Self::Manifest,
         Self::Protocol,
+        Self::Events,
     ];
 
     /// Its name, for people and programs.
@@ -76,6 +79,7 @@ impl Fault {
             Self::Bytes => "wrong-bytes",
             Self::Manifest => "manifest",
             Self::Protocol => "not-http",
+            Self::Events => "not-events",
         }
     }
 }

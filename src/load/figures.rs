@@ -6,10 +6,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use hdrhistogram::Histogram;
-
-use crate::load::agent::Outcome;
 use crate::load::fault::{Failure, Fault};
+use crate::load::latency::Latency;
+use crate::load::told::figures::Told;
+use crate::load::wanted::Outcome;
 
 /// What a request was for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -22,6 +22,12 @@ pub enum Kind {
     Increment,
     /// Beside a package or an increment.
     Signature,
+    /// A call of an agent that is told, before it updates.
+    CheckIn,
+    /// The same after it.
+    Report,
+    /// For a stream of events: whole once it has begun.
+    Events,
 }
 
 /// The figures of a run, or of a part of one.
@@ -51,6 +57,8 @@ pub struct Figures {
     pub cut: u64,
     /// Agents by what became of them.
     pub agents: Agents,
+    /// What was seen of being told.
+    pub told: Told,
 }
 
 /// The figures of one kind of request.
@@ -81,10 +89,6 @@ pub struct Agents {
     pub failed: u64,
 }
 
-/// A histogram of times, in microseconds, to three digits.
-#[derive(Clone, Debug)]
-pub struct Latency(Histogram<u64>);
-
 /// A request that has ended. Moments count from the start of the run.
 #[derive(Debug)]
 pub struct Sample {
@@ -106,7 +110,15 @@ pub struct Sample {
 
 impl Kind {
     /// All kinds, in the order of their declaration.
-    pub const ALL: [Self; 4] = [Self::Manifest, Self::Package, Self::Increment, Self::Signature];
+    pub const ALL: [Self; 7] = [
+        Self::Manifest,
+        Self::Package,
+        Self::Increment,
+        Self::Signature,
+        Self::CheckIn,
+        Self::Report,
+        Self::Events,
+    ];
 
     /// Its name, for people and programs.
     pub fn name(self) -> &'static str {
@@ -115,7 +127,15 @@ impl Kind {
             Self::Package => "package",
             Self::Increment => "increment",
             Self::Signature => "signature",
+            Self::CheckIn => "check_in",
+            Self::Report => "report",
+            Self::Events => "events",
         }
+    }
+
+    /// Whether only agents that are told ask for it.
+    pub fn is_of_told(self) -> bool {
+        matches!(self, Self::CheckIn | Self::Report | Self::Events)
     }
 }
 
@@ -123,7 +143,9 @@ impl Figures {
     /// Counts a request that had a whole, right answer.
     pub fn note_whole(&mut self, sample: &Sample) {
         self.note(sample);
-        self.from_send.note(sample.ended.saturating_sub(sample.begun));
+        if sample.kind != Kind::Events {
+            self.from_send.note(sample.ended.saturating_sub(sample.begun));
+        }
         let of_kind = &mut self.kinds[sample.kind as usize];
         of_kind.whole += 1;
         of_kind.last_byte.note(sample.ended.saturating_sub(sample.due));
@@ -142,6 +164,11 @@ impl Figures {
     pub fn note_failed(&mut self, sample: &Sample, failure: &Failure) {
         self.note(sample);
         self.kinds[sample.kind as usize].failed += 1;
+        self.note_fault(failure);
+    }
+
+    /// Counts an error that ended no request.
+    pub fn note_fault(&mut self, failure: &Failure) {
         let place = failure.fault as usize;
         self.faults[place] += 1;
         self.first_faults[place].get_or_insert_with(|| failure.what.clone());
@@ -150,15 +177,10 @@ impl Figures {
         }
     }
 
-    /// Counts an agent that is done, after so long.
-    pub fn note_agent(&mut self, outcome: Outcome, after: Duration) {
-        match outcome {
-            Outcome::Updated => {
-                self.agents.updated += 1;
-                self.updates.note(after);
-            }
-            Outcome::GaveUp => self.agents.gave_up += 1,
-            Outcome::Failed => self.agents.failed += 1,
+    /// Takes in an update that ended so, after so long.
+    pub fn note_update(&mut self, outcome: Outcome, after: Duration) {
+        if outcome == Outcome::Updated {
+            self.updates.note(after);
         }
     }
 
@@ -193,6 +215,7 @@ impl Figures {
         self.agents.updated += other.agents.updated;
         self.agents.gave_up += other.agents.gave_up;
         self.agents.failed += other.agents.failed;
+        self.told.add(&other.told);
     }
 
     /// All errors.
@@ -215,16 +238,31 @@ impl Figures {
         self.kinds.iter().map(|of_kind| of_kind.bytes).sum()
     }
 
-    /// A histogram over all kinds.
+    /// A histogram over all kinds, but for events: streams are opened all at once, and wait for each other.
     pub fn over_kinds(&self, which: impl Fn(&OfKind) -> &Latency) -> Latency {
         let mut all = Latency::default();
-        self.kinds.iter().for_each(|of_kind| all.add(which(of_kind)));
+        for (kind, of_kind) in Kind::ALL.iter().zip(&self.kinds) {
+            if *kind != Kind::Events {
+                all.add(which(of_kind));
+            }
+        }
         all
     }
 
     fn note(&mut self, sample: &Sample) {
         self.families[usize::from(sample.is_ipv6)] += 1;
         self.kinds[sample.kind as usize].bytes += sample.bytes;
+    }
+}
+
+impl Agents {
+    /// Counts an agent that is done.
+    pub fn count(&mut self, outcome: Outcome) {
+        match outcome {
+            Outcome::Updated => self.updated += 1,
+            Outcome::GaveUp => self.gave_up += 1,
+            Outcome::Failed => self.failed += 1,
+        }
     }
 }
 
@@ -243,6 +281,7 @@ impl Default for Figures {
             uncompared: 0,
             cut: 0,
             agents: Agents::default(),
+            told: Told::default(),
         }
     }
 }
@@ -253,47 +292,6 @@ impl Default for OfKind {
         Self { whole: 0, dropped: 0, failed: 0, bytes: 0, first_byte, last_byte }
     }
 }
-
-impl Latency {
-    /// Notes a time; one beyond the histogram's end counts as its end.
-    pub fn note(&mut self, time: Duration) {
-        self.0.saturating_record(u64::try_from(time.as_micros()).unwrap_or(MICROS_MAX).max(1));
-    }
-
-    /// How many were noted.
-    pub fn count(&self) -> u64 {
-        self.0.len()
-    }
-
-    /// The time that this many per cent were not above.
-    pub fn at_percent(&self, percent: f64) -> Duration {
-        // A bucket's upper end may lie above what was seen.
-        Duration::from_micros(self.0.value_at_percentile(percent).min(self.0.max()))
-    }
-
-    /// The longest, to three digits.
-    pub fn max(&self) -> Duration {
-        Duration::from_micros(self.0.max())
-    }
-
-    /// Adds those of another.
-    pub fn add(&mut self, other: &Self) {
-        self.0.add(&other.0).expect("all histograms have the same bounds");
-    }
-}
-
-impl Default for Latency {
-    fn default() -> Self {
-        let histogram = Histogram::new_with_bounds(1, MICROS_MAX, DIGITS);
-        Self(histogram.expect("the bounds are constants that the crate takes"))
-    }
-}
-
-/// Two days: an agent that waits for all of the longest run, and then some.
-const MICROS_MAX: u64 = 2 * 86_400 * 1_000_000;
-
-/// Digits of a time that are kept.
-const DIGITS: u8 = 3;
 
 #[cfg(test)]
 mod tests {

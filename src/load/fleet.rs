@@ -20,6 +20,7 @@ use crate::load::plan::Plan;
 use crate::load::schedule::{Left, Part};
 use crate::load::target::Target;
 use crate::load::thread::{Played, play};
+use crate::load::told::tokens::Tokens;
 
 /// A fleet that plays.
 #[derive(Debug)]
@@ -36,6 +37,7 @@ pub(super) struct Ground {
     pub(super) target: Target,
     pub(super) known: Known,
     pub(super) menus: Menus,
+    pub(super) tokens: Tokens,
     pub(super) live: Live,
     clock: Arc<dyn Clock>,
     started: Duration,
@@ -44,6 +46,7 @@ pub(super) struct Ground {
 /// Counts that can be read at any moment.
 #[derive(Debug, Default)]
 pub(super) struct Live {
+    streams: AtomicU64,
     arrived: AtomicU64,
     done: AtomicU64,
     requests: AtomicU64,
@@ -54,6 +57,8 @@ pub(super) struct Live {
 /// How far a fleet is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
+    /// Streams that are held.
+    pub streams: u64,
     /// Agents that have begun.
     pub arrived: u64,
     /// Agents that are done.
@@ -80,11 +85,17 @@ pub struct Run {
 }
 
 impl Fleet {
-    /// Starts to play. Its threads are ended by [`Self::stopper`], or by themselves.
-    pub fn start(plan: Plan, target: Target, known: Known, clock: Arc<dyn Clock>) -> io::Result<Self> {
+    /// Starts to play; agents show these tokens, where there are any. Its threads are ended by [`Self::stopper`], or by themselves.
+    pub fn start(
+        plan: Plan,
+        target: Target,
+        known: Known,
+        tokens: Tokens,
+        clock: Arc<dyn Clock>,
+    ) -> io::Result<Self> {
         let started = clock.monotonic();
-        let menus = Menus::new();
-        let ground = Arc::new(Ground { plan, target, known, menus, live: Live::default(), clock, started });
+        let (menus, live) = (Menus::new(), Live::default());
+        let ground = Arc::new(Ground { plan, target, known, menus, tokens, live, clock, started });
         let mut fleet = Self { ground, stop: CancellationToken::new(), threads: Vec::new() };
         let connections = fleet.ground.plan.connections.max(1);
         let threads = fleet.ground.plan.threads.clamp(1, connections);
@@ -103,9 +114,10 @@ impl Fleet {
     pub fn progress(&self) -> impl Fn() -> Progress + Send + use<> {
         let ground = self.ground.clone();
         move || {
-            let Live { arrived, done, requests, errors, bytes } = &ground.live;
+            let Live { streams, arrived, done, requests, errors, bytes } = &ground.live;
             let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
             Progress {
+                streams: read(streams),
                 arrived: read(arrived),
                 done: read(done),
                 requests: read(requests),
@@ -161,6 +173,15 @@ impl Ground {
 }
 
 impl Live {
+    /// A stream is held, or is not any more.
+    pub(super) fn holds(&self, holds: bool) {
+        if holds {
+            self.streams.fetch_add(1, Ordering::Relaxed);
+        } else {
+            self.streams.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
     pub(super) fn arrived(&self) {
         self.arrived.fetch_add(1, Ordering::Relaxed);
     }

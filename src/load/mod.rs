@@ -15,11 +15,15 @@
 //! Latencies are counted from the moment at which the schedule had a request, not from its sending: a server that stalls is not spared
 //! the requests that would have come meanwhile (coordinated omission). The times from the sending stand beside them.
 //!
-//! The pure parts (`plan`, `draw`, `arrival`, `menu`, `agent`, `schedule`, `known`, `budget`, `figures`, `report`, `table`, `source`) do no I/O
-//! and know no clock, but for `known`, which reads a local copy of a tree before the start. Shares nothing with the code that serves.
+//! Agents that the relay tells when to update arrive when it does: [`told`].
+//!
+//! The pure parts (`plan`, `draw`, `arrival`, `menu`, `agent`, `schedule`, `known`, `budget`, `figures`, `latency`, `report`, `table`, `source`,
+//! `told/errand`, `told/events`, `told/figures`, `told/tokens`) do no I/O and know no clock, but for `known`, which reads a local copy of a tree before the
+//! start. Shares nothing with the code that serves.
 //! Invariant: nothing is sent to anything but the addresses of the URL's host; a redirect is an error.
 
 pub mod agent;
+mod answer;
 pub mod arrival;
 pub mod budget;
 mod connection;
@@ -29,12 +33,16 @@ pub mod fault;
 pub mod figures;
 pub mod fleet;
 pub mod known;
+pub mod latency;
 pub mod menu;
 pub mod plan;
 pub mod report;
+mod request;
 pub mod schedule;
 pub mod source;
 mod table;
 pub mod target;
 mod thread;
 mod timer;
+pub mod told;
+pub mod wanted;

@@ -20,6 +20,8 @@ pub struct Plan {
     pub agents: u32,
     /// When they arrive.
     pub arrival: Arrival,
+    /// How those hold their streams who are told.
+    pub streams: Streams,
     /// What they want, kind by kind.
     pub scopes: Weights<Scope>,
     /// What they take of a component.
@@ -75,6 +77,20 @@ pub enum Reuse {
     Request,
 }
 
+/// How agents that are told hold their streams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Streams {
+    /// Each on a connection of its own, over HTTP/1.
+    Own,
+    /// So many on a connection, over HTTP/2.
+    Shared {
+        /// At most.
+        per_connection: usize,
+    },
+    /// Not at all: each polls, on a connection of its own.
+    Polls,
+}
+
 /// Choices with their weights.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Weights<T> {
@@ -103,6 +119,25 @@ impl Choice {
             Self::Full => "full",
             Self::Increment => "increment",
             Self::Current => "current",
+        }
+    }
+}
+
+impl Streams {
+    /// Their name, on the command line and for programs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Own => "http1",
+            Self::Shared { .. } => "http2",
+            Self::Polls => "polls",
+        }
+    }
+
+    /// How many connections so many agents hold theirs on, at most.
+    pub fn connections(self, agents: u32) -> usize {
+        match self {
+            Self::Own | Self::Polls => agents as usize,
+            Self::Shared { per_connection } => (agents as usize).div_ceil(per_connection),
         }
     }
 }
@@ -220,6 +255,7 @@ pub(in crate::load) mod samples {
         Plan {
             agents: 10,
             arrival: Arrival::AllAtOnce,
+            streams: Streams::Own,
             scopes: Weights::parse("all", &Scope::ALL, Scope::name).unwrap(),
             mix: Weights::parse(mix, &Choice::ALL, Choice::name).unwrap(),
             signatures: Signatures::Taken,

@@ -7,12 +7,15 @@ use std::time::Duration;
 use indicatif::HumanCount;
 use serde_json::{Map, Value, json};
 
+use crate::load::arrival::Arrival;
 use crate::load::budget::{Budget, End, Verdict};
 use crate::load::fault::Fault;
-use crate::load::figures::{Kind, Latency};
+use crate::load::figures::Kind;
 use crate::load::fleet::Run;
+use crate::load::latency::Latency;
 use crate::load::plan::Plan;
 use crate::load::table::{shown, table};
+use crate::load::told::figures::Told;
 
 /// What is reported.
 #[derive(Clone, Copy, Debug)]
@@ -71,13 +74,21 @@ impl Report<'_> {
             )),
             Verdict::Nothing => Some("no request had a whole answer".into()),
             Verdict::Early(end) => Some(format!(
-                "{}: {} agents were left, {} of them waiting, the longest for {}",
+                "{}: {} agents were left, {} of them waiting, the longest for {}{}",
                 if end == End::TimeOver { "the time was over" } else { "stopped" },
                 HumanCount(left.agents),
                 HumanCount(left.due),
                 shown(left.longest),
+                self.told().map_or_else(String::new, |told| {
+                    format!(", and {} were never told", HumanCount(told.never(self.plan)))
+                }),
             )),
         }
+    }
+
+    /// What was seen of being told, where agents were to be.
+    pub(super) fn told(&self) -> Option<&Told> {
+        (self.plan.arrival == Arrival::Told).then_some(&self.run.figures.told)
     }
 
     /// The table.
@@ -121,6 +132,8 @@ impl Report<'_> {
                 "left_waiting": left.due,
                 "left_longest_secs": left.longest.as_secs_f64(),
             },
+            "told": self.told().map(|told| told.notices_value(self.plan)),
+            "streams": self.told().map(|told| told.streams_value(self.plan)),
             "requests": {
                 "total": figures.requests(),
                 "per_sec": rate(figures.requests(), *took),
@@ -187,11 +200,11 @@ pub(super) const PERCENTS: [(&str, f64); 4] = [("p50", 50.0), ("p90", 90.0), ("p
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::load::agent::Outcome;
     use crate::load::fault::Failure;
     use crate::load::figures::{Figures, Sample};
     use crate::load::plan::samples::plan;
     use crate::load::schedule::Left;
+    use crate::load::wanted::Outcome;
 
     fn run(errors: u64, end: End) -> Run {
         let mut figures = Figures::default();
@@ -210,7 +223,7 @@ mod tests {
         for _ in 0..errors {
             figures.note_failed(&sample(Kind::Package), &Failure::new(Fault::Bytes, "p/a.zip: \u{1b}[31m"));
         }
-        figures.note_agent(Outcome::Updated, Duration::from_secs(3));
+        figures.note_update(Outcome::Updated, Duration::from_secs(3));
         Run { figures, left: Left::default(), end, took: Duration::from_secs(2) }
     }
 
@@ -226,15 +239,16 @@ mod tests {
             memory_peak_bytes: None,
         };
         let value = report.value();
-        assert_eq!((&value["requests"]["total"], &value["bytes"]["total"]), (&json!(6), &json!(6000)));
+        assert_eq!((&value["requests"]["total"], &value["bytes"]["total"]), (&json!(9), &json!(9000)));
         assert_eq!(value["requests"]["by_kind"]["package"]["failed"], 2);
         assert_eq!(value["errors"]["by_kind"]["wrong-bytes"], 2);
-        assert_eq!((&value["passed"], &value["requests"]["ipv6"]), (&json!(false), &json!(6)));
-        assert_eq!(value["requests"]["per_sec"], 3.0);
-        assert_eq!(value["latency_secs"]["last_byte"]["count"], 4);
+        assert_eq!((&value["passed"], &value["requests"]["ipv6"]), (&json!(false), &json!(9)));
+        assert_eq!(value["requests"]["per_sec"], 4.5);
+        assert_eq!(value["latency_secs"]["last_byte"]["count"], 6, "events are apart");
+        assert_eq!((&value["told"], &value["streams"]), (&json!(null), &json!(null)));
         let p50 = value["latency_secs"]["last_byte_from_send"]["p50"].as_f64().unwrap();
         assert!((p50 - 0.002).abs() < 1e-5, "{p50}");
-        assert_eq!(report.reason().unwrap(), "2 errors in 6 requests are more than the error budget of 1");
+        assert_eq!(report.reason().unwrap(), "2 errors in 9 requests are more than the error budget of 1");
     }
 
     #[test]
@@ -258,7 +272,11 @@ mod tests {
         ] {
             assert!(table.contains(words), "{words}: {table}");
         }
-        assert!(!table.contains("refused"), "{table}");
+        assert!(!table.contains("refused") && !table.contains("streams"), "{table}");
         assert!(report.reason().unwrap().starts_with("stopped: "), "{:?}", report.reason());
+        let plan = Plan { arrival: Arrival::Told, ..plan.clone() };
+        let report = Report { plan: &plan, ..report };
+        assert!(report.reason().unwrap().ends_with(", and 10 were never told"), "{:?}", report.reason());
+        assert!(report.table().contains("streams      0 over http1"), "{}", report.table());
     }
 }

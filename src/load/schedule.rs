@@ -80,9 +80,13 @@ impl Schedule {
 
     /// Who is left at this moment.
     pub fn left(self, now: Duration) -> Left {
-        let waiting = self.waiting.into_iter().map(|Reverse(Waiting(agent))| agent.due());
-        let dues = waiting.chain(self.arrivals.map(|(_, at)| at));
-        dues.fold(Left::default(), |left, due| left.and(Left::one(due, now)))
+        self.dues().fold(Left::default(), |left, (_, due)| left.and(Left::one(due, now)))
+    }
+
+    /// Who has a request to make yet, by number, and when it is due.
+    pub fn dues(self) -> impl Iterator<Item = (u32, Duration)> {
+        let waiting = self.waiting.into_iter().map(|Reverse(Waiting(agent))| (agent.number(), agent.due()));
+        waiting.chain(self.arrivals)
     }
 }
 
@@ -138,9 +142,9 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::load::agent::{Taken, Then};
     use crate::load::arrival::Arrival;
     use crate::load::plan::samples::plan;
+    use crate::load::wanted::{Taken, Then};
 
     proptest! {
         #[test]
@@ -163,7 +167,7 @@ mod tests {
                     let number = agent.number() as usize;
                     seen[number] += 1;
                     if seen[number] <= back {
-                        let told = Taken::Failed { retry_after: Some(Duration::from_secs(u64::from(back))) };
+                        let told = Taken::Failed { retry_after: Some(Duration::from_secs(u64::from(back))), status: Some(503) };
                         prop_assert_eq!(agent.took(told, due, &plan), Then::Waits);
                         schedule.wait(agent);
                     }

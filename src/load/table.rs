@@ -46,6 +46,9 @@ fn head(text: &mut String, report: &Report<'_>) -> fmt::Result {
         count(agents.failed),
         count(left.agents),
     )?;
+    if let Some(told) = report.told() {
+        told.rows(text, report.plan, shown)?;
+    }
     let requests = count(figures.requests());
     let per_sec = count(whole_rate(figures.requests(), *took));
     writeln!(text, "requests     {requests}  {per_sec}/s  {ipv4} over IPv4, {ipv6} over IPv6")?;
@@ -62,10 +65,17 @@ fn head(text: &mut String, report: &Report<'_>) -> fmt::Result {
 fn answers(text: &mut String, report: &Report<'_>) -> fmt::Result {
     writeln!(text, "\n{:14}{:>11}{:>9}{:>8}{:>12}", "answers", "whole", "dropped", "failed", "bytes")?;
     for (kind, of_kind) in Kind::ALL.iter().zip(&report.run.figures.kinds) {
+        if kind.is_of_told() && report.told().is_none() {
+            continue;
+        }
         let [whole, dropped, failed] =
             [of_kind.whole, of_kind.dropped, of_kind.failed].map(|number| HumanCount(number).to_string());
         let bytes = HumanBytes(of_kind.bytes).to_string();
-        writeln!(text, "  {:12}{whole:>11}{dropped:>9}{failed:>8}{bytes:>12}", kind.name())?;
+        writeln!(
+            text,
+            "  {:12}{whole:>11}{dropped:>9}{failed:>8}{bytes:>12}",
+            kind.name().replace('_', "-")
+        )?;
     }
     Ok(())
 }

@@ -40,7 +40,8 @@ pub struct Target {
 
 /// TLS towards it.
 pub(super) struct Tls {
-    pub(super) connector: TlsConnector,
+    pub(super) http1: TlsConnector,
+    pub(super) http2: TlsConnector,
     pub(super) name: ServerName<'static>,
 }
 
@@ -155,7 +156,16 @@ impl Target {
         let authority = base.port().map_or_else(|| host.clone(), |port| format!("{host}:{port}"));
         let header = HeaderValue::from_str(&authority).map_err(|_| TargetError::Host(host.clone()))?;
         let tls = match base.scheme() {
-            "https" => Some(Tls { connector: config(trust)?, name: name(&base, host)? }),
+            "https" => {
+                let config = config(trust)?;
+                let speaks = |protocol: &[u8]| {
+                    let mut config = config.clone();
+                    config.alpn_protocols = vec![protocol.to_owned()];
+                    TlsConnector::from(Arc::new(config))
+                };
+                let name = name(&base, host)?;
+                Some(Tls { http1: speaks(b"http/1.1"), http2: speaks(b"h2"), name })
+            }
             _ => None,
         };
         Ok(Self { base, host: header, tls, addresses, sources })
@@ -233,7 +243,7 @@ fn name(base: &Url, host: String) -> Result<ServerName<'static>, TargetError> {
     }
 }
 
-fn config(trust: &Trust) -> Result<TlsConnector, TargetError> {
+fn config(trust: &Trust) -> Result<ClientConfig, TargetError> {
     let provider = Arc::new(ring::default_provider());
     let builder =
         ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions()?;
@@ -250,10 +260,9 @@ fn config(trust: &Trust) -> Result<TlsConnector, TargetError> {
         Trust::File(path) => builder.with_root_certificates(authorities(path)?),
     }
     .with_no_client_auth();
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
     // Agents are different machines: none has a session of another's to resume.
     config.resumption = Resumption::disabled();
-    Ok(TlsConnector::from(Arc::new(config)))
+    Ok(config)
 }
 
 fn authorities(path: &Path) -> Result<RootCertStore, TargetError> {

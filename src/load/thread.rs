@@ -1,6 +1,7 @@
 //! One thread of the fleet: its agents, its connections, and the requests under way.
 //!
-//! A request is a task; nothing else is. An agent that asks on at once keeps its connection; one that waits goes back to the schedule.
+//! A request is a task; so is the stream of an agent that is told, and nothing else. An agent that asks on at once keeps its connection;
+//! one that waits goes back to the schedule.
 //! Invariant: requests under way and connections at rest are together never more than the thread's connections.
 
 use std::collections::HashMap;
@@ -11,7 +12,8 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::load::agent::{Agent, Taken, Then};
+use crate::load::agent::Agent;
+use crate::load::arrival::Arrival;
 use crate::load::budget::End;
 use crate::load::connection::Connection;
 use crate::load::exchange::{Answered, Asked, Got, Keep, exchange};
@@ -20,6 +22,8 @@ use crate::load::fleet::Ground;
 use crate::load::plan::Reuse;
 use crate::load::schedule::{Left, Part, Schedule};
 use crate::load::timer::Timer;
+use crate::load::told::listeners::{Listeners, Said};
+use crate::load::wanted::{Outcome, Taken, Then};
 
 /// What a thread has seen when it is done.
 #[derive(Debug)]
@@ -38,6 +42,8 @@ pub(super) async fn play(
     connections: usize,
     stop: CancellationToken,
 ) -> io::Result<Played> {
+    let is_told = ground.plan.arrival == Arrival::Told;
+    let listeners = is_told.then(|| Listeners::start(ground.clone(), part, connections));
     let resting = (0..ground.target.addresses()).map(|_| Vec::new()).collect();
     let thread = Thread {
         schedule: Schedule::new(&ground.plan, part),
@@ -48,6 +54,7 @@ pub(super) async fn play(
         resting_count: 0,
         requests: JoinSet::new(),
         under_way: HashMap::new(),
+        listeners,
     };
     thread.play(stop).await
 }
@@ -63,6 +70,8 @@ struct Thread {
     requests: JoinSet<(Agent, Sent, Answered)>,
     /// When the requests under way were due, by their agents' numbers.
     under_way: HashMap<u32, Duration>,
+    /// Those who are told.
+    listeners: Option<Listeners>,
 }
 
 /// What is known of a request when it is sent.
@@ -82,13 +91,14 @@ impl Thread {
             while self.requests.len() < self.connections {
                 let now = self.ground.now();
                 let Some(agent) = self.schedule.take(now, &self.ground.plan) else { break };
-                if agent.due() == agent.arrived() {
+                if self.listeners.is_none() && agent.due() == agent.arrived() {
                     self.ground.live.arrived();
                 }
                 self.ask(agent, None);
             }
             let next = self.schedule.next_due();
-            if self.requests.is_empty() && next.is_none() {
+            let are_told = self.listeners.as_ref().is_none_or(Listeners::are_done);
+            if self.requests.is_empty() && next.is_none() && are_told {
                 break End::Played;
             }
             let next = next.filter(|_| self.requests.len() < self.connections);
@@ -97,6 +107,12 @@ impl Thread {
                 biased;
                 () = stop.cancelled() => break End::Stopped,
                 () = &mut time_over => break End::TimeOver,
+                said = said(self.listeners.as_mut()) => {
+                    let told = self.listeners.as_mut().and_then(|all| all.take_in(said, &mut self.figures));
+                    if let Some(agent) = told {
+                        self.schedule.wait(agent);
+                    }
+                }
                 Some(ended) = self.requests.join_next() => {
                     // Requests are aborted only by dropping them all: what is left is a panic, which is passed on.
                     let (agent, sent, answered) = ended.map_err(io::Error::other)?;
@@ -111,8 +127,13 @@ impl Thread {
         }
         self.figures.cut = self.requests.len() as u64;
         self.requests.abort_all();
-        let under_way = self.under_way.values().map(|due| Left::one(*due, until));
-        let left = under_way.fold(self.schedule.left(until), Left::and);
+        let under_way = self.under_way.into_iter();
+        let left = match &self.listeners {
+            Some(listeners) => listeners.end(under_way.chain(self.schedule.dues()), until, &mut self.figures),
+            None => {
+                under_way.fold(self.schedule.left(until), |left, (_, due)| left.and(Left::one(due, until)))
+            }
+        };
         Ok(Played { figures: self.figures, left, end, until })
     }
 
@@ -129,7 +150,8 @@ impl Thread {
         };
         let kept = kept.or_else(|| self.rested(place));
         let sent = Sent { kind: wanted.kind, place, is_ipv6: to.is_ipv6() };
-        let asked = Asked { wanted, to, from, keep };
+        let shown = ground.tokens.shown(agent.number());
+        let asked = Asked { wanted, to, from, shown, keep };
         self.under_way.insert(agent.number(), agent.due());
         self.requests.spawn(async move {
             let answered = exchange(&ground, &asked, kept).await;
@@ -166,6 +188,7 @@ impl Thread {
         self.figures.connections_lost += u64::from(seen.lost);
         self.figures.uncompared += u64::from(seen.uncompared);
         self.ground.live.ended(result.is_err());
+        agent.received(seen.bytes);
         let taken = match result {
             Ok(got) => {
                 match got {
@@ -180,7 +203,7 @@ impl Thread {
             }
             Err(failure) => {
                 self.figures.note_failed(&sample, &failure);
-                Taken::Failed { retry_after: failure.retry_after }
+                Taken::Failed { retry_after: failure.retry_after, status: failure.status }
             }
         };
         let arrived = agent.arrived();
@@ -188,8 +211,8 @@ impl Thread {
             Then::On => return self.ask(agent, connection),
             Then::Waits => self.schedule.wait(agent),
             Then::Gone(outcome) => {
-                self.figures.note_agent(outcome, seen.ended.saturating_sub(arrived));
-                self.ground.live.done();
+                let ended = agent.ended().unwrap_or(seen.ended);
+                self.gone(agent.number(), outcome, ended.saturating_sub(arrived));
             }
         }
         // An agent's own connection closes with it.
@@ -197,5 +220,29 @@ impl Thread {
             self.resting[sent.place].push(connection);
             self.resting_count += 1;
         }
+    }
+
+    /// An agent has ended its update, after so long.
+    fn gone(&mut self, agent: u32, outcome: Outcome, after: Duration) {
+        self.figures.note_update(outcome, after);
+        match &mut self.listeners {
+            Some(listeners) => {
+                if let Some(agent) = listeners.ended(agent, outcome) {
+                    self.schedule.wait(agent);
+                }
+            }
+            None => {
+                self.figures.agents.count(outcome);
+                self.ground.live.done();
+            }
+        }
+    }
+}
+
+/// What is said by those who are told; for ever where there are none.
+async fn said(listeners: Option<&mut Listeners>) -> Said {
+    match listeners {
+        Some(listeners) => listeners.said().await,
+        None => std::future::pending().await,
     }
 }

@@ -51,8 +51,9 @@
 //! - `layers`: a file imports lower layers only; what knows does no I/O; sled stays in its folders; lib.rs names each folder.
 //! - `limits`: agents' and domains' limits, a file each: `shares` (bytes in equal shares), `slow` (nothing is cut; limits that change under way),
 //!   `tunnels` (CONNECT, SOCKS, the forward proxy), `requests` (floods, `Retry-After`) (R10.1).
-//! - `load`: a fleet that plays, a file each: `relayed` (against a relay: counts, seeds, ranges, TLS, give-ups), `nginx`, `found` (each
-//!   thing that a server can do wrong), `ends` (signals, time, what is shown), `many` (`FOREBAY_AGENTS` says how many), `typed` (R12.1).
+//! - `load`: a fleet that plays, a file each: `relayed` (against a relay: counts, seeds, ranges, TLS, give-ups), `told` (agents that wait to
+//!   be told: releases, starts, restarts, odd relays), `nginx`, `found` (each thing that a server can do wrong), `ends` (signals, time, what
+//!   is shown), `many` (`FOREBAY_AGENTS` says how many), `typed` (R9.1, R12.1).
 //! - `many_blobs`: starts and stops on data folders of very many blobs (`FOREBAY_BLOBS` says how many), with the index whole, left open,
 //!   lost or damaged (issue 6).
 //! - `missing`: packages, increments and signatures that the upstream does not have, and that appear later (R1.5).

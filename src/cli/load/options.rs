@@ -11,6 +11,7 @@ use ipnet::IpNet;
 use url::Url;
 
 use crate::cli::Failed;
+use crate::cli::load::known::KnownOptions;
 use crate::config::value::upstream_url;
 use crate::load::arrival::Arrival;
 use crate::load::budget::Budget;
@@ -31,6 +32,8 @@ pub(super) struct Options {
     #[command(flatten)]
     fleet: FleetOptions,
     #[command(flatten)]
+    pub(super) known: KnownOptions,
+    #[command(flatten)]
     pub(super) line: LineOptions,
     #[command(flatten)]
     pub(super) verdict: VerdictOptions,
@@ -43,7 +46,7 @@ struct FleetOptions {
     /// How many agents play.
     #[arg(long, value_name = "COUNT", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=AGENTS_MAX))]
     agents: u32,
-    /// When they arrive.
+    /// When they arrive; those who are told hold streams until then, and need '--tokens'.
     #[arg(long, value_enum, default_value = "all-at-once")]
     arrival: Arrives,
     /// The window over which they arrive, where not all at once.
@@ -109,7 +112,7 @@ pub(super) struct VerdictOptions {
     /// Errors that are allowed: a number, or a share of the requests such as 0.1%.
     #[arg(long, value_name = "BUDGET", default_value = "0", value_parser = Budget::parse)]
     pub(super) errors_max: Budget,
-    /// When the run ends, whoever is left; then it has not passed.
+    /// When the run ends, whoever is left; then it has not passed. A fleet that is told in a window needs longer than that.
     #[arg(long, value_name = "TIME", default_value = "10m", value_parser = some_time)]
     time_max: Duration,
     /// The data folder of the relay that is played against, if it runs on this machine: what it took over its upstream line meanwhile
@@ -133,6 +136,8 @@ enum Arrives {
     Poisson,
     /// Each at a random moment of the window.
     Uniform,
+    /// When the relay tells them: of a new generation, in their schedules' windows, by an administrator's start.
+    Told,
 }
 
 /// For how long a connection serves.
@@ -149,7 +154,7 @@ enum Serves {
 impl Options {
     /// The plan.
     pub(super) fn plan(&self) -> Plan {
-        let Self { fleet, line, verdict, .. } = self;
+        let Self { fleet, known, line, verdict, .. } = self;
         let over = fleet.over;
         Plan {
             agents: fleet.agents,
@@ -157,7 +162,9 @@ impl Options {
                 Arrives::AllAtOnce => Arrival::AllAtOnce,
                 Arrives::Poisson => Arrival::Poisson { over },
                 Arrives::Uniform => Arrival::Uniform { over },
+                Arrives::Told => Arrival::Told,
             },
+            streams: known.streams(),
             scopes: fleet.scopes.clone(),
             mix: fleet.mix.clone(),
             signatures: if fleet.no_signatures { Signatures::Left } else { Signatures::Taken },

@@ -21,24 +21,42 @@ const BAR: &str = "load [{bar:20}] {human_pos}/{human_len} agents {wide_msg}";
 pub(super) struct Shown {
     bar: Option<ProgressBar>,
     agents: u64,
+    /// Whether it is still to be said that all agents hold their streams.
+    awaits_streams: bool,
     before: Progress,
     looked: Instant,
     line_at: Instant,
 }
 
 impl Shown {
-    /// Begins to show so many agents.
-    pub(super) fn begin(agents: u64) -> Self {
+    /// Begins to show so many agents, and whether they hold streams.
+    pub(super) fn begin(agents: u64, are_told: bool) -> Self {
         let bar = std::io::stderr().is_terminal().then(|| {
             let style = ProgressStyle::with_template(BAR).unwrap_or_else(|_| ProgressStyle::default_bar());
             ProgressBar::new(agents).with_style(style)
         });
         let now = Instant::now();
-        Self { bar, agents, before: Progress::default(), looked: now, line_at: now + LINE_EVERY }
+        Self {
+            bar,
+            agents,
+            awaits_streams: are_told,
+            before: Progress::default(),
+            looked: now,
+            line_at: now + LINE_EVERY,
+        }
     }
 
     /// Shows how far it is: rates since the last look.
     pub(super) fn show(&mut self, now: Progress) {
+        if self.awaits_streams && now.streams >= self.agents {
+            self.awaits_streams = false;
+            // Whoever tells the agents waits for this.
+            let line = format!("load: all {} agents hold their streams", HumanCount(self.agents));
+            match &self.bar {
+                Some(bar) => bar.suspend(|| print_error(&line)),
+                None => print_error(&line),
+            }
+        }
         let since = self.looked.elapsed();
         if let Some(bar) = &self.bar {
             bar.set_position(now.done);
@@ -68,8 +86,12 @@ fn words(before: Progress, now: Progress, since: Duration) -> String {
         let micros = u64::try_from(since.as_micros()).unwrap_or(u64::MAX).max(1);
         count.saturating_mul(1_000_000) / micros
     };
+    let streams = match now.streams {
+        0 => String::new(),
+        streams => format!("{} streams, ", HumanCount(streams)),
+    };
     format!(
-        "{} under way, {} requests/s, {}/s, {} errors",
+        "{streams}{} under way, {} requests/s, {}/s, {} errors",
         HumanCount(now.arrived.saturating_sub(now.done)),
         HumanCount(per_sec(now.requests - before.requests)),
         HumanBytes(per_sec(now.bytes - before.bytes)),
@@ -83,9 +105,11 @@ mod tests {
 
     #[test]
     fn rates_are_those_since_the_last_look() {
-        let before = Progress { arrived: 5, done: 0, requests: 10, errors: 0, bytes: 1024 };
-        let now = Progress { arrived: 9, done: 2, requests: 20, errors: 1, bytes: 3 * 1024 };
+        let before = Progress { streams: 0, arrived: 5, done: 0, requests: 10, errors: 0, bytes: 1024 };
+        let now = Progress { streams: 0, arrived: 9, done: 2, requests: 20, errors: 1, bytes: 3 * 1024 };
         let said = words(before, now, Duration::from_millis(500));
         assert_eq!(said, "7 under way, 20 requests/s, 4.00 KiB/s, 1 errors");
+        let said = words(before, Progress { streams: 1200, ..now }, Duration::from_millis(500));
+        assert!(said.starts_with("1,200 streams, 7 under way, "), "{said}");
     }
 }

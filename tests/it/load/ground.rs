@@ -71,13 +71,18 @@ impl Said {
     }
 
     fn adds_up(&self) {
-        let sum = |figure| self.kinds(figure).iter().sum::<u64>();
+        let told = ["check_in", "report", "events"];
+        let of_told = |figure| told.map(|kind| self.at(&format!("/requests/by_kind/{kind}/{figure}")));
+        let sum = |figure| self.kinds(figure).iter().chain(&of_told(figure)).sum::<u64>();
         let total = self.at("/requests/total");
         assert_eq!(sum("whole") + sum("dropped") + sum("failed"), total, "{self:#?}");
         assert_eq!(sum("whole"), self.at("/requests/whole"));
-        assert_eq!(sum("whole"), self.at("/latency_secs/last_byte/count"));
+        let events = self.at("/requests/by_kind/events/whole");
+        assert_eq!(sum("whole") - events, self.at("/latency_secs/last_byte/count"));
+        // A stream that says what is none is an error that ended no request.
+        let wrong = self.json["streams"]["wrong"].as_u64().unwrap_or(0);
         assert_eq!(sum("bytes"), self.at("/bytes/total"));
-        assert_eq!(sum("failed"), self.at("/errors/total"));
+        assert_eq!(sum("failed") + wrong, self.at("/errors/total"));
         assert_eq!(self.at("/requests/ipv4") + self.at("/requests/ipv6"), total);
         let errors = self.json["errors"]["by_kind"].as_object().unwrap().values();
         assert_eq!(errors.filter_map(Value::as_u64).sum::<u64>(), self.at("/errors/total"));

@@ -8,4 +8,5 @@ mod ground;
 mod many;
 mod nginx;
 mod relayed;
+mod told;
 mod typed;

@@ -30,11 +30,11 @@ fn agent(text: &str) -> AgentId {
     AgentId::parse(text).unwrap()
 }
 
-fn domain(number: u32) -> DomainId {
+pub(crate) fn domain(number: u32) -> DomainId {
     DomainId::try_from(number).unwrap()
 }
 
-fn token(id: &str) -> String {
+pub(crate) fn token(id: &str) -> String {
     format!("{id}~{SECRET}")
 }
 
@@ -56,7 +56,7 @@ fn fleet(site: &Site) -> Running {
     relay
 }
 
-fn added(id: &str, domain: DomainId) -> [Action; 2] {
+pub(crate) fn added(id: &str, domain: DomainId) -> [Action; 2] {
     let key = Key::Secret(SecretHash::of(SECRET.as_bytes()));
     [
         Action::AddAgent { agent: agent(id), domain, values: Values::default() },
@@ -64,7 +64,7 @@ fn added(id: &str, domain: DomainId) -> [Action; 2] {
     ]
 }
 
-fn change(relay: &mut Running, actions: Vec<Action>) {
+pub(crate) fn change(relay: &mut Running, actions: Vec<Action>) {
     let agents = relay.handle().agents().unwrap();
     agents.state().change(Author::parse("a test").unwrap(), actions).unwrap().wait().unwrap();
 }
@@ -75,7 +75,7 @@ fn set(relay: &mut Running, number: u32, values: Values) {
 }
 
 /// Sends a body of JSON with a token; gives the status and what is answered.
-fn post(address: SocketAddr, target: &str, token: &str, body: &Value) -> (u16, Value) {
+pub(crate) fn post(address: SocketAddr, target: &str, token: &str, body: &Value) -> (u16, Value) {
     let text = body.to_string();
     let request = format!(
         "POST {target} HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {token}\r\nContent-Type: application/json\r\n\
