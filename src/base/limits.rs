@@ -25,11 +25,12 @@ pub const BODY_TURN_BYTES: u64 = 2 << 20;
 /// which whoever asks next waits.
 pub const BODY_ROUND_BYTES: u64 = 16 << 20;
 
-/// The least that a turn has, however many bodies are under way: below it what the turn itself costs shows.
+/// The least that a later turn has, however many bodies are under way: below it what the turn itself costs shows.
 pub const BODY_TURN_BYTES_MIN: u64 = 128 << 10;
 
-/// The same of a body's first turn, from which it doubles: a crowd that asks at once has its first bytes before anybody has many.
-pub const BODY_FIRST_TURN_BYTES_MIN: u64 = 16 << 10;
+/// What a body has in its first turn where that many are under way, from which it doubles: a crowd that asks at once has its first
+/// bytes before anybody has many.
+pub const BODY_FIRST_TURN_BYTES_MIN: u64 = 8 << 10;
 
 /// Blobs up to this size are kept in memory by each worker, in bytes.
 pub const SMALL_BLOB_BYTES_MAX: u64 = 64 << 10;

@@ -92,8 +92,8 @@ impl Reader {
     }
 
     /// How many bytes may be given in this turn.
-    fn poll_left(&self, cx: &mut Context<'_>) -> Poll<u64> {
-        match &self.share {
+    fn poll_left(&mut self, cx: &mut Context<'_>) -> Poll<u64> {
+        match &mut self.share {
             Some(share) => share.poll_left(cx),
             // Given back at once: it is taken by what is given.
             None => coop::poll_proceed(cx).map(|_| BODY_TURN_BYTES),

@@ -41,7 +41,7 @@ use crate::http::respond::{Failure, failure, problem};
 use crate::http::route::{Asked, Leave, Route, Routed, route};
 use crate::http::streams::{Quiet, Streams};
 use crate::http::tunnel::{Toward, run};
-use crate::http::turn::{self, Turn};
+use crate::http::turn::Turn;
 use crate::net::idle::{Busy, Place};
 use crate::net::inserts::Inserts;
 use crate::net::listen::Transport;
@@ -221,6 +221,7 @@ pub(super) async fn answer(
     }
     let mut record = Record::begin(worker, live.log.access, agent.address, &request);
     let routed = route(&request, &live, agent.asked());
+    let asking = own.map(|own| own.turn.asked());
     let to_api = matches!(&routed, Ok(Routed { route: Route::Agents(_), .. }));
     let served = match routed {
         Ok(routed) => {
@@ -245,7 +246,7 @@ pub(super) async fn answer(
     {
         record.answered(response.status(), outcome, Some(0));
         own.onward.set(Becomes::Events(Held { head: response.map(drop), events }.into()));
-        drop((record, busy));
+        drop((record, busy, asking));
         // Whoever takes the connection over answers.
         return std::future::pending().await;
     }
@@ -266,9 +267,10 @@ pub(super) async fn answer(
     let files = agent.spans.as_ref().map(|spans| Files { spans: spans.clone(), by: spans.by(live.sendfile) });
     let outlet = Outlet { turn: own.map(|own| own.turn.clone()), buffers: worker.buffers.clone(), files };
     let response = response.map(|body| body.recorded(record).busy(busy).ended_by(ended_by).sent_by(outlet));
-    if response.body().takes_turns() {
-        // Those who asked meanwhile are counted before the size of the first turn is.
-        turn::let_others_in().await;
+    if response.body().takes_turns()
+        && let Some(asking) = asking
+    {
+        asking.let_others_in().await;
     }
     response
 }
