@@ -75,8 +75,16 @@ impl Installed {
     /// The versions that it has, as the relay is told: names as the manifests have them. What a section has besides its first file has
     /// the section's version, and no name there.
     pub fn versions(&self) -> BTreeMap<String, String> {
-        let told = self.components.iter().filter(|has| !has.component.contains(FURTHER));
-        told.take(VERSIONS_MAX).map(|has| (has.component.to_string(), has.version.to_string())).collect()
+        self.told().map(|has| (has.component.to_string(), has.version.to_string())).collect()
+    }
+
+    /// Since when it has them, by the same names.
+    pub fn since(&self) -> BTreeMap<String, Timestamp> {
+        self.told().map(|has| (has.component.to_string(), has.since)).collect()
+    }
+
+    fn told(&self) -> impl Iterator<Item = &Has> {
+        self.components.iter().filter(|has| !has.component.contains(FURTHER)).take(VERSIONS_MAX)
     }
 }
 

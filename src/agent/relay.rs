@@ -9,6 +9,7 @@ use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderValue};
 use hyper::{Method, Response, StatusCode};
+use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -79,6 +80,7 @@ pub(super) struct ChecksIn<'a> {
     pub(super) roaming: Switch,
     pub(super) schedule_enabled: Switch,
     pub(super) versions: &'a BTreeMap<String, String>,
+    pub(super) since: &'a BTreeMap<String, Timestamp>,
     pub(super) addresses: Vec<IpAddr>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) notice: Option<u64>,
@@ -90,6 +92,8 @@ pub(super) struct Report {
     pub(super) result: Went,
     pub(super) detail: String,
     pub(super) versions: BTreeMap<String, String>,
+    #[serde(default)]
+    pub(super) since: BTreeMap<String, Timestamp>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) notice: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]

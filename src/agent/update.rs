@@ -70,9 +70,10 @@ impl Ground {
         };
         let secs = self.clock.monotonic().saturating_sub(began).as_secs();
         if checked_in.is_ok() {
-            let versions = self.installed()?.versions();
+            let installed = self.installed()?;
+            let (versions, since) = (installed.versions(), installed.since());
             let (notice, detail, source) = (asked.notice, detail.clone(), source.clone());
-            self.report(Report { result, detail, versions, notice, source, bytes, secs }).await?;
+            self.report(Report { result, detail, versions, since, notice, source, bytes, secs }).await?;
         }
         let ended = Progress::Ended { result, detail: detail.clone(), bytes, secs };
         let last = Last { at: self.clock.wall(), why: asked.why, result, detail, source, bytes, secs };
@@ -106,12 +107,14 @@ impl Ground {
     async fn check_in(&self, asked: Asked, tell: &mut Tell<'_>) -> Result<Told, UpdateError> {
         self.look_at_certificate(tell).await?;
         tell(Progress::CheckIn { why: asked.why });
-        let versions = self.installed()?.versions();
+        let installed = self.installed()?;
+        let (versions, since) = (installed.versions(), installed.since());
         let says = ChecksIn {
             why: asked.why,
             roaming: self.settings.roaming,
             schedule_enabled: self.state().schedule_enabled,
             versions: &versions,
+            since: &since,
             addresses: addresses(),
             notice: asked.notice,
         };

@@ -90,7 +90,7 @@ pub struct AgentWhole {
     pub agent: Agent,
     /// The versions that it has told of, by component.
     pub versions: BTreeMap<String, String>,
-    /// Since when it has each of them: when it first said so to this relay.
+    /// Since when it has each of them: as it says, or when it first said so to this relay.
     pub since: BTreeMap<String, Timestamp>,
     /// Those of them that are not current.
     pub behind: Vec<Behind>,

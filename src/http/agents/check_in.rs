@@ -26,7 +26,7 @@ use crate::policy::tree::compiled::{Compiled, Effective};
 use crate::policy::tree::id::{AgentId, DomainId};
 use crate::policy::tree::setting::Values;
 use crate::policy::tree::value::Switch;
-use crate::relay::agents::check_in::{VERSIONS_MAX, Versions};
+use crate::relay::agents::check_in::{Has, Since, VERSIONS_MAX, Versions};
 use crate::relay::refresh::MANIFEST;
 use crate::relay::tree::Tree;
 
@@ -44,6 +44,9 @@ struct ChecksIn {
     /// What it has.
     #[serde(default)]
     versions: Versions,
+    /// Since when, of as many of them as it knows.
+    #[serde(default)]
+    since: Since,
     /// The addresses that it has besides the one that it calls from.
     #[serde(default)]
     addresses: Vec<IpAddr>,
@@ -116,12 +119,15 @@ fn on() -> Switch {
     Switch::On
 }
 
-/// Whether what an agent has is within the bounds.
-pub(super) fn checked(versions: &Versions) -> Result<(), Failure> {
+/// What an agent has, where it is within the bounds.
+pub(super) fn checked(versions: Versions, since: Since) -> Result<Has, Failure> {
     let short = |text: &str| text.len() <= VERSION_BYTES_MAX;
     if versions.len() <= VERSIONS_MAX && versions.iter().all(|(name, version)| short(name) && short(version))
     {
-        return Ok(());
+        if since.keys().any(|name| !versions.contains_key(name)) {
+            return Err(Failure::Body("since: names a component that versions does not".into()));
+        }
+        return Ok(Has { versions, since });
     }
     Err(Failure::Body(format!(
         "versions: at most {VERSIONS_MAX}, names and versions of {VERSION_BYTES_MAX} bytes"
@@ -132,7 +138,7 @@ impl Calling<'_> {
     pub(super) async fn check_in(&self, body: Incoming) -> Served {
         let Some(caller) = self.caller else { return Err(Refusal::Unnamed.into()) };
         let says: ChecksIn = self.read(body).await?;
-        checked(&says.versions)?;
+        let has = checked(says.versions, says.since)?;
         if says.addresses.len() > ADDRESSES_MAX {
             return Err(Failure::Body(format!("addresses: at most {ADDRESSES_MAX}")));
         }
@@ -146,8 +152,8 @@ impl Calling<'_> {
         let admitted = match caller.agent() {
             Some(id) => {
                 let lasts = self.live.permission;
-                let (versions, now) = (says.versions, self.moment());
-                let admitted = self.live.agents.check_in(id, &effective, check_in, versions, now, lasts);
+                let now = self.moment();
+                let admitted = self.live.agents.check_in(id, &effective, check_in, has, now, lasts);
                 streams.checked_in(*id);
                 admitted
             }

@@ -8,7 +8,7 @@ use crate::http::agents::answer::nothing;
 use crate::http::agents::check_in::checked;
 use crate::http::agents::{Calling, Served};
 use crate::http::respond::Failure;
-use crate::relay::agents::check_in::Versions;
+use crate::relay::agents::check_in::{Since, Versions};
 use crate::relay::agents::reports::{Report, UsedSource};
 
 /// What an agent says that reports.
@@ -27,6 +27,9 @@ struct Reports {
     secs: Option<u64>,
     /// What it has now, where that changed.
     versions: Option<Versions>,
+    /// Since when, of as many of them as it knows.
+    #[serde(default)]
+    since: Since,
 }
 
 /// Characters of a report's words.
@@ -45,9 +48,9 @@ impl Calling<'_> {
     pub(super) async fn report(&self, body: Incoming) -> Served {
         let agent = self.known()?;
         let says: Reports = self.read(body).await?;
-        if let Some(versions) = &says.versions {
-            checked(versions)?;
-        }
+        // Who names no versions has since when for none.
+        let names_versions = says.versions.is_some();
+        let has = checked(says.versions.unwrap_or_default(), says.since)?;
         if says.detail.chars().count() > DETAIL_CHARS_MAX || says.detail.chars().any(char::is_control) {
             let reason =
                 format!("detail: at most {DETAIL_CHARS_MAX} characters, none of them a control character");
@@ -68,7 +71,7 @@ impl Calling<'_> {
             bytes: says.bytes,
             secs: says.secs,
         };
-        self.live.agents.report(report, says.versions).ok_or(Failure::NotCheckedIn)?;
+        self.live.agents.report(report, names_versions.then_some(has)).ok_or(Failure::NotCheckedIn)?;
         self.agent.worker.streams.reported(agent);
         self.agent.worker.tally.reported(says.result);
         Ok(nothing())

@@ -20,6 +20,21 @@ use crate::relay::agents::reports::Report;
 /// The versions that an agent has, by component: as it names both.
 pub type Versions = BTreeMap<Box<str>, Box<str>>;
 
+/// Since when an agent says that it has components, by component; of those that it leaves out the relay remembers when it heard of them.
+pub type Since = BTreeMap<Box<str>, Timestamp>;
+
+/// What an agent says that it has.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Has {
+    /// Which versions.
+    pub versions: Versions,
+    /// Since when.
+    pub since: Since,
+}
+
+/// The year 2000, in seconds since 1970: what an agent has since before then it has by a clock that was never set.
+const EARLIEST_SECS: i64 = 946_684_800;
+
 /// Components of which an agent may name its version: products have some forty.
 pub const VERSIONS_MAX: usize = 256;
 
@@ -38,7 +53,8 @@ pub struct Heard {
     pub schedule: Switch,
     /// What it has; agents that have the same share it.
     pub versions: Arc<Versions>,
-    /// Since when it has each of them, in their order: when it first said so. A map would take as much as the versions do.
+    /// Since when it has each of them, in their order: as it says, or when it first said that it has them. A map would take as much as the
+    /// versions do.
     pub since: Box<[Timestamp]>,
     /// Why it may not update, where it may not.
     pub denied: Option<Denied>,
@@ -77,7 +93,7 @@ impl Agents {
         agent: &AgentId,
         effective: &Effective<'_>,
         says: CheckIn,
-        versions: Versions,
+        has: impl Into<Has>,
         now: Moment,
         lasts: Duration,
     ) -> Result<(), Denied> {
@@ -86,7 +102,8 @@ impl Agents {
         // One that is open stays so: its update may be under way.
         let open = before.as_ref().map_or(0, |heard| heard.permitted_until_secs);
         let opened = if admitted.is_ok() { now.secs.saturating_add(lasts.as_secs()) } else { 0 };
-        let since = since(before.as_ref(), &versions, now.at);
+        let Has { versions, since: says_since } = has.into();
+        let since = since(before.as_ref(), &versions, &says_since, now.at);
         let heard = Heard {
             at: now.at,
             from: now.from,
@@ -104,11 +121,11 @@ impl Agents {
     }
 
     /// Hears an agent report; `None` where it never checked in since the relay started.
-    pub fn report(&self, report: Report, versions: Option<Versions>) -> Option<()> {
+    pub fn report(&self, report: Report, has: Option<Has>) -> Option<()> {
         let Report { at, agent, went, .. } = report;
         let mut heard = self.seen().heard(&agent)?;
-        if let Some(versions) = versions {
-            heard.since = since(Some(&heard), &versions, at);
+        if let Some(Has { versions, since: says_since }) = has {
+            heard.since = since(Some(&heard), &versions, &says_since, at);
             heard.versions = self.seen().shared(versions);
         }
         heard.reported = Some(Reported { at, went, detail: report.detail.clone() });
@@ -118,14 +135,22 @@ impl Agents {
     }
 }
 
-/// Since when an agent has these versions that says so at this moment: those that it had before, since it first had them.
-fn since(before: Option<&Heard>, versions: &Versions, at: Timestamp) -> Box<[Timestamp]> {
+impl From<Versions> for Has {
+    fn from(versions: Versions) -> Self {
+        Self { versions, since: Since::new() }
+    }
+}
+
+/// Since when an agent has these versions that says so at this moment: as it says itself, which no restart of the relay takes away; else
+/// those that it had before, since it first had them. It has nothing since later than now.
+fn since(before: Option<&Heard>, versions: &Versions, says: &Since, at: Timestamp) -> Box<[Timestamp]> {
     let mut had = before.into_iter().flat_map(|heard| heard.versions.iter().zip(&heard.since)).peekable();
     // Both are in the order of their names: what was passed is not looked at again.
     let of = versions.iter().map(|(name, version)| {
         while had.next_if(|((known, _), _)| *known < name).is_some() {}
         let same = had.next_if(|((known, has), _)| *known == name && *has == version);
-        same.map_or(at, |(_, since)| *since)
+        let said = says.get(name).filter(|said| said.as_second() >= EARLIEST_SECS);
+        said.map_or_else(|| same.map_or(at, |(_, since)| *since), |said| at.min(*said))
     });
     of.collect()
 }
@@ -160,11 +185,20 @@ mod tests {
             (5, &[("c", "1")], &[5]),
         ] {
             let says = versions(says);
-            heard.since = since(Some(&heard), &says, moment(at));
+            heard.since = since(Some(&heard), &says, &Since::new(), moment(at));
             heard.versions = says.into();
             let expected: Vec<_> = expected.iter().copied().map(moment).collect();
             assert_eq!(*heard.since, *expected, "at {at}");
         }
-        assert_eq!(*since(None, &versions(&[("a", "1")]), moment(7)), [moment(7)]);
+        let one = versions(&[("a", "1")]);
+        assert_eq!(*since(None, &one, &Since::new(), moment(7)), [moment(7)]);
+        // What the agent says counts, but for what cannot be.
+        let now = EARLIEST_SECS + 100;
+        for (says, expected) in
+            [(now - 50, now - 50), (now, now), (now + 1, now), (EARLIEST_SECS - 1, now), (0, now)]
+        {
+            let says = Since::from([("a".into(), moment(says)), ("b".into(), moment(now - 1))]);
+            assert_eq!(*since(None, &one, &says, moment(now)), [moment(expected)]);
+        }
     }
 }

@@ -57,6 +57,8 @@ fn an_agent_takes_each_release_as_a_whole_and_says_so_r9() {
 
     let heard = machine.relay.handle().agents().unwrap().seen().heard(&agent(ID)).unwrap();
     assert_eq!(heard.versions["P.4"].as_ref(), "3");
+    let since = open(machine.settings()).installed().unwrap().since();
+    assert_eq!(*heard.since, *since.into_values().collect::<Vec<_>>(), "as the agent has it");
     assert_eq!(heard.versions["E.4"].as_ref(), "1.0.1");
     assert_eq!(heard.reported.unwrap().went, tally::Went::Updated);
 }

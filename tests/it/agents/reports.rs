@@ -84,6 +84,36 @@ fn a_version_counts_since_it_was_first_told_of_r11_2() {
 }
 
 #[test]
+fn since_when_an_agent_says_that_it_has_a_version_counts_and_outlives_the_relay_r11_2() {
+    let relay = fleet(local());
+    let (versions, since) = (json!({ "P.6": "1", "E.1": "7" }), "2026-01-02T03:04:05Z");
+    let says = |since: Value| json!({ "why": "start", "versions": versions, "since": since });
+    let checked_in = |relay: &Running, since| post(relay.v4(), CHECK_IN, Some(&token("all")), &says(since)).0;
+    assert_eq!(checked_in(&relay, json!({ "P.6": since })), 200);
+    let relay = relay.restart();
+    assert_eq!(checked_in(&relay, json!({ "P.6": since })), 200);
+    let then = asked(&relay, "agents/all");
+    assert_eq!((&then["since"]["P.6"], &then["since"]["E.1"]), (&json!(since), &then["seen"]["at"]));
+    // A report says it too; what is to come is now.
+    let said = json!({ "result": "updated", "versions": { "P.6": "2" }, "since": { "P.6": "2999-01-01T00:00:00Z" } });
+    assert_eq!(report(&relay, "all", &said), 204);
+    let then = asked(&relay, "agents/all");
+    assert_eq!(then["since"], json!({ "P.6": then["seen"]["report"]["at"] }));
+    for wrong in [
+        json!({ "P.7": since }),
+        json!({ "P.6": "yesterday" }),
+        json!({ "P.6": 1_700_000_000 }),
+        json!({ "P.6": null }),
+        json!([since]),
+    ] {
+        assert_eq!(checked_in(&relay, wrong.clone()), 400, "{wrong}");
+    }
+    assert_eq!(report(&relay, "all", &json!({ "result": "updated", "since": { "P.6": since } })), 400);
+    assert_eq!(asked(&relay, "agents/all"), then, "nothing of that was taken in");
+    relay.stop();
+}
+
+#[test]
 fn agents_that_are_out_of_date_are_counted_by_domain_and_in_all_r11_2() {
     let mut relay = fleet(local());
     let below = Action::AddDomain {
