@@ -66,7 +66,8 @@ struct Said {
 }
 
 impl Said {
-    fn add(&mut self, printed: &str) {
+    /// Adds what was printed by a guest that began with this release: its kernel prints on the same console, also within a line.
+    fn add(&mut self, first: u32, printed: &str) {
         let number = |line: &str, key: &str| -> Option<u64> {
             let digits = line.split_once(key)?.1;
             digits.split(|byte: char| !byte.is_ascii_digit()).next()?.parse().ok()
@@ -75,7 +76,7 @@ impl Said {
         let last = published.filter_map(|line| number(line, " generation=")).max();
         let newest = printed.lines().filter_map(|line| number(line, "RELEASE ")).max();
         self.published = self.published.max(last.unwrap_or(0));
-        self.newest = self.newest.max(u32::try_from(newest.unwrap_or(0)).unwrap());
+        self.newest = first.max(u32::try_from(newest.unwrap_or(0)).unwrap());
         self.complete.extend(complete(printed));
     }
 }
@@ -182,8 +183,9 @@ fn a_power_cut_leaves_all_that_was_said_to_be_complete_and_no_wrong_byte_r1_5() 
             said = Said::default();
         }
         let after = Duration::from_millis(dice.below(LATEST_MS) as u64);
-        let printed = machine.cut(LIVES, &Guest::Live(said.newest.max(FIRST)), after);
-        said.add(&printed);
+        let first = said.newest.max(FIRST);
+        let printed = machine.cut(LIVES, &Guest::Live(first), after);
+        said.add(first, &printed);
         let checked = machine.check(LIVES, &Guest::Check(said.clone()));
         // The line begins with the test's name.
         let found = checked.lines().find_map(|line| Some(line.split_once("CHECKED ")?.1));
