@@ -67,11 +67,12 @@ impl Place {
     /// `top` stands before the tree, `tail` within and after it.
     pub(crate) fn configure(&self, top: &str, upstream: &str, tail: &str) {
         let mut text = format!("data = {:?}\n", self.data());
-        if !top.contains("listen = ") {
+        // No port of a test's is another's: the default ones are for one relay of the machine alone.
+        let sets = |key: &str| top.lines().any(|line| line.starts_with(key));
+        if !sets("listen = ") {
             text += "listen = [\"127.0.0.1:0\", \"[::1]:0\"]\nadmin.listen = \"127.0.0.1:0\"\n";
         }
-        if !top.contains("socks.listen = ") {
-            // The default port is for one relay of the machine alone.
+        if !sets("socks.listen = ") {
             text += "socks.listen = \"127.0.0.1:0\"\n";
         }
         let _ = write!(text, "{top}\n[[tree]]\nupstream = {upstream:?}\nrefresh_secs = 86400\n{tail}\n");
