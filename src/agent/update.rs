@@ -1,6 +1,7 @@
 //! One update, from the check-in to the report.
 //!
-//! 1. The agent looks at the certificate that it is known by, where it has one, says why it wants to update, and is told what holds, or that it may not (R8).
+//! 1. The agent looks at the certificate that it is known by, where it has one, says why it wants to update, and is told what holds, or
+//!    that it may not (R8).
 //! 2. For each tree, the manifest of the first source that gives one; what is in scope, wanted here, and not there yet is to be taken.
 //! 3. Each file comes into `staging/`, resumed where it broke off; its size is the manifest's, its signature is fetched beside it and
 //!    checked where the settings name a program for that. An increment is applied to what is there; where that fails, the full

@@ -2,8 +2,8 @@
 //!
 //! A connection is one task, and tasks have their turns in the order in which they were woken: whoever asks next waits for a turn of
 //! each who was there before. So turns are as large as a socket may want while few bodies are under way, and share a round while many
-//! are; and who had a turn lets others have their first. Never reads a byte. Invariant: in a round, a turn of each body under way, all together give no more than
-//! [`BODY_ROUND_BYTES`], or than the least that a turn has each.
+//! are; and who had a turn lets others have their first. Never reads a byte. Invariant: in a round, a turn of each body under way, all
+//! together give no more than [`BODY_ROUND_BYTES`], or than the least that a turn has each.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;

@@ -1,4 +1,5 @@
-//! One certificate of the relay's, or of who asks one, with its key, read from PEM files and checked: for which names it is, and that the key is its own.
+//! One certificate of the relay's, or of who asks one, with its key, read from PEM files and checked: for which names it is, and that the
+//! key is its own.
 //!
 //! Never says anything of a key's bytes.
 
