@@ -5,6 +5,7 @@
 
 use std::borrow::Borrow;
 use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use percent_encoding::{AsciiSet, CONTROLS};
@@ -46,28 +47,7 @@ pub enum PathError {
 impl TreePath {
     /// Reads a path as it stands in a manifest, or in a request once percent-decoded.
     pub fn parse(bytes: &[u8]) -> Result<Self, PathError> {
-        if bytes.is_empty() {
-            return Err(PathError::Empty);
-        }
-        if bytes.len() > PATH_BYTES_MAX {
-            return Err(PathError::TooLong);
-        }
-        let text = str::from_utf8(bytes).map_err(|_| PathError::Character)?;
-        if text.chars().any(|c| c.is_control() || c == '\\') {
-            return Err(PathError::Character);
-        }
-        if text.starts_with('/') {
-            return Err(PathError::Absolute);
-        }
-        for segment in text.split('/') {
-            match segment {
-                "" => return Err(PathError::EmptySegment),
-                "." | ".." => return Err(PathError::Dots),
-                long if long.len() > SEGMENT_BYTES_MAX => return Err(PathError::TooLong),
-                _ => {}
-            }
-        }
-        Ok(Self(text.into()))
+        str::from_utf8(bytes).map_err(|_| PathError::Character)?.parse()
     }
 
     /// The path's text.
@@ -86,6 +66,39 @@ impl TreePath {
         let signature = format!("{stem}.sig");
         (signature != *self.0).then(|| Self(signature.into()))
     }
+}
+
+impl FromStr for TreePath {
+    type Err = PathError;
+
+    fn from_str(text: &str) -> Result<Self, PathError> {
+        if text.is_empty() {
+            return Err(PathError::Empty);
+        }
+        if text.len() > PATH_BYTES_MAX {
+            return Err(PathError::TooLong);
+        }
+        if !is_surely_plain(text) && text.chars().any(|c| c.is_control() || c == '\\') {
+            return Err(PathError::Character);
+        }
+        if text.starts_with('/') {
+            return Err(PathError::Absolute);
+        }
+        for segment in text.as_bytes().split(|byte| *byte == b'/') {
+            match segment {
+                b"" => return Err(PathError::EmptySegment),
+                b"." | b".." => return Err(PathError::Dots),
+                long if long.len() > SEGMENT_BYTES_MAX => return Err(PathError::TooLong),
+                _ => {}
+            }
+        }
+        Ok(Self(text.into()))
+    }
+}
+
+/// Whether all of it is printable ASCII without a backslash.
+fn is_surely_plain(text: &str) -> bool {
+    text.bytes().all(|byte| matches!(byte, b' '..=b'[' | b']'..=b'~'))
 }
 
 impl fmt::Display for TreePath {

@@ -19,6 +19,10 @@ pub enum Verdict {
 /// Evaluates the preconditions of a GET or HEAD in the order of RFC 9110 section 13.2.2, for a representation with this strong
 /// entity tag and date.
 pub fn evaluate(request: &HeaderMap, etag: &HeaderValue, modified: Option<SystemTime>) -> Verdict {
+    // Names are in lower case.
+    if !request.keys().any(|name| name.as_str().starts_with("if-")) {
+        return Verdict::Proceed;
+    }
     if request.contains_key(IF_MATCH) {
         if !names(request, &IF_MATCH, |tag| tag == etag.as_bytes()) {
             return Verdict::Failed;

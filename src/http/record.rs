@@ -4,31 +4,28 @@ use std::borrow::Cow;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::{Method, StatusCode};
+use memchr::memchr2;
 use percent_encoding::percent_decode_str;
 use tracing::{debug, info, warn};
 use url::Url;
 
-use crate::base::clock::Clock;
-use crate::base::tally::{Outcome, Tally};
+use crate::base::tally::Outcome;
 use crate::config::settings::AccessLog;
 use crate::http::connection::Worker;
 use crate::http::route::Prefixed;
 use crate::net::spans::Spans;
 use crate::policy::caller::Caller;
-use crate::policy::secret::Token;
+use crate::policy::secret::{BETWEEN, Token};
 use crate::policy::tree::id::AgentId;
-use crate::relay::refusals::{Refusal, Refusals};
+use crate::relay::refusals::Refusal;
 
 /// One request's line of the access log.
 #[derive(Debug)]
 pub struct Record {
-    tally: Arc<Tally>,
-    refusals: Arc<Refusals>,
-    clock: Arc<dyn Clock>,
+    worker: Rc<Worker>,
     access: AccessLog,
     started: Duration,
     agent: SocketAddr,
@@ -52,17 +49,15 @@ pub struct Record {
 impl Record {
     /// Begins a record when a request's head was read.
     pub fn begin(
-        worker: &Worker,
+        worker: &Rc<Worker>,
         access: AccessLog,
         agent: SocketAddr,
         request: &hyper::http::request::Parts,
     ) -> Self {
         let range = request.headers.get(hyper::header::RANGE);
         Self {
-            tally: worker.tally.clone(),
-            refusals: worker.refusals.clone(),
+            worker: worker.clone(),
             started: worker.clock.monotonic(),
-            clock: worker.clock.clone(),
             access,
             agent,
             id: None,
@@ -78,6 +73,11 @@ impl Record {
             broken: false,
             spans: None,
         }
+    }
+
+    /// When the head was read, by the monotonic clock.
+    pub fn began(&self) -> Duration {
+        self.started
     }
 
     /// Notes which agent of the tree sends the request.
@@ -111,7 +111,7 @@ impl Record {
     /// Notes bytes that were handed to the connection.
     pub fn sent(&mut self, bytes: u64) {
         self.sent_bytes += bytes;
-        self.tally.sent_bytes.add(bytes);
+        self.worker.tally.sent_bytes.add(bytes);
     }
 
     /// Notes that the body's end was handed over.
@@ -135,6 +135,15 @@ impl Record {
 
 /// A path as it may be shown: without the token that it may begin with, or any other in it, in whatever way they are written.
 pub fn shown(path: &str) -> Cow<'_, str> {
+    if is_surely_plain(path) { path.into() } else { cleared(path) }
+}
+
+/// Whether there is neither a token nor what might be read as one: most paths have none of the marks.
+fn is_surely_plain(path: &str) -> bool {
+    memchr2(b'%', BETWEEN, path.as_bytes()).is_none() && Prefixed::of(path).is_none()
+}
+
+fn cleared(path: &str) -> Cow<'_, str> {
     let plain = percent_decode_str(path).decode_utf8_lossy();
     let (begins, rest) = match Prefixed::of(&plain) {
         Some(Prefixed { path, .. }) => ("/t/.", path),
@@ -172,11 +181,11 @@ impl Drop for Record {
             outcome if self.is_short() && outcome != Outcome::Failed => Outcome::GivenUp,
             outcome => outcome,
         };
-        self.tally.request(outcome);
+        self.worker.tally.request(outcome);
         if outcome == Outcome::Refused {
-            self.refusals.note(Refusal {
+            self.worker.refusals.note(Refusal {
                 number: 0,
-                at: self.clock.wall(),
+                at: self.worker.clock.wall(),
                 from: self.agent,
                 agent: self.id,
                 method: self.method.as_str().into(),
@@ -188,7 +197,7 @@ impl Drop for Record {
         if self.access == AccessLog::Off && outcome != Outcome::Refused {
             return;
         }
-        let took = self.clock.monotonic().saturating_sub(self.started);
+        let took = self.worker.clock.monotonic().saturating_sub(self.started);
         let ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
         let (agent, method, status) = (self.agent, &self.method, self.status.map(|status| status.as_u16()));
         info!(
@@ -206,6 +215,23 @@ impl Drop for Record {
         );
         if outcome == Outcome::GivenUp {
             debug!(%agent, path = self.path, expected_bytes = ?self.expected_bytes, "the agent left before the end");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn no_path_is_taken_for_plain_that_would_be_cleared(
+            path in "(/|/t|/a|/t/[a~]{1,3}|%74|%7e|/x~[0-9a-f]{64}|/é){0,5}",
+        ) {
+            prop_assert!(!is_surely_plain(&path) || cleared(&path) == path, "{path}");
+            prop_assert_eq!(shown(&path), cleared(&path));
         }
     }
 }

@@ -12,6 +12,7 @@ use hyper::header::{CONTENT_LENGTH, HOST, HeaderValue, TRANSFER_ENCODING};
 use hyper::http::request::Parts;
 use hyper::http::uri::Authority;
 use hyper::{Method, Uri, Version};
+use memchr::memchr;
 use percent_encoding::{percent_decode_str, utf8_percent_encode};
 use url::Url;
 
@@ -232,8 +233,21 @@ fn check_authority(named: Option<&Authority>, host: Option<&HeaderValue>) -> Res
     if same && is_host(named.as_str().as_bytes()) { Ok(()) } else { Err(Failure::Host) }
 }
 
-/// `uri-host [":" port]`: an authority without user information.
+/// `uri-host [":" port]`: an authority without user information. Nearly all are a name or an IPv4 address, which need no parser.
 fn is_host(value: &[u8]) -> bool {
+    is_plain_host(value) || is_host_as_parsed(value)
+}
+
+fn is_plain_host(value: &[u8]) -> bool {
+    let (name, port) = match value.iter().rposition(|byte| *byte == b':') {
+        Some(at) => (&value[..at], &value[at + 1..]),
+        None => (value, &[][..]),
+    };
+    let is_of_name = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-');
+    !name.is_empty() && name.iter().all(is_of_name) && port.iter().all(u8::is_ascii_digit)
+}
+
+fn is_host_as_parsed(value: &[u8]) -> bool {
     Authority::try_from(value).is_ok_and(|authority| {
         let port = authority.as_str().strip_prefix(authority.host());
         port.is_some_and(|port| {
@@ -262,6 +276,9 @@ fn decoded(path: &str, bytes_max: usize) -> Result<Cow<'_, str>, Failure> {
     if path.len() > bytes_max {
         return Err(Failure::PathTooLong);
     }
+    if memchr(b'%', path.as_bytes()).is_none() {
+        return Ok(path.into());
+    }
     let mut rest = path;
     while let Some((_, escape)) = rest.split_once('%') {
         let digits = escape.get(..2).filter(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit()));
@@ -277,7 +294,18 @@ fn decoded(path: &str, bytes_max: usize) -> Result<Cow<'_, str>, Failure> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn a_host_that_needs_no_parser_is_one_that_the_parser_takes(
+            host in "[a-z0-9.:-]{0,12}|[A-Za-z0-9.-]{1,9}:[0-9]{0,7}|[ -~]{0,6}",
+        ) {
+            prop_assert!(!is_plain_host(host.as_bytes()) || is_host_as_parsed(host.as_bytes()), "{host}");
+        }
+    }
 
     #[test]
     fn escapes_are_decoded_once_and_ambiguous_ones_are_refused() {

@@ -30,7 +30,7 @@ pub struct Token<'a> {
 }
 
 /// Stands between the id and the secret.
-const BETWEEN: char = '~';
+pub const BETWEEN: u8 = b'~';
 
 /// The longest token: an id, the mark, a secret.
 pub const TOKEN_BYTES_MAX: usize = 63 + 1 + SECRET_DIGITS;
@@ -57,7 +57,7 @@ pub fn new_secret(random: &mut impl TryCryptoRng) -> Result<String, std::io::Err
 impl<'a> Token<'a> {
     /// Reads a token; `None` where the text is none.
     pub fn parse(text: &'a str) -> Option<Self> {
-        let (id, secret) = text.split_once(BETWEEN).filter(|_| text.len() <= TOKEN_BYTES_MAX)?;
+        let (id, secret) = text.split_once(char::from(BETWEEN)).filter(|_| text.len() <= TOKEN_BYTES_MAX)?;
         let digits = secret.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
         (secret.len() == SECRET_DIGITS && digits).then_some(Self { id, secret })
     }
@@ -65,7 +65,7 @@ impl<'a> Token<'a> {
 
 impl fmt::Display for Token<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}{BETWEEN}{}", self.id, self.secret)
+        write!(f, "{}{}{}", self.id, char::from(BETWEEN), self.secret)
     }
 }
 

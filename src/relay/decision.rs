@@ -39,7 +39,7 @@ impl Named {
         Ok(match rest {
             "" | MANIFEST_ARCHIVE => Self::Nothing,
             MANIFEST => Self::Manifest,
-            rest => Self::File(TreePath::parse(rest.as_bytes())?),
+            rest => Self::File(rest.parse()?),
         })
     }
 }
