@@ -7,6 +7,7 @@ use std::collections::{BTreeSet, HashMap, HashSet, hash_map};
 use std::io;
 use std::sync::Arc;
 
+use foldhash::fast::RandomState;
 use jiff::Timestamp;
 
 use crate::base::path::TreePath;
@@ -25,7 +26,7 @@ pub struct Generation {
     manifest: Arc<Manifest>,
     /// What the classes come from.
     catalogue: Arc<Catalogue>,
-    files: HashMap<TreePath, Listed>,
+    files: HashMap<TreePath, Listed, RandomState>,
     folder: Arc<GenerationFolder>,
 }
 
@@ -40,7 +41,7 @@ pub struct Listed {
 
 /// The files of a generation that is being put together.
 #[derive(Clone, Debug, Default)]
-pub struct Files(HashMap<TreePath, Listed>);
+pub struct Files(HashMap<TreePath, Listed, RandomState>);
 
 impl Files {
     /// Makes entries for the signatures of everything that the manifest lists. `prior` says what was held under a path.
@@ -174,7 +175,7 @@ impl Generation {
         &self,
         manifest: Arc<Manifest>,
         catalogue: Arc<Catalogue>,
-        files: HashMap<TreePath, Listed>,
+        files: HashMap<TreePath, Listed, RandomState>,
     ) -> Self {
         let (tree, head, folder) = (self.tree.clone(), self.head.clone(), self.folder.clone());
         Self { tree, head, manifest, catalogue, files, folder }

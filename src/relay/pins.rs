@@ -4,8 +4,10 @@
 //! full set gives way. Invariant: the table never grows; what is lost or mistaken costs an agent only that it is served
 //! from the current generation, or from another kept one.
 
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+use foldhash::quality::RandomState;
 
 use crate::base::limits::{PIN_SECS, PINS_MAX};
 use crate::base::tree::GenerationNumber;
@@ -52,7 +54,7 @@ impl Slot {
 impl Default for Pins {
     fn default() -> Self {
         let slots = (0..PINS_MAX).map(|_| AtomicU64::new(0)).collect();
-        Self { hash: RandomState::new(), slots }
+        Self { hash: RandomState::default(), slots }
     }
 }
 
