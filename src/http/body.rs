@@ -25,17 +25,23 @@ use crate::policy::sources::Kind;
 use crate::relay::content::Content;
 use crate::relay::limits::gate::Gate;
 
-/// An answer's body.
+/// An answer's body. In a place of its own: an answer is moved a dozen times on its way to hyper, and hyper keeps the room of a body for
+/// the next one.
+#[derive(Debug, Default)]
+pub struct Body(Box<Inner>);
+
 #[derive(Debug)]
-pub struct Body {
+struct Inner {
+    /// What comes now.
+    piece: Option<Piece>,
+    /// What comes after it.
     pieces: VecDeque<Piece>,
     reader: Option<Reader>,
     passing: Option<Passing>,
     told: Option<Told>,
     /// `None` while nobody knows.
     left: Option<u64>,
-    /// In a box: hyper keeps the room of a body for the next one.
-    record: Option<Box<Record>>,
+    record: Option<Record>,
     stream: Option<Stream>,
     busy: Option<Busy>,
     /// In a box: few have one.
@@ -74,9 +80,10 @@ enum Piece {
     Rest(u64),
 }
 
-impl Default for Body {
+impl Default for Inner {
     fn default() -> Self {
         Self {
+            piece: None,
             pieces: VecDeque::new(),
             reader: None,
             passing: None,
@@ -101,48 +108,56 @@ impl Body {
 
     /// Bytes that are there.
     pub fn bytes(bytes: Bytes) -> Self {
-        Self { left: Some(bytes.len() as u64), pieces: [Piece::Text(bytes)].into(), ..Self::default() }
+        Self::of(Inner {
+            left: Some(bytes.len() as u64),
+            piece: Some(Piece::Text(bytes)),
+            ..Inner::default()
+        })
+    }
+
+    fn of(inner: Inner) -> Self {
+        Self(inner.into())
     }
 
     /// One run of a content.
     pub fn run(content: Content, range: ByteRange) -> Self {
-        Self {
+        Self::of(Inner {
             left: Some(range.len()),
-            pieces: [Piece::Run(range)].into(),
+            piece: Some(Piece::Run(range)),
             reader: Some(Reader::new(content)),
-            ..Self::default()
-        }
+            ..Inner::default()
+        })
     }
 
     /// All of a content that arrives, however much that is.
     pub fn whole(content: Content) -> Self {
-        Self {
+        Self::of(Inner {
             left: None,
-            pieces: [Piece::Rest(0)].into(),
+            piece: Some(Piece::Rest(0)),
             reader: Some(Reader::new(content)),
-            ..Self::default()
-        }
+            ..Inner::default()
+        })
     }
 
     /// What another server sends, as it comes.
     pub fn passing(passing: Passing) -> Self {
-        Self { left: passing.size(), passing: Some(passing), ..Self::default() }
+        Self::of(Inner { left: passing.size(), passing: Some(passing), ..Inner::default() })
     }
 
     /// What an agent is told, as it happens.
     pub fn events(events: Events) -> Self {
-        Self { left: None, told: Some(Told::Whole(events.into())), ..Self::default() }
+        Self::of(Inner { left: None, told: Some(Told::Whole(events.into())), ..Inner::default() })
     }
 
     /// Takes out what an agent is to be told, where somebody else writes it; nothing is left then.
     pub fn take_events(&mut self) -> Option<Events> {
-        match self.told.take() {
+        match self.0.told.take() {
             Some(Told::Whole(events)) => {
-                self.left = Some(0);
+                self.0.left = Some(0);
                 Some(*events)
             }
             told => {
-                self.told = told;
+                self.0.told = told;
                 None
             }
         }
@@ -156,48 +171,49 @@ impl Body {
         }
         pieces.push_back(Piece::Text(tail));
         let left = Some(pieces.iter().map(Piece::len).sum());
-        Self { left, pieces, reader: Some(Reader::new(content)), ..Self::default() }
+        Self::of(Inner { left, pieces, reader: Some(Reader::new(content)), ..Inner::default() })
     }
 
     /// Has the request's record told when the body ends, however it ends.
     #[must_use]
     pub fn recorded(mut self, record: Record) -> Self {
-        self.record = Some(record.into());
+        self.0.record = Some(record);
         self
     }
 
     /// Keeps the connection from counting as idle until the body ends, however it ends.
     #[must_use]
     pub fn busy(mut self, busy: Busy) -> Self {
-        self.busy = Some(busy);
+        self.0.busy = Some(busy);
         self
     }
 
     /// Says what it is of.
     pub fn is_of(&mut self, kind: Kind) {
-        self.kind = kind;
+        self.0.kind = kind;
     }
 
     /// What it is of.
     pub fn kind(&self) -> Kind {
-        self.kind
+        self.0.kind
     }
 
     /// Whether it is not sent in one piece, as far as anybody knows.
     pub fn is_long(&self) -> bool {
-        self.left.is_none_or(|left| left > BODY_CHUNK_BYTES as u64)
+        self.0.left.is_none_or(|left| left > BODY_CHUNK_BYTES as u64)
     }
 
     /// Has it ask for each piece.
     #[must_use]
-    pub fn gated(self, gate: Gate) -> Self {
-        Self { gate: Some(gate.into()), ..self }
+    pub fn gated(mut self, gate: Gate) -> Self {
+        self.0.gate = Some(gate.into());
+        self
     }
 
     /// Has its bytes leave by its connection's outlet.
     #[must_use]
     pub fn sent_by(mut self, outlet: Outlet) -> Self {
-        if let Some(reader) = &mut self.reader {
+        if let Some(reader) = &mut self.0.reader {
             reader.leave_by(outlet);
         }
         self
@@ -205,19 +221,20 @@ impl Body {
 
     /// Whether it has turns with others of its worker.
     pub fn takes_turns(&self) -> bool {
-        self.reader.as_ref().is_some_and(Reader::takes_turns)
+        self.0.reader.as_ref().is_some_and(Reader::takes_turns)
     }
 
     /// Says what shows the agent its end.
     #[must_use]
-    pub fn ended_by(self, ended_by: EndedBy) -> Self {
-        Self { ended_by, ..self }
+    pub fn ended_by(mut self, ended_by: EndedBy) -> Self {
+        self.0.ended_by = ended_by;
+        self
     }
 
     /// Has what an agent is told end when the relay stops, which its connection waits for.
     #[must_use]
     pub fn ended_by_stop(mut self, stop: CancellationToken) -> Self {
-        if let Some(Told::Whole(events)) = &mut self.told {
+        if let Some(Told::Whole(events)) = &mut self.0.told {
             events.end_by(stop);
         }
         self
@@ -227,10 +244,12 @@ impl Body {
     #[must_use]
     pub fn streamed(mut self, mut stream: Stream) -> Self {
         stream.moved(Turn::Client);
-        self.stream = Some(stream);
+        self.0.stream = Some(stream);
         self
     }
+}
 
+impl Inner {
     /// How many bytes may pass now.
     fn poll_granted(&mut self, cx: &Context<'_>) -> Poll<u64> {
         match &mut self.gate {
@@ -259,17 +278,20 @@ impl Body {
         // Over HTTP/2 what is read waits for the client's window; over HTTP/1 the socket takes much of it.
         let most = self.stream.as_ref().map_or(BODY_CHUNK_BYTES, Stream::share_bytes);
         loop {
-            let Some(piece) = self.pieces.front_mut() else { return Poll::Ready(None) };
+            if self.piece.is_none() {
+                self.piece = self.pieces.pop_front();
+            }
+            let Some(piece) = &mut self.piece else { return Poll::Ready(None) };
             let run = match piece {
                 Piece::Text(text) => {
                     let first = text.split_to(text.len().min(usize::try_from(granted).unwrap_or(usize::MAX)));
                     if text.is_empty() {
-                        self.pieces.pop_front();
+                        self.piece = None;
                     }
                     return Poll::Ready(Some(Ok(Frame::data(first))));
                 }
                 Piece::Run(range) if range.is_empty() => {
-                    self.pieces.pop_front();
+                    self.piece = None;
                     continue;
                 }
                 Piece::Run(range) => range.first(granted),
@@ -289,7 +311,7 @@ impl Body {
                     Ok(Frame::data(bytes))
                 }
                 (Ok(Read::End(trailers)), Piece::Rest(_)) => {
-                    self.pieces.pop_front();
+                    self.piece = None;
                     match trailers {
                         Some(trailers) => Ok(Frame::trailers((*trailers).clone())),
                         None => continue,
@@ -320,7 +342,7 @@ impl hyper::body::Body for Body {
     type Error = io::Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-        let this = &mut *self;
+        let this = &mut *self.0;
         let held = this.broken.take();
         let was_held = held.is_some();
         let (piece, slowed) = match held {
@@ -380,11 +402,11 @@ impl hyper::body::Body for Body {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.left == Some(0)
+        self.0.left == Some(0)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.left.map_or_else(SizeHint::default, SizeHint::with_exact)
+        self.0.left.map_or_else(SizeHint::default, SizeHint::with_exact)
     }
 }
 

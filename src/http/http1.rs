@@ -23,8 +23,9 @@ use tracing::debug;
 
 use crate::base::tally::Outcome;
 use crate::http::body::Body;
+use crate::http::exchange::{Own, answer};
 use crate::http::onward::{Becomes, Onward};
-use crate::http::speak::{Agent, Own, PARTING, answer};
+use crate::http::speak::{Agent, PARTING};
 use crate::http::turn::Turn;
 use crate::net::ahead::Ahead;
 use crate::net::half_open::HalfOpen;
@@ -47,11 +48,7 @@ where
     let turn = Rc::new(Turn::new(worker.turns.clone()));
     let own = Rc::new(Own { onward: Onward::default(), inserts: Rc::default(), turn });
     let Own { onward, inserts, .. } = &*own;
-    // Boxed, so that hyper lets go of the stream when it becomes a tunnel; its own way asks for streams that change threads.
-    let mut service = service_fn(|request| {
-        let (agent, busy, own) = (agent.clone(), place.begin(), own.clone());
-        Box::pin(async move { Ok::<_, Infallible>(answer(&agent, request, busy, Some(&own)).await) })
-    });
+    let mut service = service_fn(|request| answer(agent, request, place.begin(), Some(&own)));
     let mut stream = Ahead::new(stream);
     loop {
         let passed = Inserting::new(HalfOpen::new(stream, place.clone()), inserts.clone());

@@ -4,10 +4,10 @@
 //! asked for a while, and then it may become something else ([`onward`]): [`connect`] makes a [`tunnel`] of it, [`paced`] as limits have
 //! it, and an agent that is to be told ([`events`]) has it [`held`].
 //!
-//! A request's way: [`speak`] reads it -> [`route`] says what it is for (one match), [`caller`] who
+//! A request's way: [`speak`] reads it -> [`exchange`] answers it, at once where it can -> [`route`] says what it is for (one match), [`caller`] who
 //! sends it -> [`limited`] has it wait where that is a matter of limits -> [`mirror`] asks the policy,
 //! finds the entry and gets its representation, or [`forward`] takes it to another server or to what the general cache keeps ->
-//! [`conditional`] and [`ranges`] say which part of it -> [`body`] gives
+//! [`part`] says which part of it, of [`conditional`] and [`ranges`] -> [`body`] gives
 //! the bytes, in [`turn`]s, as [`reading`] reads them, or an [`outlet`] has them sent from their file. What goes wrong becomes a status in
 //! [`respond`] (one match); [`record`] counts and logs each request once, when its body ends. Invariant: a body that cannot be given whole ends in an error on the wire.
 
@@ -20,6 +20,7 @@ pub mod conditional;
 pub mod connect;
 pub mod connection;
 pub mod events;
+pub mod exchange;
 pub mod forward;
 pub mod frames;
 pub mod held;
@@ -30,6 +31,7 @@ pub mod mirror;
 pub mod onward;
 pub mod outlet;
 pub mod paced;
+pub mod part;
 pub mod passing;
 pub mod ranges;
 pub mod reading;

@@ -4,52 +4,34 @@
 //! Never knows what lies under the stream. Invariant: a connection ends by its client, its deadlines, a flood of frames, the
 //! relay's stop, or for want of room; the last two not before what was asked is answered.
 
-use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use hyper::body::{Body as _, Incoming};
-use hyper::header::{CONNECTION, CONTENT_LENGTH};
-use hyper::http::request::Parts;
+use futures_util::TryFutureExt as _;
 use hyper::rt::Executor;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
-use hyper::{Method, Request, Response, Version};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, error};
+use tracing::debug;
 
-use crate::base::tally::Outcome;
-use crate::http::agents::{self, Call};
-use crate::http::body::{Body, EndedBy};
-use crate::http::caller::caller;
-use crate::http::connect;
 use crate::http::connection::Worker;
-use crate::http::forward::{self, Meanwhile};
+use crate::http::exchange::answer;
 use crate::http::frames::Frames;
-use crate::http::held::{Held, hold};
+use crate::http::held::hold;
 use crate::http::http1::requests;
-use crate::http::limited::{self, Admitted};
-use crate::http::mirror;
-use crate::http::onward::{Becomes, Onward};
-use crate::http::outlet::{Files, Outlet};
-use crate::http::record::{Record, shown};
-use crate::http::respond::{Failure, failure, problem};
-use crate::http::route::{Asked, Leave, Route, Routed, route};
+use crate::http::onward::Becomes;
+use crate::http::route::Asked;
 use crate::http::streams::{Quiet, Streams};
 use crate::http::tunnel::{Toward, run};
-use crate::http::turn::Turn;
-use crate::net::idle::{Busy, Place};
-use crate::net::inserts::Inserts;
+use crate::net::idle::Place;
 use crate::net::listen::Transport;
 use crate::net::spans::Spans;
 use crate::policy::identity::Certificate;
 use crate::relay::limits::Connection;
-use crate::relay::live::Live;
-use crate::relay::serve::ServeError;
 
 /// Who speaks on a connection, and who serves it.
 #[derive(Debug)]
@@ -81,17 +63,6 @@ impl Agent {
     }
 }
 
-/// What a connection may do that one request has to itself.
-#[derive(Debug)]
-pub(super) struct Own {
-    /// Become something else.
-    pub(super) onward: Onward,
-    /// Carry interim answers.
-    pub(super) inserts: Rc<Inserts>,
-    /// Take turns with others.
-    pub(super) turn: Rc<Turn>,
-}
-
 /// Speaks HTTP/1, and then whatever is spoken on what the connection may have become.
 pub async fn speak<S>(agent: Agent, stream: S, drain: CancellationToken)
 where
@@ -121,13 +92,9 @@ where
     let stream = Frames::new(stream, http2.control_frames_max, worker.tally.clone());
     let streams = Rc::new(Streams::new(http2.send_buffer_bytes));
     let service = service_fn(|request| {
-        let (agent, stream, busy) = (agent.clone(), streams.begin(), place.begin());
-        let drain = drain.clone();
-        // In a place of its own: what sends the body would keep room for it, as long as a stream of events is held.
-        Box::pin(async move {
-            let answer = answer(&agent, request, busy, None).await;
-            Ok::<_, Infallible>(answer.map(|body| body.ended_by_stop(drain).streamed(stream)))
-        })
+        let (stream, drain) = (streams.begin(), drain.clone());
+        let answer = answer(&agent, request, place.begin(), None);
+        answer.map_ok(|answer| answer.map(|body| body.ended_by_stop(drain).streamed(stream)))
     });
     let mut builder = http2::Builder::new(OnThisThread);
     builder
@@ -202,122 +169,4 @@ impl<F: Future<Output = ()> + 'static> Executor<F> for OnThisThread {
     fn execute(&self, task: F) {
         tokio::task::spawn_local(task);
     }
-}
-
-/// Answers a request; `own` is what its connection may do for it, where it has one to itself.
-pub(super) async fn answer(
-    agent: &Agent,
-    request: Request<Incoming>,
-    busy: Busy,
-    own: Option<&Own>,
-) -> Response<Body> {
-    let worker = &agent.worker;
-    let live = worker.live.load_full();
-    let (request, body) = request.into_parts();
-    if request.method == Method::CONNECT {
-        let onward = own.map(|own| &own.onward);
-        let answer = Box::pin(connect::answer(agent, &request, &live, &busy, onward)).await;
-        return answer.map(|body| body.busy(busy));
-    }
-    let mut record = Record::begin(worker, live.log.access, agent.address, &request);
-    let routed = route(&request, &live, agent.asked());
-    let asking = own.map(|own| own.turn.asked());
-    let to_api = matches!(&routed, Ok(Routed { route: Route::Agents(_), .. }));
-    let served = match routed {
-        Ok(routed) => {
-            let meanwhile = Meanwhile { busy: &busy, inserts: own.map(|own| &*own.inserts) };
-            served(agent, &request, body, routed, &live, meanwhile, &mut record).await
-        }
-        Err(failure) => Err(failure),
-    };
-    let (mut response, outcome) = served.unwrap_or_else(|failed| {
-        if let Some(by) = failed.refused_by() {
-            worker.tally.refused_by(by);
-        }
-        record.failed(&failed);
-        if let Failure::Serve(ServeError::Store(error)) = &failed {
-            error!(path = %shown(request.uri.path()), %error, "the store could not be read");
-        }
-        let answer = if to_api { problem(&failed) } else { failure(&failed) };
-        (answer, failed.outcome())
-    });
-    if let Some(own) = own
-        && let Some(events) = response.body_mut().take_events()
-    {
-        record.answered(response.status(), outcome, Some(0));
-        own.onward.set(Becomes::Events(Held { head: response.map(drop), events }.into()));
-        drop((record, busy, asking));
-        // Whoever takes the connection over answers.
-        return std::future::pending().await;
-    }
-    record.sent_by(agent.spans.clone());
-    let body_bytes = response.body().size_hint().exact();
-    record.answered(response.status(), outcome, body_bytes);
-    if request.version == Version::HTTP_2 {
-        response.headers_mut().remove(CONNECTION);
-        // hyper leaves a HEAD's body out of HTTP/1 alone.
-        if let Some(bytes) = body_bytes.filter(|bytes| *bytes > 0 && request.method == Method::HEAD) {
-            response.headers_mut().insert(CONTENT_LENGTH, bytes.into());
-            *response.body_mut() = Body::default();
-        }
-    }
-    busy.waits(false);
-    let by_close = request.version == Version::HTTP_10;
-    let ended_by = if by_close { EndedBy::Close } else { EndedBy::Framing };
-    let files = agent.spans.as_ref().map(|spans| Files { spans: spans.clone(), by: spans.by(live.sendfile) });
-    let outlet = Outlet { turn: own.map(|own| own.turn.clone()), buffers: worker.buffers.clone(), files };
-    let response = response.map(|body| body.recorded(record).busy(busy).ended_by(ended_by).sent_by(outlet));
-    if response.body().takes_turns()
-        && let Some(asking) = asking
-    {
-        asking.let_others_in().await;
-    }
-    response
-}
-
-/// Serves what a request is for to whoever sends it. What is not the mirror's has a place of its own in memory: each request of the
-/// mirror would take room for it.
-async fn served(
-    agent: &Agent,
-    request: &Parts,
-    body: Incoming,
-    routed: Routed,
-    live: &Live,
-    meanwhile: Meanwhile<'_>,
-    record: &mut Record,
-) -> Result<(Response<Body>, Outcome), Failure> {
-    if let Route::Agents(Call::Enrol) = routed.route {
-        // Who enrols is nobody yet.
-        return Box::pin(agents::serve(agent, None, request, body, &Call::Enrol, live)).await;
-    }
-    let mut caller = caller(agent, request, &routed, live)?;
-    record.known_as(&caller);
-    if caller.is_limited() && Box::pin(limited::admit(agent, &caller)).await? == Admitted::Late {
-        // Who had to wait may be another one by now.
-        caller = self::caller(agent, request, &routed, live)?;
-    }
-    // A body is dropped unread where none belongs: a file's request has none.
-    let has_body = request.version == Version::HTTP_2 && !body.is_end_stream();
-    let shelf = &agent.worker.shelf;
-    let (response, outcome) = match routed.route {
-        Route::Manifest(_) | Route::File(..) if has_body => Err(Failure::RequestBody),
-        Route::Manifest(tree) => mirror::manifest(request, &tree, &caller, live, shelf).await,
-        Route::File(tree, path) => {
-            mirror::file(request, &tree, &path, &caller, live, shelf, meanwhile.busy).await
-        }
-        Route::Elsewhere(elsewhere) => {
-            if elsewhere.leave == Leave::Proxy {
-                record.toward(&elsewhere.url);
-            }
-            Box::pin(forward::serve(shelf, &caller, request, body, &elsewhere, live, meanwhile)).await
-        }
-        Route::Agents(call) => {
-            // An agent that leaves while nothing is told gives up its place.
-            meanwhile.busy.waits(call == Call::Events);
-            Box::pin(agents::serve(agent, Some(&caller), request, body, &call, live)).await
-        }
-        // Another method has no tunnel.
-        Route::Tunnel(_) => Err(Failure::Target),
-    }?;
-    Ok((response.map(|body| limited::body(agent, &caller, body)), outcome))
 }

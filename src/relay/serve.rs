@@ -1,13 +1,13 @@
 //! From a permit to bytes: the stored blob on a hit, the fill's staged file on a miss.
 //!
-//! [`manifest()`] and [`file()`] spend a permit and give a [`Representation`]: what the answer's head needs. Its
-//! [`Representation::open`] gives the bytes; a HEAD never calls it, and so starts no fill where the head is known.
+//! [`manifest()`] and [`file()`] spend a permit and give a [`Representation`]: what the answer's head needs. A file's
+//! [`Unopened::open`] gives the bytes; a HEAD never calls it, and so starts no fill where the head is known. What is at hand comes with
+//! its bytes ([`file_at_hand()`]).
 
 use std::io;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
-use bytes::Bytes;
 use hyper::header::HeaderValue;
 use thiserror::Error;
 use tokio::sync::OwnedSemaphorePermit;
@@ -27,8 +27,8 @@ use crate::relay::tree::Tree;
 use crate::store::Store;
 use crate::store::blobs::BlobName;
 
-/// What an agent may have, before its bytes are opened.
-#[derive(Debug)]
+/// What an agent may have, without its bytes.
+#[derive(Clone, Debug)]
 pub struct Representation {
     /// How many bytes it has.
     pub size: u64,
@@ -40,13 +40,15 @@ pub struct Representation {
     pub last_modified: Option<(HeaderValue, SystemTime)>,
     /// Whether it comes from the store or from a fill.
     pub outcome: Outcome,
-    body: Body,
 }
 
+/// A file whose bytes are not opened yet.
 #[derive(Debug)]
-enum Body {
-    Bytes(Bytes),
-    Entry(Arc<Tree>, Arc<Entry>),
+pub struct Unopened<'t> {
+    /// What it is.
+    pub representation: Representation,
+    tree: &'t Arc<Tree>,
+    entry: &'t Arc<Entry>,
 }
 
 /// Why there are no bytes.
@@ -73,27 +75,27 @@ pub enum ServeError {
 }
 
 /// The manifest that the permit's scope sees.
-pub fn manifest(permit: Permit, published: &Published) -> Result<Representation, ServeError> {
+pub fn manifest(permit: Permit, published: &Published) -> Result<(Representation, Content), ServeError> {
     let scope = permit.spend(Ask::Manifest).ok_or(ServeError::Permit)?;
     let view = published.view(scope);
-    Ok(Representation {
+    let representation = Representation {
         size: view.bytes.len() as u64,
         length: view.bytes.len().into(),
         etag: view.etag.clone(),
         last_modified: None,
         outcome: Outcome::Hit,
-        body: Body::Bytes(view.bytes.clone()),
-    })
+    };
+    Ok((representation, Content::Bytes(view.bytes.clone())))
 }
 
 /// A package, increment or signature. Waits for the upstream's head where it is not known yet.
-pub async fn file(
+pub async fn file<'t>(
     permit: Permit,
-    tree: &Arc<Tree>,
-    Listed { class, entry }: &Listed,
-) -> Result<Representation, ServeError> {
+    tree: &'t Arc<Tree>,
+    Listed { class, entry }: &'t Listed,
+) -> Result<Unopened<'t>, ServeError> {
     permit.spend(Ask::Component(*class)).ok_or(ServeError::Permit)?;
-    tree.note_used(entry);
+    tree.note_used(entry, tree.resources.clock.monotonic());
     loop {
         let known = match &**entry.state() {
             State::Held(blob, stamp) => Some(described(blob.size, stamp, Outcome::Hit)),
@@ -101,8 +103,8 @@ pub async fn file(
             State::Absent => return Err(ServeError::Absent),
             State::Listed => None,
         };
-        if let Some(described) = known {
-            return Ok(described(Body::Entry(tree.clone(), entry.clone())));
+        if let Some(representation) = known {
+            return Ok(Unopened { representation, tree, entry });
         }
         let Some(fill) = tree.fill(entry) else { continue };
         match entry.size() {
@@ -113,20 +115,32 @@ pub async fn file(
     }
 }
 
-/// What the head needs of a state; its bytes are told next.
-fn described(size: u64, stamp: &Stamp, outcome: Outcome) -> impl FnOnce(Body) -> Representation + use<> {
-    let (etag, last_modified) = (stamp.etag.clone(), stamp.last_modified.clone());
-    let length = stamp.length.clone().unwrap_or_else(|| size.into());
-    move |body| Representation { size, length, etag, last_modified, outcome, body }
+/// The same with its bytes, where they are at hand; `None` where anything has to be waited for. `now` is monotonic.
+pub fn file_at_hand(
+    permit: Permit,
+    tree: &Tree,
+    Listed { class, entry }: &Listed,
+    shelf: &Shelf,
+    now: Duration,
+) -> Option<(Representation, Content)> {
+    permit.spend(Ask::Component(*class))?;
+    let state = entry.state();
+    let State::Held(blob, stamp) = &**state else { return None };
+    let content = shelf.find(*blob)?;
+    tree.note_used(entry, now);
+    Some((described(blob.size, stamp, Outcome::Hit), content))
 }
 
-impl Representation {
+fn described(size: u64, stamp: &Stamp, outcome: Outcome) -> Representation {
+    let (etag, last_modified) = (stamp.etag.clone(), stamp.last_modified.clone());
+    let length = stamp.length.clone().unwrap_or_else(|| size.into());
+    Representation { size, length, etag, last_modified, outcome }
+}
+
+impl Unopened<'_> {
     /// Opens the bytes. A file that is not held is being filled from here on.
-    pub async fn open(self, shelf: &Shelf) -> Result<Content, ServeError> {
-        let (tree, entry) = match self.body {
-            Body::Bytes(bytes) => return Ok(Content::Bytes(bytes)),
-            Body::Entry(tree, entry) => (tree, entry),
-        };
+    pub async fn open(&self, shelf: &Shelf) -> Result<Content, ServeError> {
+        let Self { representation, tree, entry } = self;
         let content = loop {
             let state = entry.state().clone();
             if let State::Held(blob, _) = *state {
@@ -136,16 +150,20 @@ impl Representation {
                 warn!(tree = %tree.name, path = %entry.path(), blob = %blob.id, "a blob is lost: it is fetched again");
                 entry.set_lost(&state);
             }
-            if let Some(fill) = tree.fill(&entry) {
+            if let Some(fill) = tree.fill(entry) {
                 // The head is sent when the upstream's is known, so that an agent gets a status for what fails before.
-                in_time(&tree, fill.begun()).await?;
+                in_time(tree, fill.begun()).await?;
                 if entry.held().is_none() {
                     break Content::Fill(Follower::new(fill));
                 }
             }
         };
         // The fill may have met another state of the file than the one that was described.
-        if entry.etag().is_some_and(|etag| etag == self.etag) { Ok(content) } else { Err(ServeError::Moved) }
+        if entry.etag().is_some_and(|etag| etag == representation.etag) {
+            Ok(content)
+        } else {
+            Err(ServeError::Moved)
+        }
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::{Notify, watch};
@@ -293,9 +294,9 @@ impl Tree {
     }
 
     /// Notes that an agent uses an entry: what is used longest ago goes first (R1.8), and what was used is fetched ahead
-    /// (prefetch `used`). Most calls cost a look at the clock.
-    pub(super) fn note_used(&self, entry: &Arc<Entry>) {
-        let Some(first) = entry.set_used(self.resources.clock.monotonic()) else { return };
+    /// (prefetch `used`). `now` is monotonic.
+    pub(super) fn note_used(&self, entry: &Arc<Entry>, now: Duration) {
+        let Some(first) = entry.set_used(now) else { return };
         let (resources, name, entry) = (self.resources.clone(), self.name.clone(), entry.clone());
         self.resources.runtime.spawn_blocking(move || {
             let index = resources.store.index();

@@ -13,7 +13,7 @@ use crate::http::conditional::{is_not_modified, range_holds};
 use crate::http::forward::Forward;
 use crate::http::forward::pass::{broken, outcome};
 use crate::http::forward::status::CacheStatus;
-use crate::http::mirror::range;
+use crate::http::part::range;
 use crate::http::ranges::{Multipart, Wanted, content_range, wanted};
 use crate::http::respond::Failure;
 use crate::relay::cache::answer::{Answer, Head};
