@@ -35,7 +35,7 @@ impl Logging {
         let bars = bars.clone();
         let (lines, writing) = Lines::start(move |text| {
             // Whoever read it may have left.
-            let _ = bars.suspend(|| io::stderr().write_all(text.as_bytes()));
+            let _ = bars.suspend(|| io::stderr().write_all(text));
         })?;
         let (filter, level) = reload::Layer::new(filter(settings.level));
         let written = tracing_subscriber::fmt::layer().with_writer(lines.clone());
