@@ -10,6 +10,7 @@ pub mod intervals;
 pub mod limits;
 pub mod nat64;
 pub mod path;
+pub mod peer;
 pub mod range;
 pub mod reserved;
 pub mod seldom;

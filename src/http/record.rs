@@ -12,6 +12,7 @@ use percent_encoding::percent_decode_str;
 use tracing::{debug, info, warn};
 use url::Url;
 
+use crate::base::peer::Peer;
 use crate::base::tally::Outcome;
 use crate::config::settings::AccessLog;
 use crate::http::connection::Worker;
@@ -199,7 +200,8 @@ impl Drop for Record {
         }
         let took = self.worker.clock.monotonic().saturating_sub(self.started);
         let ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
-        let (agent, method, status) = (self.agent, &self.method, self.status.map(|status| status.as_u16()));
+        let (agent, method, status) =
+            (Peer(self.agent), &self.method, self.status.map(|status| status.as_u16()));
         info!(
             target: "access",
             %agent,

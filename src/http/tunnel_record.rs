@@ -9,6 +9,7 @@ use std::time::Duration;
 use tracing::info;
 
 use crate::base::clock::Clock;
+use crate::base::peer::Peer;
 use crate::base::tally::{Outcome, Tally};
 use crate::config::settings::AccessLog;
 use crate::http::connection::Worker;
@@ -135,7 +136,7 @@ impl Drop for TunnelRecord {
         };
         info!(
             target: "access",
-            agent = %self.agent,
+            agent = %Peer(self.agent),
             method,
             destination = self.destination,
             status,

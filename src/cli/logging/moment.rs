@@ -15,8 +15,15 @@ pub struct Moment;
 
 impl FormatTime for Moment {
     fn format_time(&self, writer: &mut Writer<'_>) -> fmt::Result {
-        write(Timestamp::now(), writer)
+        let mut text = String::new();
+        push_now(&mut text);
+        writer.write_str(&text)
     }
+}
+
+/// Adds the moment that it is.
+pub fn push_now(to: &mut String) {
+    push(Timestamp::now(), to);
 }
 
 /// The last second that was written, and how.
@@ -30,21 +37,18 @@ thread_local! {
     static SECOND: RefCell<Second> = RefCell::default();
 }
 
-fn write(now: Timestamp, to: &mut impl fmt::Write) -> fmt::Result {
+fn push(now: Timestamp, to: &mut String) {
     SECOND.with_borrow_mut(|second| {
         if second.number != Some(now.as_second()) {
             second.number = Some(now.as_second());
             second.text = now.strftime("%Y-%m-%dT%H:%M:%S.").to_string();
         }
-        to.write_str(&second.text)
-    })?;
-    let mut digits = *b"000000Z";
-    let mut micros = now.subsec_microsecond();
-    for digit in digits[..6].iter_mut().rev() {
-        *digit += u8::try_from(micros % 10).unwrap_or(0);
-        micros /= 10;
-    }
-    to.write_str(str::from_utf8(&digits).unwrap_or_default())
+        to.push_str(&second.text);
+    });
+    // The leading one keeps the zeros behind it, and is left out.
+    let micros = 1_000_000 + now.subsec_microsecond().unsigned_abs();
+    to.push_str(&itoa::Buffer::new().format(micros)[1..]);
+    to.push('Z');
 }
 
 #[cfg(test)]
@@ -59,7 +63,7 @@ mod tests {
             for later in std::iter::once(0).chain(near) {
                 let moment = Timestamp::from_nanosecond(i128::from(nanos + later)).unwrap();
                 let mut text = String::new();
-                write(moment, &mut text).unwrap();
+                push(moment, &mut text);
                 prop_assert_eq!(text, moment.strftime("%Y-%m-%dT%H:%M:%S.%6fZ").to_string());
             }
         }

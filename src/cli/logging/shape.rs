@@ -3,16 +3,16 @@
 //! There is a line of the access log for each request, so those are put together here, without the styles that nothing shows. Invariant: a
 //! line is what the stock format would make of it.
 
-use std::fmt;
+use std::cell::Cell;
+use std::fmt::{self, Write as _};
 
 use tracing::field::{Field, Visit};
-use tracing::{Event, Subscriber};
+use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::fmt::format::{Format, FormatEvent, FormatFields, Full, Writer};
-use tracing_subscriber::fmt::time::FormatTime as _;
 use tracing_subscriber::fmt::{FmtContext, format};
 use tracing_subscriber::registry::LookupSpan;
 
-use crate::cli::logging::moment::Moment;
+use crate::cli::logging::moment::{self, Moment};
 
 /// The target of lines of the access log.
 pub const ACCESS: &str = "access";
@@ -41,50 +41,71 @@ where
         if event.metadata().target() != ACCESS {
             return self.0.format_event(context, writer, event);
         }
-        Moment.format_time(&mut writer)?;
-        write!(writer, " {:>5} {ACCESS}:", event.metadata().level())?;
-        let mut fields = Fields { writer: &mut writer, written: Ok(()) };
+        // Taken, not borrowed: what is logged may log while it is written.
+        let mut line = LINE.take();
+        line.clear();
+        moment::push_now(&mut line);
+        line.push_str(head(*event.metadata().level()));
+        let mut fields = Fields { line: &mut line, written: Ok(()) };
         event.record(&mut fields);
         fields.written?;
-        writer.write_char('\n')
+        line.push('\n');
+        let written = writer.write_str(&line);
+        LINE.set(line);
+        written
+    }
+}
+
+thread_local! {
+    /// Where lines of the access log are put together, each in the room of the one before.
+    static LINE: Cell<String> = const { Cell::new(String::new()) };
+}
+
+/// What stands between the moment and the fields.
+fn head(level: Level) -> &'static str {
+    match level {
+        Level::TRACE => " TRACE access:",
+        Level::DEBUG => " DEBUG access:",
+        Level::INFO => "  INFO access:",
+        Level::WARN => "  WARN access:",
+        Level::ERROR => " ERROR access:",
     }
 }
 
 /// The fields of a line, as they come.
-struct Fields<'w, 'b> {
-    writer: &'w mut Writer<'b>,
+struct Fields<'l> {
+    line: &'l mut String,
     written: fmt::Result,
 }
 
-impl Fields<'_, '_> {
-    fn write(&mut self, field: &Field, write: impl FnOnce(&mut Writer<'_>) -> fmt::Result) {
-        let name = field.name();
-        if self.written.is_ok() {
-            self.written = (|| {
-                self.writer.write_char(' ')?;
-                self.writer.write_str(name)?;
-                self.writer.write_char('=')?;
-                write(self.writer)
-            })();
-        }
+impl Fields<'_> {
+    fn name(&mut self, field: &Field) {
+        self.line.push(' ');
+        self.line.push_str(field.name());
+        self.line.push('=');
     }
 }
 
-impl Visit for Fields<'_, '_> {
+impl Visit for Fields<'_> {
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.name(field);
+        self.line.push_str(itoa::Buffer::new().format(value));
+    }
+
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.write(field, |writer| {
-            if value.bytes().all(is_plain) {
-                writer.write_char('"')?;
-                writer.write_str(value)?;
-                writer.write_char('"')
-            } else {
-                write!(writer, "{value:?}")
-            }
-        });
+        if value.bytes().all(is_plain) {
+            self.name(field);
+            self.line.push('"');
+            self.line.push_str(value);
+            self.line.push('"');
+        } else {
+            self.record_debug(field, &value);
+        }
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.write(field, |writer| write!(writer, "{value:?}"));
+        self.name(field);
+        self.written = self.written.and_then(|()| write!(self.line, "{value:?}"));
     }
 }
 
@@ -98,10 +119,11 @@ mod tests {
     use std::sync::{Arc, Mutex};
 
     use proptest::prelude::*;
-    use tracing::info;
+    use tracing::{debug, error, info, trace, warn};
     use tracing_subscriber::layer::SubscriberExt as _;
 
     use super::*;
+    use crate::base::peer::Peer;
 
     /// What two formats make of the same events, without the moment.
     fn shapes(log: impl Fn()) -> [Vec<String>; 2] {
@@ -136,18 +158,67 @@ mod tests {
     proptest! {
         #[test]
         fn a_line_of_the_access_log_is_what_the_stock_format_makes_of_it(
+            agent: std::net::SocketAddr,
+            id in prop::option::of("[a-z0-9-]{1,36}"),
+            method in "[A-Z]{1,9}",
             path in "\\PC{0,20}|[ -~]{0,20}|[\\x00-\\x7f]{0,9}",
             range in prop::option::of("[ -~]{0,9}"),
             status in prop::option::of(100_u16..600),
+            reason in prop::option::of("\\PC{0,20}"),
             bytes: u64,
+            number: i64,
         ) {
+            let method = hyper::Method::from_bytes(method.as_bytes()).unwrap();
             let [ours, stock] = shapes(|| {
-                let agent = std::net::SocketAddr::from(([192, 0, 2, 1], 80));
-                info!(target: ACCESS, %agent, path, range = range.as_deref(), status, outcome = "hit", bytes);
+                info!(
+                    target: ACCESS,
+                    agent = %Peer(agent),
+                    id = id.as_deref(),
+                    %method,
+                    path,
+                    range = range.as_deref(),
+                    status,
+                    outcome = "hit",
+                    reason = reason.as_deref(),
+                    bytes,
+                    small = 7_u8,
+                    number,
+                    yes = true,
+                    ?reason,
+                );
                 info!(path, "something else");
             });
             prop_assert_eq!(ours.len(), 2);
             prop_assert_eq!(ours, stock);
         }
+    }
+
+    #[test]
+    fn the_level_of_a_line_of_the_access_log_is_as_the_stock_format_shows_it() {
+        let [ours, stock] = shapes(|| {
+            trace!(target: ACCESS, bytes = 1);
+            debug!(target: ACCESS, bytes = 1);
+            info!(target: ACCESS, bytes = 1);
+            warn!(target: ACCESS, bytes = 1);
+            error!(target: ACCESS, bytes = 1);
+        });
+        assert_eq!(ours.len(), 5);
+        assert_eq!(ours, stock);
+    }
+
+    #[test]
+    fn what_cannot_be_written_is_no_line_and_spoils_no_other() {
+        struct Fails;
+        impl fmt::Display for Fails {
+            fn fmt(&self, _: &mut fmt::Formatter<'_>) -> fmt::Result {
+                Err(fmt::Error)
+            }
+        }
+        let [ours, stock] = shapes(|| {
+            info!(target: ACCESS, a = %Fails, b = 3);
+            info!(target: ACCESS, b = 4);
+        });
+        assert_eq!(ours.last().unwrap(), " INFO access: b=4");
+        assert_eq!(ours, stock);
     }
 }
