@@ -67,6 +67,7 @@
 //! | prior | what was held under an entry's path before it |
 //! | shelf | the blobs that a data worker has at hand |
 //! | mapping, span | a file's bytes under an address, for the kernel alone to read; a run of it that a connection is about to send |
+//! | look, stretch | the kernel is asked which pages of a mapping are in memory; 256 KiB of one, of which it is remembered that all were |
 //! | turn, round | what a connection gives of its body before others have theirs; a turn of each body under way on a worker |
 //! | pin | the generation that an agent stays on |
 //! | mount, stands for | a path of the relay that is another server's; so does a tree for its upstream |

@@ -6,6 +6,7 @@
 
 pub mod journal;
 pub mod mapping;
+mod stretches;
 
 use std::fmt;
 use std::fs::{self, DirBuilder, File};
@@ -13,12 +14,19 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustix::fs::OFlags;
 
+use crate::base::clock::{Clock, at_last_tick};
+
 /// The way to the data folder. By default it does as it is told.
 #[derive(Clone, Default)]
-pub struct Disk(Option<Arc<Seam>>);
+pub struct Disk {
+    seam: Option<Arc<Seam>>,
+    /// By which it tells what is too old to be believed; without one, the machine's.
+    clock: Option<Arc<dyn Clock>>,
+}
 
 /// Is told of each step before and after it, and says before it what becomes of it.
 pub type Seam = dyn Fn(When, &Step<'_>) -> Verdict + Send + Sync;
@@ -90,7 +98,13 @@ pub enum Verdict {
 impl Disk {
     /// A disk whose steps a test sees and changes.
     pub fn with_seam(seam: impl Fn(When, &Step<'_>) -> Verdict + Send + Sync + 'static) -> Self {
-        Self(Some(Arc::new(seam)))
+        Self { seam: Some(Arc::new(seam)), clock: None }
+    }
+
+    /// The same with a clock of its own.
+    #[must_use]
+    pub fn timed_by(self, clock: Arc<dyn Clock>) -> Self {
+        Self { clock: Some(clock), ..self }
     }
 
     /// Makes a folder, with those above it, that only its owner may enter.
@@ -139,7 +153,12 @@ impl Disk {
 
     /// Whether a blob's file may be looked for in memory.
     pub(crate) fn may_be_cached(&self, file: &File) -> bool {
-        self.0.is_none() || matches!(self.verdict(&Step::ReadCached(file)), Verdict::Done)
+        self.seam.is_none() || matches!(self.verdict(&Step::ReadCached(file)), Verdict::Done)
+    }
+
+    /// The time since some fixed moment, to a few milliseconds.
+    fn now(&self) -> Duration {
+        self.clock.as_ref().map_or_else(at_last_tick, |clock| clock.monotonic())
     }
 
     /// Reads exactly `len` bytes of a blob's file at an offset.
@@ -287,20 +306,20 @@ impl Disk {
             Verdict::Done | Verdict::Lost => {}
         }
         let done = work()?;
-        if let Some(seam) = &self.0 {
+        if let Some(seam) = &self.seam {
             seam(When::After, step);
         }
         Ok(done)
     }
 
     fn verdict(&self, step: &Step<'_>) -> Verdict {
-        self.0.as_ref().map_or(Verdict::Done, |seam| seam(When::Before, step))
+        self.seam.as_ref().map_or(Verdict::Done, |seam| seam(When::Before, step))
     }
 }
 
 impl fmt::Debug for Disk {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.0.is_some() { "Disk with a seam" } else { "Disk" })
+        f.write_str(if self.seam.is_some() { "Disk with a seam" } else { "Disk" })
     }
 }
 

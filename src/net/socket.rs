@@ -1,8 +1,9 @@
 //! A connection's socket: what it is given to write that is of a mapped file, the kernel sends from the file.
 //!
 //! Never reads a file's bytes on the worker, nor has the kernel wait for the disk there: what left the memory while the other side
-//! took its time is brought back elsewhere first. Invariant: as many bytes are taken as were sent, of whatever kind; a file that is
-//! shorter than it was ends in an error.
+//! took its time is brought back elsewhere first. Not noticed is what leaves within the second that a [look](crate::disk::mapping::LOOK_HOLDS)
+//! holds: then the kernel waits. Invariant: as many bytes are taken as were sent, of whatever kind; a file that is shorter than it was
+//! ends in an error.
 
 use std::fmt;
 use std::io::{self, IoSlice};
@@ -26,7 +27,8 @@ use crate::net::spans::{By, Found, Span, Spans};
 pub struct Socket {
     stream: TcpStream,
     spans: Rc<Spans>,
-    /// The other side did not take all at once: time has passed since the bytes at hand were looked for in memory.
+    /// The other side did not take all at once: time has passed since the bytes at hand were looked for in memory. They are looked for
+    /// again, where that look is too old to hold.
     waited: bool,
     bringing: Option<Bringing>,
 }

@@ -52,24 +52,8 @@ impl Failed {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicU64, Ordering};
-
-    use jiff::Timestamp;
-
     use super::*;
-
-    #[derive(Debug, Default)]
-    struct Hands(AtomicU64);
-
-    impl Clock for Hands {
-        fn wall(&self) -> Timestamp {
-            Timestamp::UNIX_EPOCH
-        }
-
-        fn monotonic(&self) -> Duration {
-            Duration::from_secs(self.0.load(Ordering::Relaxed))
-        }
-    }
+    use crate::base::clock::Hands;
 
     #[test]
     fn an_address_is_behind_for_a_while_or_until_it_answers_r4_3() {
@@ -79,9 +63,9 @@ mod tests {
             ["192.0.2.1:80", "192.0.2.1:443"].map(|text| text.parse().unwrap());
         failed.note(one);
         assert!(failed.is_behind(one) && !failed.is_behind(other), "a port is a server of its own");
-        clock.0.store(BEHIND.as_secs() - 1, Ordering::Relaxed);
+        clock.passes(BEHIND.checked_sub(Duration::from_secs(1)).unwrap());
         assert!(failed.is_behind(one));
-        clock.0.store(BEHIND.as_secs(), Ordering::Relaxed);
+        clock.passes(Duration::from_secs(1));
         assert!(!failed.is_behind(one));
         failed.note(one);
         failed.forget(one);

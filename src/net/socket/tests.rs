@@ -4,7 +4,9 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::future::poll_fn;
 use std::os::unix::fs::FileExt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use std::thread::ThreadId;
+use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use proptest::prelude::*;
@@ -14,7 +16,8 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
 use super::*;
-use crate::disk::mapping::Mapping;
+use crate::base::clock::Hands;
+use crate::disk::mapping::{LOOK_HOLDS, Mapping};
 use crate::disk::{Disk, Step, Verdict};
 
 const FILE_BYTES: usize = 700_001;
@@ -216,7 +219,10 @@ fn interrupted(by: By, disk: &Disk, between: impl FnOnce(&File)) -> (io::Result<
         let (mut socket, spans, far) = pair(true).await;
         let file = file();
         let mapping = Mapping::of(disk, &file, FILE_BYTES as u64).unwrap();
-        let mut left = hand(&spans, &mapping, by, ByteRange::whole(FILE_BYTES as u64));
+        let whole = ByteRange::whole(FILE_BYTES as u64);
+        // As whoever hands over does: what is found is remembered.
+        mapping.resident_bytes(whole);
+        let mut left = hand(&spans, &mapping, by, whole);
         loop {
             let slices = [IoSlice::new(&left)];
             let polled =
@@ -244,26 +250,40 @@ fn interrupted(by: By, disk: &Disk, between: impl FnOnce(&File)) -> (io::Result<
     })
 }
 
+/// The threads that read what left the memory while the other side took its time, which was so long.
+fn brought_after(by: By, time: Duration) -> Vec<ThreadId> {
+    let (brought, clock) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Hands::default()));
+    let told = brought.clone();
+    let disk = Disk::with_seam(move |_, step| {
+        if let Step::ReadAt(..) = step {
+            told.lock().unwrap().push(std::thread::current().id());
+        }
+        Verdict::Done
+    });
+    let (sent, came, broken) = interrupted(by, &disk.timed_by(clock.clone()), |file| {
+        fadvise(file, 0, None, Advice::DontNeed).unwrap();
+        clock.passes(time);
+    });
+    assert_eq!((sent.unwrap(), came, broken), (FILE_BYTES, FILE_BYTES, false), "{by:?}");
+    std::mem::take(&mut brought.lock().unwrap())
+}
+
 #[test]
 fn what_left_the_memory_meanwhile_is_brought_back_elsewhere() {
     for by in [By::File, By::Copy] {
-        let brought = Arc::new(std::sync::Mutex::new(Vec::new()));
-        let told = brought.clone();
-        let disk = Disk::with_seam(move |_, step| {
-            if let Step::ReadAt(..) = step {
-                told.lock().unwrap().push(std::thread::current().id());
-            }
-            Verdict::Done
-        });
-        let (sent, came, broken) = interrupted(by, &disk, |file| {
-            fadvise(file, 0, None, Advice::DontNeed).unwrap();
-        });
-        assert_eq!((sent.unwrap(), came, broken), (FILE_BYTES, FILE_BYTES, false), "{by:?}");
+        let threads = brought_after(by, LOOK_HOLDS);
         let here = std::thread::current().id();
         // Pages that a mapping holds stay: where the kernel copied from it, they may all be there still.
-        let threads = brought.lock().unwrap();
         assert!(by == By::Copy || !threads.is_empty(), "{by:?}");
         assert!(threads.iter().all(|thread| *thread != here), "{by:?}");
+    }
+}
+
+#[test]
+fn what_left_the_memory_within_a_second_is_waited_for_and_sent() {
+    for by in [By::File, By::Copy] {
+        let threads = brought_after(by, LOOK_HOLDS.checked_sub(Duration::from_millis(1)).unwrap());
+        assert!(threads.is_empty(), "{by:?}");
     }
 }
 
