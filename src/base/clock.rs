@@ -4,7 +4,6 @@ use std::fmt::Debug;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use rustix::time::{ClockId, clock_gettime};
 
 /// Wall time for people, monotonic time for deadlines (R11.4).
 pub trait Clock: Debug + Send + Sync {
@@ -35,14 +34,6 @@ impl Clock for SystemClock {
     fn monotonic(&self) -> Duration {
         self.started.elapsed()
     }
-}
-
-/// Monotonic time as it was when the kernel last counted, up to 10 ms ago: read from memory on any machine, where a clock may be a
-/// system call.
-pub fn at_last_tick() -> Duration {
-    let now = clock_gettime(ClockId::MonotonicCoarse);
-    let parts = (u64::try_from(now.tv_sec), u32::try_from(now.tv_nsec));
-    if let (Ok(secs), Ok(nanos)) = parts { Duration::new(secs, nanos) } else { Duration::ZERO }
 }
 
 /// A clock that stands until it is moved.

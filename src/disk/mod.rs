@@ -17,8 +17,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::fs::OFlags;
+use rustix::time::{ClockId, clock_gettime};
 
-use crate::base::clock::{Clock, at_last_tick};
+use crate::base::clock::Clock;
 
 /// The way to the data folder. By default it does as it is told.
 #[derive(Clone, Default)]
@@ -352,6 +353,14 @@ impl Step<'_> {
 /// Who may read and write a new file: all whom the process's mask lets, or its owner alone.
 const SHARED: u32 = 0o666;
 const PRIVATE: u32 = 0o600;
+
+/// Monotonic time as it was when the kernel last counted, up to 10 ms ago: read from memory on any machine, where a clock may be a
+/// system call.
+fn at_last_tick() -> Duration {
+    let now = clock_gettime(ClockId::MonotonicCoarse);
+    let parts = (u64::try_from(now.tv_sec), u32::try_from(now.tv_nsec));
+    if let (Ok(secs), Ok(nanos)) = parts { Duration::new(secs, nanos) } else { Duration::ZERO }
+}
 
 fn or_none<T>(found: io::Result<T>) -> io::Result<Option<T>> {
     match found {
