@@ -28,7 +28,7 @@ use crate::http::onward::{Becomes, Onward};
 use crate::http::speak::{Agent, PARTING};
 use crate::http::turn::Turn;
 use crate::net::ahead::Ahead;
-use crate::net::half_open::HalfOpen;
+use crate::net::half_open::{Closing, HalfOpen};
 use crate::net::inserts::Inserting;
 
 /// hyper's connection over an agent's stream.
@@ -49,9 +49,11 @@ where
     let own = Rc::new(Own { onward: Onward::default(), inserts: Rc::default(), turn });
     let Own { onward, inserts, .. } = &*own;
     let mut service = service_fn(|request| answer(agent, request, place.begin(), Some(&own)));
+    // Spans are written straight to a socket.
+    let closing = if agent.spans.is_some() { Closing::Drop } else { Closing::Shutdown };
     let mut stream = Ahead::new(stream);
     loop {
-        let passed = Inserting::new(HalfOpen::new(stream, place.clone()), inserts.clone());
+        let passed = Inserting::new(HalfOpen::new(stream, place.clone(), closing), inserts.clone());
         // Boxed, so that a connection at rest has no room for it.
         let mut connection = Box::new(
             http1::Builder::new()

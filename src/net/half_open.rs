@@ -2,7 +2,8 @@
 //!
 //! hyper takes the end of a client's side for the client's leaving, which it may be: nothing tells the two apart before bytes
 //! are sent. Invariant: the end is held back while an answer is being given, to its last byte, and passed on while one waits
-//! for the upstream, so that a client that has left gives up its place.
+//! for the upstream, so that a client that has left gives up its place. Nothing is done on a stream after its shutdown but that it is
+//! dropped: that is how hyper uses one.
 
 use std::io;
 use std::pin::Pin;
@@ -18,13 +19,23 @@ use crate::net::idle::Place;
 pub struct HalfOpen<S> {
     stream: S,
     place: Rc<Place>,
+    closing: Closing,
     ended: bool,
+}
+
+/// How a stream ends whose client has ended its side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Closing {
+    /// It is dropped: of a socket that is the same. Nothing can be left on it that nobody has read, for which it would be reset.
+    Drop,
+    /// By its shutdown, which has something to say: TLS does.
+    Shutdown,
 }
 
 impl<S> HalfOpen<S> {
     /// Holds back the end of a stream.
-    pub fn new(stream: S, place: Rc<Place>) -> Self {
-        Self { stream, place, ended: false }
+    pub fn new(stream: S, place: Rc<Place>, closing: Closing) -> Self {
+        Self { stream, place, closing, ended: false }
     }
 
     /// The stream itself. An end that was held back shows again when it is read.
@@ -78,7 +89,11 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for HalfOpen<S> {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+        let this = self.get_mut();
+        if this.ended && this.closing == Closing::Drop {
+            return Pin::new(&mut this.stream).poll_flush(cx);
+        }
+        Pin::new(&mut this.stream).poll_shutdown(cx)
     }
 }
 
@@ -95,12 +110,41 @@ mod tests {
     use crate::net::idle::Idle;
     use crate::net::places::Places;
 
+    fn place() -> Rc<Place> {
+        let places = Places::new(9, 1, Arc::default(), Arc::new(SystemClock::default()));
+        Idle::new(Arc::new(places), 0).enter()
+    }
+
+    #[tokio::test]
+    async fn a_shutdown_is_left_to_the_close_only_where_that_says_the_same() {
+        for (closing, client_ends, is_shut) in [
+            (Closing::Drop, true, false),
+            (Closing::Drop, false, true),
+            (Closing::Shutdown, true, true),
+            (Closing::Shutdown, false, true),
+        ] {
+            let (near, mut far) = tokio::io::duplex(64);
+            let mut stream = HalfOpen::new(near, place(), closing);
+            if client_ends {
+                far.shutdown().await.unwrap();
+                assert_eq!(stream.read(&mut [0; 8]).await.unwrap(), 0);
+            }
+            stream.write_all(b"answer").await.unwrap();
+            stream.shutdown().await.unwrap();
+            let mut answer = [0; 6];
+            far.read_exact(&mut answer).await.unwrap();
+            let ended = timeout(Duration::from_millis(20), far.read(&mut answer)).await;
+            assert_eq!(ended.is_ok(), is_shut, "{closing:?}");
+            drop(stream);
+            assert_eq!(far.read(&mut answer).await.unwrap(), 0);
+        }
+    }
+
     #[tokio::test]
     async fn the_end_waits_for_the_answer_and_for_its_last_bytes() {
-        let places = Places::new(9, 1, Arc::default(), Arc::new(SystemClock::default()));
-        let place = Idle::new(Arc::new(places), 0).enter();
+        let place = place();
         let (near, mut far) = tokio::io::duplex(64);
-        let mut stream = HalfOpen::new(near, place.clone());
+        let mut stream = HalfOpen::new(near, place.clone(), Closing::Drop);
         far.shutdown().await.unwrap();
         let mut bytes = [0; 8];
         let soon = Duration::from_millis(20);

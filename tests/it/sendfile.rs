@@ -188,6 +188,23 @@ fn many_agents_of_which_some_take_little_at_a_time_get_every_byte_r2_3() {
     }
 }
 
+#[test]
+fn an_agent_that_ends_its_side_and_takes_its_time_gets_all_that_it_asked_for_and_an_end_in_order_r2_3() {
+    for way in WAYS {
+        let ground = Ground::new(way);
+        let mut client = Client::connect_narrow(ground.relay.v4());
+        for path in [SMALL, BIG] {
+            client.ask("GET", path, &[]).unwrap();
+        }
+        client.shut_write();
+        assert!(client.answer("GET").unwrap().whole(200) == bytes(SMALL), "{way:?}");
+        // What the sockets hold is on its way still when the relay closes.
+        assert!(client.answer("GET").unwrap().whole(200) == bytes(BIG), "{way:?}");
+        assert_eq!(client.read_to_close(), (Vec::new(), End::Closed), "{way:?}");
+        ground.relay.stop();
+    }
+}
+
 /// Whether what an agent was sent, and did not read yet, changes with the file: it is of its pages.
 fn is_of_the_file_still(client: &mut Client, file: &File) -> bool {
     const AT: usize = 100;
