@@ -66,7 +66,7 @@ mod tests {
     #[tokio::test]
     async fn a_stuck_worker_stops_the_notices_until_it_goes_on_r11_4() {
         let (asker, answerer) = pulse("data-0".into());
-        let listener = listen("127.0.0.1:0".parse().unwrap(), 1).unwrap();
+        let mut listener = listen("127.0.0.1:0".parse().unwrap(), 1).unwrap();
         let address = listener.address;
         let (stuck, is_stuck) = mpsc::channel();
         let (free, freed) = mpsc::channel::<()>();
@@ -82,9 +82,9 @@ mod tests {
         };
         let places = Arc::new(Places::new(10, 1, Arc::default(), Arc::new(SystemClock::default())));
         let door = Door { places, worker: 0, limit: |_| 10 };
-        let sockets = listener.sockets.into_iter().map(|socket| (socket, Transport::Clear)).collect();
+        let inlets = listener.take(Transport::Clear).into_iter().collect();
         let thread =
-            worker::start("data-0".into(), sockets, door, stop.clone(), answerer, make).unwrap().thread;
+            worker::start("data-0".into(), inlets, door, stop.clone(), answerer, make).unwrap().thread;
         let (told, mut telling) = tokio::sync::mpsc::unbounded_channel();
         let end = CancellationToken::new();
         let watching = tokio::spawn(watch(vec![asker], EVERY, stop.clone(), end.clone(), move || {

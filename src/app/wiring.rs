@@ -249,10 +249,8 @@ pub(super) fn start_workers(
     let places = Arc::new(Places::new(settings.limits.connections_max, answerers.len(), tally, clock));
     let ports: Arc<[u16]> = listeners.iter().map(|(listener, _)| listener.address.port()).collect();
     let start = |(index, answerer)| {
-        let sockets = listeners
-            .iter_mut()
-            .filter_map(|(listener, transport)| Some((listener.sockets.pop()?, *transport)))
-            .collect();
+        let inlets =
+            listeners.iter_mut().filter_map(|(listener, transport)| listener.take(*transport)).collect();
         let tls = tls.cloned();
         let (live, tally, clock) = (live.clone(), resources.tally.clone(), resources.clock.clone());
         let (refusals, limits) = (resources.refusals.clone(), resources.limits.clone());
@@ -291,7 +289,7 @@ pub(super) fn start_workers(
                 }
             }
         };
-        worker::start(format!("data-{index}"), sockets, door, stop.clone(), answerer, make)
+        worker::start(format!("data-{index}"), inlets, door, stop.clone(), answerer, make)
     };
     answerers.into_iter().enumerate().map(start).collect()
 }

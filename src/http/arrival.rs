@@ -74,10 +74,8 @@ impl Arrival {
         let open = worker.tally.connections_now.hold();
         worker.tally.connections.one();
         let peer = normalised_peer(accepted.peer);
-        // Answers are written whole; waiting for more would only delay them.
-        let _ = accepted.stream.set_nodelay(true);
         // A socket without an address was closed meanwhile: the first read will tell.
-        let local = accepted.stream.local_addr().map_or(peer, normalised_peer);
+        let local = accepted.local.map_or(peer, normalised_peer);
         let live = worker.live.load_full();
         let place = accepted.place;
         let spans = Rc::new(Spans::new(local, peer));

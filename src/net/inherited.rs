@@ -42,6 +42,9 @@ impl Given {
             return refuse("it does not listen; a socket unit needs Accept=no");
         }
         socket.set_nonblocking(true).map_err(failed)?;
+        // As for those that are bound here. Where it cannot be set, or connections do not have it of such a socket, whoever accepts
+        // sets it for each.
+        let _ = socket.set_tcp_nodelay(true);
         Ok(Self(socket.into()))
     }
 
@@ -49,7 +52,8 @@ impl Given {
     pub fn share(&self, count: usize) -> Result<Listener, ListenError> {
         let shared = || -> io::Result<Listener> {
             let sockets = (0..count).map(|_| self.0.try_clone()).collect::<io::Result<_>>()?;
-            Ok(Listener { address: self.0.local_addr()?, sockets })
+            // Whoever made the socket may have connections to any address led to it (IP_TRANSPARENT).
+            Ok(Listener { address: self.0.local_addr()?, sockets, local: None })
         };
         shared().map_err(|error| ListenError::Given(error.to_string()))
     }
@@ -67,10 +71,11 @@ mod tests {
         let socket = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = socket.local_addr().unwrap();
         let shared = Given::new(socket.into()).unwrap().share(3).unwrap();
-        assert_eq!((shared.address, shared.sockets.len()), (address, 3));
+        assert_eq!((shared.address, shared.sockets.len(), shared.local), (address, 3, None));
         let client = TcpStream::connect(address).unwrap();
         let accepted: Vec<_> = shared.sockets.iter().map(TcpListener::accept).collect();
         assert_eq!(accepted[0].as_ref().unwrap().1, client.local_addr().unwrap());
+        assert!(accepted[0].as_ref().unwrap().0.nodelay().unwrap());
         let nothing = accepted[1].as_ref().unwrap_err();
         assert_eq!(nothing.kind(), io::ErrorKind::WouldBlock, "a worker that comes too late does not wait");
     }

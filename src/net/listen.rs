@@ -1,4 +1,7 @@
 //! Listening sockets: one for each address and data worker, families kept apart (R4.1).
+//!
+//! Never accepts. Invariant: what connections have of their listener holds for each of them, so that the kernel is neither told nor
+//! asked it once more.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -28,6 +31,26 @@ pub struct Listener {
     pub address: SocketAddr,
     /// The sockets; the kernel spreads connections over them.
     pub sockets: Vec<TcpListener>,
+    /// The relay's own address on every connection, where there can be no other.
+    pub local: Option<SocketAddr>,
+}
+
+/// One of the sockets.
+#[derive(Debug)]
+pub struct Inlet {
+    /// The socket.
+    pub socket: TcpListener,
+    /// What it is for.
+    pub transport: Transport,
+    /// As the listener's.
+    pub local: Option<SocketAddr>,
+}
+
+impl Listener {
+    /// Takes one of the sockets, while there are any.
+    pub fn take(&mut self, transport: Transport) -> Option<Inlet> {
+        Some(Inlet { socket: self.sockets.pop()?, transport, local: self.local })
+    }
 }
 
 /// Why an address cannot be listened on.
@@ -72,12 +95,14 @@ pub fn listen(address: SocketAddr, count: usize) -> Result<Listener, ListenError
         return Err(ListenError::Unavailable(address));
     }
     drop(bind(address, Sharing::Alone).map_err(refuse)?);
-    let mut listener = Listener { address, sockets: Vec::with_capacity(count) };
+    let mut listener = Listener { address, sockets: Vec::with_capacity(count), local: None };
     for _ in 0..count {
         let socket = bind(listener.address, Sharing::WithWorkers).map_err(refuse)?;
         listener.address = socket.local_addr().map_err(refuse)?;
         listener.sockets.push(socket);
     }
+    // A socket that was bound to a wildcard has connections to every address of the machine.
+    listener.local = Some(listener.address).filter(|address| !address.ip().is_unspecified());
     Ok(listener)
 }
 
@@ -108,6 +133,8 @@ fn bind(address: SocketAddr, sharing: Sharing) -> io::Result<TcpListener> {
     }
     socket.bind(&SockAddr::from(address))?;
     if sharing == Sharing::WithWorkers {
+        // Answers are written whole; waiting for more would only delay them. On Linux what is accepted has it of its listener.
+        socket.set_tcp_nodelay(true)?;
         socket.listen(BACKLOG)?;
         socket.set_nonblocking(true)?;
     }
@@ -116,6 +143,8 @@ fn bind(address: SocketAddr, sharing: Sharing) -> io::Result<TcpListener> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::TcpStream;
+
     use super::*;
 
     #[test]
@@ -124,6 +153,26 @@ mod tests {
         assert_eq!(first.sockets.len(), 2);
         assert_ne!(first.address.port(), 0);
         assert!(matches!(listen(first.address, 2), Err(ListenError::InUse(_))));
+    }
+
+    #[test]
+    fn connections_have_of_their_listener_what_it_says() {
+        for (address, is_one) in
+            [("127.0.0.1:0", true), ("[::1]:0", true), ("0.0.0.0:0", false), ("[::]:0", false)]
+        {
+            let mut listener = listen(address.parse().unwrap(), 1).unwrap();
+            assert_eq!(listener.local, is_one.then_some(listener.address), "{address}");
+            let inlet = listener.take(Transport::Clear).unwrap();
+            assert!(listener.take(Transport::Clear).is_none());
+            inlet.socket.set_nonblocking(false).unwrap();
+            let family = if listener.address.is_ipv4() { "127.0.0.1" } else { "::1" };
+            let _client = TcpStream::connect((family, listener.address.port())).unwrap();
+            let (stream, _) = inlet.socket.accept().unwrap();
+            assert!(stream.nodelay().unwrap(), "{address}");
+            let local = stream.local_addr().unwrap();
+            assert_eq!(inlet.local.unwrap_or(local), local);
+            assert_eq!(local.ip().to_string(), family);
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! more of each socket waits accepted until whoever has been idle longest makes room, the rest in the kernel's queue.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
@@ -19,7 +19,7 @@ use tracing::error;
 use crate::base::address::normalised;
 use crate::net::addresses::Counted;
 use crate::net::idle::{Idle, Place};
-use crate::net::listen::Transport;
+use crate::net::listen::{Inlet, Transport};
 use crate::net::places::Places;
 use crate::net::pulse::Answerer;
 
@@ -38,10 +38,12 @@ pub struct Stop {
 /// A connection as it was accepted.
 #[derive(Debug)]
 pub struct Accepted {
-    /// Its socket.
+    /// Its socket, which sends what it is given at once.
     pub stream: TcpStream,
     /// The other side of the socket.
     pub peer: SocketAddr,
+    /// This side; `None` where it was closed meanwhile.
+    pub local: Option<SocketAddr>,
     /// What its listener is for.
     pub transport: Transport,
     /// Where it tells whether it is idle.
@@ -79,7 +81,7 @@ pub struct Started {
 /// has its runtime.
 pub fn start<L, M, S, F>(
     name: String,
-    listeners: Vec<(TcpListener, Transport)>,
+    inlets: Vec<Inlet>,
     door: Door<L>,
     stop: Stop,
     answerer: Answerer,
@@ -107,7 +109,7 @@ where
             tokio::task::spawn_local(answerer.answer());
             let idle = Idle::new(door.places, door.worker);
             tokio::task::spawn_local(idle.clone().tend());
-            run(listeners, Rc::new(Entrance { idle, limit: door.limit }), stop, make()).await;
+            run(inlets, Rc::new(Entrance { idle, limit: door.limit }), stop, make()).await;
         });
         // Reads from the disk that are under way need not be waited for.
         runtime.shutdown_background();
@@ -116,24 +118,20 @@ where
     Ok(Started { thread, metrics })
 }
 
-async fn run<L, S, F>(
-    listeners: Vec<(TcpListener, Transport)>,
-    entrance: Rc<Entrance<L>>,
-    stop: Stop,
-    serve: S,
-) where
+async fn run<L, S, F>(inlets: Vec<Inlet>, entrance: Rc<Entrance<L>>, stop: Stop, serve: S)
+where
     L: Fn(IpAddr) -> usize + 'static,
     S: Fn(Accepted, CancellationToken) -> F + Clone + 'static,
     F: Future<Output = ()> + 'static,
 {
     let open = TaskTracker::new();
     let accepting = TaskTracker::new();
-    for listener in listeners {
+    for inlet in inlets {
         let (entrance, drain, open, serve) =
             (entrance.clone(), stop.drain.clone(), open.clone(), serve.clone());
         accepting.spawn_local(async move {
             tokio::select! {
-                failed = accept(listener, &entrance, &drain, open, serve) => {
+                failed = accept(inlet, &entrance, &drain, open, serve) => {
                     if let Err(error) = failed {
                         error!(%error, "a listener is lost");
                     }
@@ -155,7 +153,7 @@ async fn run<L, S, F>(
 }
 
 async fn accept<L, S, F>(
-    (listener, transport): (TcpListener, Transport),
+    inlet: Inlet,
     entrance: &Entrance<L>,
     drain: &CancellationToken,
     open: TaskTracker,
@@ -166,7 +164,9 @@ where
     S: Fn(Accepted, CancellationToken) -> F + 'static,
     F: Future<Output = ()> + 'static,
 {
-    let listener = tokio::net::TcpListener::from_std(listener)?;
+    let Inlet { socket, transport, local } = inlet;
+    let listener = tokio::net::TcpListener::from_std(socket)?;
+    let mut has_nodelay = None;
     let places = entrance.idle.places();
     loop {
         match listener.accept().await {
@@ -174,9 +174,15 @@ where
                 // Who has too many is sent away before anybody makes room.
                 let Some(counted) = entrance.count(peer.ip()) else { continue };
                 let Some(held) = places.place().await else { return Ok(()) };
+                // What the first has of the listener, all after it have. Those that waited before a socket was passed in have not.
+                if !*has_nodelay.get_or_insert_with(|| stream.nodelay().unwrap_or(false)) {
+                    let _ = stream.set_nodelay(true);
+                }
+                let local = local.or_else(|| stream.local_addr().ok());
                 let place = entrance.idle.enter();
                 // Boxed: a future that is moved into another one takes its room in it twice.
-                let served = Box::pin(serve(Accepted { stream, peer, transport, place }, drain.clone()));
+                let served =
+                    Box::pin(serve(Accepted { stream, peer, local, transport, place }, drain.clone()));
                 open.spawn_local(async move {
                     served.await;
                     drop((held, counted));

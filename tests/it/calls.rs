@@ -16,20 +16,30 @@ const REQUESTS: usize = 100;
 /// Calls beside those of the requests: the wait that the trace finds the worker in, and a timer's turn or two.
 const OTHERS_MAX: usize = 5;
 
+const SMALL: &str = "/activeupdate/pattern/small.zip";
+
 /// The size of the large file.
 const BIG_BYTES: usize = 4 << 20;
 
-/// The system calls that the relay's one worker makes for some requests on a connection that is warm, by name.
-fn calls(sendfile: &str, target: &str, headers: &[(&str, &str)]) -> Option<BTreeMap<String, usize>> {
+/// System calls, by name.
+type Calls = BTreeMap<String, usize>;
+
+/// The system calls that the relay's one worker makes for some requests on a connection that is warm.
+fn calls(sendfile: &str, target: &str, headers: &[(&str, &str)]) -> Option<Calls> {
     timed_calls(sendfile, target, headers).map(|(counts, _)| counts)
 }
 
 /// The same, and in which time.
-fn timed_calls(
-    sendfile: &str,
-    target: &str,
-    headers: &[(&str, &str)],
-) -> Option<(BTreeMap<String, usize>, Duration)> {
+fn timed_calls(sendfile: &str, target: &str, headers: &[(&str, &str)]) -> Option<(Calls, Duration)> {
+    let mut client = None;
+    calls_while(sendfile, |relay| {
+        let client = client.get_or_insert_with(|| Client::connect(relay.agents[0]));
+        assert!(client.exchange("GET", target, headers).unwrap().head.status < 300);
+    })
+}
+
+/// Those of something that is done so many times, once it was done a few times before.
+fn calls_while(sendfile: &str, mut done: impl FnMut(&Served)) -> Option<(Calls, Duration)> {
     let strace = tool("strace")?;
     let place = Place::new();
     place.big_tree(BIG_BYTES);
@@ -39,13 +49,7 @@ fn timed_calls(
     let top = format!("workers = 1\nlog.access = \"off\"\nsendfile = \"{sendfile}\"\n");
     place.configure(&top, place.path("tree").to_str().unwrap(), "");
     let relay = place.serve_ready();
-    let mut client = Client::connect(relay.agents[0]);
-    let mut ask = |count| {
-        for _ in 0..count {
-            assert!(client.exchange("GET", target, headers).unwrap().head.status < 300);
-        }
-    };
-    ask(10);
+    (0..10).for_each(|_| done(&relay));
     let file = place.path("calls");
     let mut command = Command::new(strace);
     command.arg("-o").arg(&file).arg("-p").arg(worker(&relay));
@@ -55,7 +59,7 @@ fn timed_calls(
         return missing("the right to trace a process");
     }
     let begun = Instant::now();
-    ask(REQUESTS);
+    (0..REQUESTS).for_each(|_| done(&relay));
     let took = begun.elapsed();
     tracing.signal(Signal::INT);
     tracing.wait_exit(WITHIN);
@@ -80,9 +84,30 @@ fn worker(relay: &Served) -> String {
 
 #[test]
 fn a_small_hit_on_a_warm_connection_takes_three_calls_receive_write_and_wait() {
-    let Some(counts) = calls("on", "/activeupdate/pattern/small.zip", &[]) else { return };
+    let Some(counts) = calls("on", SMALL, &[]) else { return };
     assert_eq!((counts["recvfrom"], counts["writev"]), (REQUESTS, REQUESTS), "{counts:?}");
     assert!(counts.values().sum::<usize>() <= 3 * REQUESTS + OTHERS_MAX, "{counts:?}");
+}
+
+#[test]
+fn who_comes_asks_once_and_leaves_costs_what_is_to_be_had_of_nobody_else() {
+    let leaves = |relay: &Served| {
+        Client::connect(relay.agents[0]).exchange("GET", SMALL, &[]).unwrap().whole(200);
+    };
+    let Some((counts, _)) = calls_while("on", leaves) else { return };
+    // What the connection is, and that it sends at once, is known of the listener; it ends by its close.
+    for none in ["setsockopt", "getsockopt", "getsockname", "getpeername", "shutdown"] {
+        assert!(!counts.contains_key(none), "{none}: {counts:?}");
+    }
+    // Taken up, asked, answered, found to have left, and let go. Of the next one there may be something before this one has left, and
+    // whoever accepts looks whether there are more.
+    for (each, times) in [("accept4", 2), ("epoll_ctl", 2), ("recvfrom", 2), ("writev", 1), ("close", 1)] {
+        assert!(counts[each] <= times * REQUESTS + 2, "{each}: {counts:?}");
+    }
+    assert!(counts["close"] >= REQUESTS - 1, "{counts:?}");
+    // A debug build looks whether what it closes is open.
+    let others = counts.iter().filter(|(name, _)| !["epoll_wait", "fcntl"].contains(&name.as_str()));
+    assert!(others.map(|(_, count)| count).sum::<usize>() <= 8 * REQUESTS + OTHERS_MAX, "{counts:?}");
 }
 
 #[test]
