@@ -58,6 +58,10 @@ class Server:
     tls_port: int | None
 
 
+# The bare hyper loop: no server, but what one on hyper cannot go below.
+BARE = "bare"
+
+
 def free_port():
     """A port that nobody has at the moment, for servers that cannot say which one they took."""
     with socket.socket() as one:
@@ -101,6 +105,22 @@ def start_nginx(ground, name):
     config = ground.fill_in("nginx.conf", folder, PORT=port, TLS_PORT=tls_port)
     argv = [find("nginx"), "-p", str(folder), "-c", str(config), "-e", "stderr"]
     return ready(Server(name, Process(argv, ground.core), port, tls_port), "start worker process ")
+
+
+def bare_program(binary):
+    """The bare hyper loop, where it was built beside the binary."""
+    return Path(binary).parent / "examples/bare"
+
+
+def start_bare(ground, name):
+    process = Process([str(bare_program(ground.binary)), str(ground.place / "tree")], ground.core)
+    server = Server(name, process, 0, None)
+    try:
+        server.port = int(process.wait_line(r"listening on (\d+)")[1])
+    except BaseException:
+        process.stop()
+        raise
+    return server
 
 
 def start_varnish(ground, name):
@@ -170,11 +190,14 @@ KINDS = {
     ),
     "varnish": Kind("varnishd", "varnish", start_varnish, ("-V",), ("varnish.vcl",)),
     "squid": Kind("squid", "squid", start_squid, ("-v",), ("squid.conf",)),
+    BARE: Kind("", "", start_bare, (), ()),
 }
 
 
 def version(kind, binary):
     """The first line that a server says of itself."""
+    if kind == BARE:
+        return "bare: hyper alone, from memory, with neither decision nor log (bare.rs)"
     program = binary if kind == "forebay" else find(KINDS[kind].program)
     said = subprocess.run([program, *KINDS[kind].asked_version], capture_output=True, text=True)
     return (said.stdout + said.stderr).strip().splitlines()[0]
