@@ -12,10 +12,10 @@ use std::sync::atomic::Ordering;
 use std::task::Waker;
 use std::time::Duration;
 
-use tokio::sync::Notify;
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::net::places::{Floor, HEAD_GRACE_MS, IDLE_GRACE_MS, NOBODY, Parting, Places};
+use crate::net::places::{Floor, Parting, Places};
+use crate::net::queues::{Call, Queues, Waiting};
 
 /// A worker's idle connections.
 #[derive(Debug)]
@@ -36,15 +36,6 @@ pub struct Place {
     waker: RefCell<Option<Waker>>,
     /// What was sent broke off, and only the close would show an end.
     cut: Cell<bool>,
-}
-
-/// How a connection is told to go, or to rest.
-#[derive(Debug, Default)]
-struct Call {
-    told: Notify,
-    /// What it waited for when it was told to go.
-    from: Cell<Option<Waiting>>,
-    rest: Notify,
 }
 
 /// A request that is being answered, while it is held.
@@ -70,17 +61,6 @@ enum Heard {
     Part,
     /// Frames: bytes alone begin no request.
     Frames,
-}
-
-/// What a connection without a request waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Waiting {
-    /// The first byte of something.
-    ForByte,
-    /// The same, for so long that it was told to rest.
-    AtRest,
-    /// The rest of a head, or of what comes before it.
-    ForHead,
 }
 
 impl Idle {
@@ -217,10 +197,8 @@ impl Place {
     pub async fn rests(&self) -> Duration {
         loop {
             self.call.rest.notified().await;
-            let queues = self.idle.queues.borrow();
-            let slot = &queues.slots[self.slot];
-            if slot.waiting == Some(Waiting::AtRest) {
-                return Duration::from_millis(self.idle.places.now_ms().saturating_sub(slot.since_ms));
+            if let Some(since_ms) = self.idle.queues.borrow().resting_since_ms(self.slot) {
+                return Duration::from_millis(self.idle.places.now_ms().saturating_sub(since_ms));
             }
         }
     }
@@ -306,132 +284,8 @@ impl Drop for Busy {
     }
 }
 
-/// Queues through one table of slots, one for each thing that is waited for.
-#[derive(Debug)]
-struct Queues {
-    slots: Vec<Slot>,
-    unused: Vec<usize>,
-    ends: [Ends; 3],
-}
-
-#[derive(Debug)]
-struct Slot {
-    call: Option<Rc<Call>>,
-    waiting: Option<Waiting>,
-    since_ms: u64,
-    before: usize,
-    after: usize,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Ends {
-    first: usize,
-    last: usize,
-}
-
-/// How long a connection is idle before it rests: an agent that takes one file after the other asks sooner, and what it gave up would
-/// be made again for each.
-const REST_AFTER_MS: u64 = 1000;
-
 /// From one look at who may rest to the next.
 const ROUND: Duration = Duration::from_millis(500);
-
-/// In place of a slot's number: there is none.
-const NONE: usize = usize::MAX;
-
-impl Default for Queues {
-    fn default() -> Self {
-        Self { slots: Vec::new(), unused: Vec::new(), ends: [Ends { first: NONE, last: NONE }; 3] }
-    }
-}
-
-impl Queues {
-    fn enter(&mut self, call: Rc<Call>) -> usize {
-        let slot = Slot { call: Some(call), waiting: None, since_ms: 0, before: NONE, after: NONE };
-        if let Some(at) = self.unused.pop() {
-            self.slots[at] = slot;
-            return at;
-        }
-        self.slots.push(slot);
-        self.slots.len() - 1
-    }
-
-    fn remove(&mut self, at: usize) {
-        self.leave(at);
-        self.slots[at].call = None;
-        self.unused.push(at);
-    }
-
-    fn waiting(&self, at: usize) -> Option<Waiting> {
-        self.slots[at].waiting
-    }
-
-    fn since_ms(&self, waiting: Waiting) -> u64 {
-        self.slots.get(self.ends[waiting as usize].first).map_or(NOBODY, |slot| slot.since_ms)
-    }
-
-    /// Since when whoever waits longest for a byte has. Who rests was idle before all who do not.
-    fn idle_since_ms(&self) -> u64 {
-        self.since_ms(Waiting::AtRest).min(self.since_ms(Waiting::ForByte))
-    }
-
-    /// Tells those to rest who have waited for a byte for long enough. Who has nothing to give up does not listen.
-    fn let_rest(&mut self, now_ms: u64) {
-        while let Some(slot) = self.slots.get(self.ends[Waiting::ForByte as usize].first)
-            && now_ms.saturating_sub(slot.since_ms) >= REST_AFTER_MS
-        {
-            let (at, since_ms) = (self.ends[Waiting::ForByte as usize].first, slot.since_ms);
-            if let Some(call) = &slot.call {
-                call.rest.notify_one();
-            }
-            self.leave(at);
-            self.join(at, Waiting::AtRest, since_ms);
-        }
-    }
-
-    fn join(&mut self, at: usize, waiting: Waiting, now_ms: u64) {
-        let ends = &mut self.ends[waiting as usize];
-        let last = std::mem::replace(&mut ends.last, at);
-        if last == NONE {
-            ends.first = at;
-        } else {
-            self.slots[last].after = at;
-        }
-        let slot = &mut self.slots[at];
-        (slot.waiting, slot.since_ms) = (Some(waiting), now_ms);
-        (slot.before, slot.after) = (last, NONE);
-    }
-
-    fn leave(&mut self, at: usize) {
-        let Slot { before, after, .. } = self.slots[at];
-        let Some(waiting) = self.slots[at].waiting.take() else { return };
-        let ends = &mut self.ends[waiting as usize];
-        if before == NONE {
-            ends.first = after;
-        } else {
-            self.slots[before].after = after;
-        }
-        if after == NONE {
-            self.ends[waiting as usize].last = before;
-        } else {
-            self.slots[after].before = before;
-        }
-    }
-
-    /// Takes out whoever has waited longest for a byte; where nobody has for long enough, for a head that is overdue.
-    fn pop(&mut self, now_ms: u64) -> Option<(Rc<Call>, Waiting)> {
-        let after = |grace_ms: u64, waiting: Waiting| {
-            (now_ms.saturating_sub(self.since_ms(waiting)) >= grace_ms).then_some(waiting)
-        };
-        let resting = after(IDLE_GRACE_MS, Waiting::AtRest);
-        let idle = resting.or_else(|| after(IDLE_GRACE_MS, Waiting::ForByte));
-        let waiting = idle.or_else(|| after(HEAD_GRACE_MS, Waiting::ForHead))?;
-        let first = self.ends[waiting as usize].first;
-        let call = self.slots.get(first)?.call.clone()?;
-        self.leave(first);
-        Some((call, waiting))
-    }
-}
 
 #[cfg(test)]
 mod tests {
@@ -441,6 +295,8 @@ mod tests {
 
     use super::*;
     use crate::base::clock::SystemClock;
+    use crate::net::places::IDLE_GRACE_MS;
+    use crate::net::queues::REST_AFTER_MS;
 
     fn idle() -> Rc<Idle> {
         let places = Places::new(9, 1, Arc::default(), Arc::new(SystemClock::default()));
@@ -515,39 +371,5 @@ mod tests {
         assert!(goes(&first).await, "the others became idle after it");
         let_rest(&idle, REST_AFTER_MS);
         assert!(rests(&second).await && rests(&busy).await);
-    }
-
-    #[test]
-    fn queues_are_those_of_a_plain_list_whatever_happens() {
-        let mut queues = Queues::default();
-        let mut model: Vec<(usize, Waiting)> = Vec::new();
-        let slots: Vec<_> = (0..8).map(|_| queues.enter(Rc::default())).collect();
-        let mut seed = 1u64;
-        for step in 0..20_000 {
-            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            let at = slots[usize::try_from(seed >> 40).unwrap() % slots.len()];
-            let waiting = if seed >> 63 == 0 { Waiting::ForByte } else { Waiting::ForHead };
-            match (seed >> 33) % 3 {
-                0 => {
-                    queues.leave(at);
-                    queues.join(at, waiting, step);
-                    model.retain(|one| one.0 != at);
-                    model.push((at, waiting));
-                }
-                1 => {
-                    queues.leave(at);
-                    model.retain(|one| one.0 != at);
-                }
-                _ => {
-                    let popped = queues.pop(u64::MAX).is_some();
-                    let first = model.iter().position(|one| one.1 == Waiting::ForByte);
-                    let first = first.or((!model.is_empty()).then_some(0));
-                    assert_eq!(popped, first.map(|first| model.remove(first)).is_some());
-                }
-            }
-            for (slot, waiting) in slots.iter().map(|&at| (at, queues.waiting(at))) {
-                assert_eq!(waiting, model.iter().find(|one| one.0 == slot).map(|one| one.1));
-            }
-        }
     }
 }

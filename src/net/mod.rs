@@ -20,6 +20,7 @@ pub mod pem;
 pub mod places;
 pub mod proxy_header;
 pub mod pulse;
+mod queues;
 pub mod socket;
 pub mod spans;
 pub mod stall;
