@@ -74,7 +74,7 @@ mod tests {
         // Each connection blocks the worker's thread until it is freed.
         let freed = Arc::new(std::sync::Mutex::new(freed));
         let make = move || {
-            move |_accepted, _drain| {
+            move |_accepted| {
                 stuck.send(()).unwrap();
                 freed.lock().unwrap().recv_timeout(WITHIN).unwrap();
                 async {}

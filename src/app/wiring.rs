@@ -276,15 +276,15 @@ pub(super) fn start_workers(
                 buffers: Buffers::default(),
             });
             tokio::task::spawn_local(tend(worker.clone(), swept));
-            move |accepted: Accepted, drain| {
+            move |accepted: Accepted| {
                 let worker = worker.clone();
                 async move {
                     match accepted.transport {
                         Transport::Clear | Transport::Tls => {
-                            http::connection::serve(worker, accepted, drain).await;
+                            http::connection::serve(worker, accepted).await;
                         }
                         // What HTTP in clear text does not need has a place of its own: each connection would take room for it.
-                        Transport::Socks => Box::pin(socks::connection::serve(worker, accepted, drain)).await,
+                        Transport::Socks => Box::pin(socks::connection::serve(worker, accepted)).await,
                     }
                 }
             }

@@ -8,7 +8,6 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use crate::base::address::normalised_peer;
@@ -54,7 +53,6 @@ pub struct Counts {
 #[derive(Debug)]
 pub struct Steps {
     place: Rc<Place>,
-    drain: CancellationToken,
     deadline: Duration,
     peer: SocketAddr,
 }
@@ -70,7 +68,7 @@ pub enum Ended {
 
 impl Arrival {
     /// Takes the first steps; `None` where the connection ends with them.
-    pub async fn of(worker: Rc<Worker>, accepted: Accepted, drain: &CancellationToken) -> Option<Self> {
+    pub async fn of(worker: Rc<Worker>, accepted: Accepted) -> Option<Self> {
         let open = worker.tally.connections_now.hold();
         worker.tally.connections.one();
         let peer = normalised_peer(accepted.peer);
@@ -82,7 +80,7 @@ impl Arrival {
         let stream = Noted::new(Socket::new(accepted.stream, spans.clone()), place.clone());
         let mut stream = Ahead::new(Stall::new(stream, live.limits.stall_timeout));
         let deadline = live.limits.head_timeout;
-        let steps = Steps { place: place.clone(), drain: drain.clone(), deadline, peer };
+        let steps = Steps { place: place.clone(), deadline, peer };
         let (mut address, mut counted) = (peer, None);
         if live.is_trusted(peer.ip()) {
             match steps.take("a proxy's header", named_by_proxy(&mut stream)).await {
@@ -124,7 +122,7 @@ impl Steps {
         let taken = tokio::select! {
             biased;
             taken = tokio::time::timeout(self.deadline, step) => taken,
-            () = self.drain.cancelled() => return Err(Ended::Told),
+            () = self.place.stopped() => return Err(Ended::Told),
             () = self.place.dismissed() => {
                 debug!(%peer, what, "a connection makes room");
                 return Err(Ended::Told);

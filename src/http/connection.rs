@@ -8,7 +8,6 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use tokio_rustls::TlsAcceptor;
-use tokio_util::sync::CancellationToken;
 use tracing::error;
 
 use crate::base::clock::Clock;
@@ -57,20 +56,20 @@ pub struct Worker {
     pub buffers: Buffers,
 }
 
-/// Serves a connection until either side closes it; once `drain` is cancelled, until the request under way is answered.
-pub async fn serve(worker: Rc<Worker>, accepted: Accepted, drain: CancellationToken) {
+/// Serves a connection until either side closes it; once the relay stops, until the request under way is answered.
+pub async fn serve(worker: Rc<Worker>, accepted: Accepted) {
     let transport = accepted.transport;
-    let Some(arrival) = Arrival::of(worker, accepted, &drain).await else { return };
+    let Some(arrival) = Arrival::of(worker, accepted).await else { return };
     let Arrival { mut stream, mut agent, spans, steps, counts } = arrival;
     // What HTTP/1 in clear text does not need has a place of its own: each connection would take room for it.
     match (transport, agent.worker.tls.clone()) {
-        (Transport::Tls, Some(tls)) => Box::pin(in_tls(agent, stream, &tls, steps, drain)).await,
+        (Transport::Tls, Some(tls)) => Box::pin(in_tls(agent, stream, &tls, steps)).await,
         (Transport::Tls, None) => error!("a TLS listener without certificates"),
         (Transport::Clear, _) => match steps.take("the first bytes", begins_http2(&mut stream)).await {
-            Ok(true) => Box::pin(speak_http2(agent, stream, drain)).await,
+            Ok(true) => Box::pin(speak_http2(agent, stream)).await,
             Ok(false) => {
                 agent.spans = Some(spans);
-                speak(agent, stream, drain).await;
+                speak(agent, stream).await;
             }
             Err(_) => {}
         },
@@ -80,7 +79,7 @@ pub async fn serve(worker: Rc<Worker>, accepted: Accepted, drain: CancellationTo
 }
 
 /// Serves a connection in TLS.
-async fn in_tls(mut agent: Agent, stream: Raw, tls: &Tls, steps: Steps, drain: CancellationToken) {
+async fn in_tls(mut agent: Agent, stream: Raw, tls: &Tls, steps: Steps) {
     let shaken = shake_hands(&agent.worker.tally, stream, tls.acceptor());
     let stream = match steps.take("a TLS handshake", shaken).await {
         Ok(Some(stream)) => stream,
@@ -92,9 +91,9 @@ async fn in_tls(mut agent: Agent, stream: Raw, tls: &Tls, steps: Steps, drain: C
     let certificate = tls.certificate_of(stream.get_ref().1, agent.worker.clock.wall());
     agent.certificate = certificate.map(Rc::new);
     if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
-        Box::pin(speak_http2(agent, stream, drain)).await;
+        Box::pin(speak_http2(agent, stream)).await;
     } else {
-        Box::pin(speak(agent, stream, drain)).await;
+        Box::pin(speak(agent, stream)).await;
     }
 }
 

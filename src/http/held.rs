@@ -10,7 +10,6 @@ use bytes::Bytes;
 use hyper::Response;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::time::timeout;
-use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use crate::http::events::Events;
@@ -27,7 +26,7 @@ pub struct Held {
 }
 
 /// Holds a connection to its end.
-pub async fn hold<S>(agent: &Agent, mut stream: Ahead<S>, held: Held, drain: CancellationToken)
+pub async fn hold<S>(agent: &Agent, mut stream: Ahead<S>, held: Held)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -42,7 +41,7 @@ where
         }
         next = tokio::select! {
             biased;
-            () = drain.cancelled() => None,
+            () = agent.place.stopped() => None,
             next = events.next() => next,
             // It has left, or says what nobody asked it.
             _ = stream.look() => None,

@@ -18,7 +18,6 @@ use hyper::service::{HttpService, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::time::timeout;
-use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use crate::base::tally::Outcome;
@@ -35,11 +34,7 @@ use crate::net::inserts::Inserting;
 type Http1<S, H> = http1::Connection<TokioIo<Inserting<HalfOpen<Ahead<S>>>>, H>;
 
 /// Answers requests of HTTP/1 until the connection ends, or is given back to be something else.
-pub async fn requests<S>(
-    agent: &Rc<Agent>,
-    stream: S,
-    drain: CancellationToken,
-) -> Option<(Ahead<S>, Becomes)>
+pub async fn requests<S>(agent: &Rc<Agent>, stream: S) -> Option<(Ahead<S>, Becomes)>
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
@@ -65,7 +60,7 @@ where
         let left_off = tokio::select! {
             biased;
             served = to_its_end(&mut connection, &own) => Break(served),
-            () = drain.cancelled() => Break(to_an_early_end(&mut connection, &own).await),
+            () = place.stopped() => Break(to_an_early_end(&mut connection, &own).await),
             () = place.dismissed() => {
                 debug!(agent = %address, "an idle connection makes room");
                 let ended = timeout(PARTING, to_an_early_end(&mut connection, &own)).await;
@@ -94,7 +89,7 @@ where
             return Some((stream, becomes));
         }
         if let Continue(idle) = left_off
-            && !rest(&mut stream, agent, &drain, limits.head_timeout.saturating_sub(idle)).await
+            && !rest(&mut stream, agent, limits.head_timeout.saturating_sub(idle)).await
         {
             return None;
         }
@@ -115,7 +110,7 @@ where
 }
 
 /// Waits without a buffer until something comes on an idle connection; false where it has ended meanwhile.
-async fn rest<S>(stream: &mut Ahead<S>, agent: &Agent, drain: &CancellationToken, left: Duration) -> bool
+async fn rest<S>(stream: &mut Ahead<S>, agent: &Agent, left: Duration) -> bool
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -126,7 +121,7 @@ where
     let came = tokio::select! {
         biased;
         came = timeout(left, stream.look()) => came,
-        () = drain.cancelled() => Ok(Ok(0)),
+        () = agent.place.stopped() => Ok(Ok(0)),
         () = agent.place.dismissed() => {
             debug!(agent = %agent.address, "an idle connection makes room");
             Ok(Ok(0))

@@ -15,7 +15,6 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{sleep, timeout};
-use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use crate::http::connection::Worker;
@@ -64,21 +63,21 @@ impl Agent {
 }
 
 /// Speaks HTTP/1, and then whatever is spoken on what the connection may have become.
-pub async fn speak<S>(agent: Agent, stream: S, drain: CancellationToken)
+pub async fn speak<S>(agent: Agent, stream: S)
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     let agent = Rc::new(agent);
     // In places of their own: each connection would take room for them.
-    match requests(&agent, stream, drain.clone()).await {
-        Some((stream, Becomes::Tunnel(tunnel))) => Box::pin(run(&agent, stream, *tunnel, drain)).await,
-        Some((stream, Becomes::Events(held))) => Box::pin(hold(&agent, stream, *held, drain)).await,
+    match requests(&agent, stream).await {
+        Some((stream, Becomes::Tunnel(tunnel))) => Box::pin(run(&agent, stream, *tunnel)).await,
+        Some((stream, Becomes::Events(held))) => Box::pin(hold(&agent, stream, *held)).await,
         None => {}
     }
 }
 
 /// Speaks HTTP/2.
-pub async fn speak_http2<S>(agent: Agent, stream: S, drain: CancellationToken)
+pub async fn speak_http2<S>(agent: Agent, stream: S)
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
@@ -92,7 +91,7 @@ where
     let stream = Frames::new(stream, http2.control_frames_max, worker.tally.clone());
     let streams = Rc::new(Streams::new(http2.send_buffer_bytes));
     let service = service_fn(|request| {
-        let (stream, drain) = (streams.begin(), drain.clone());
+        let (stream, drain) = (streams.begin(), place.drain().clone());
         let answer = answer(&agent, request, place.begin(), None);
         answer.map_ok(|answer| answer.map(|body| body.ended_by_stop(drain).streamed(stream)))
     });
@@ -113,7 +112,7 @@ where
     let served = tokio::select! {
         biased;
         served = connection.as_mut() => served,
-        () = drain.cancelled() => {
+        () = place.stopped() => {
             connection.as_mut().graceful_shutdown();
             tokio::select! {
                 served = connection => served,

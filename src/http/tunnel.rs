@@ -10,7 +10,6 @@ use std::time::Duration;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::coop::unconstrained;
-use tokio_util::sync::CancellationToken;
 
 use crate::base::destination::Destination;
 use crate::http::http1::requests;
@@ -94,7 +93,7 @@ impl Far {
 }
 
 /// Runs a tunnel to its end.
-pub async fn run<S>(agent: &Agent, mut stream: S, mut tunnel: Tunnel, drain: CancellationToken)
+pub async fn run<S>(agent: &Agent, mut stream: S, mut tunnel: Tunnel)
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
@@ -118,7 +117,7 @@ where
                 spans: None,
             });
             // The route refuses tunnels within a tunnel.
-            requests(&agent, stream, drain).await;
+            requests(&agent, stream).await;
             tunnel.record.ended(&"the relay answered for the server");
         }
         Far::There(server) => {
@@ -128,7 +127,7 @@ where
             let mut server = Paced::new(server, gate, passed.clone());
             let bounds = worker.live.load().tunnels;
             let refusal = {
-                let copied = copy(&mut stream, &mut server, &passed, place, bounds, &drain);
+                let copied = copy(&mut stream, &mut server, &passed, place, bounds);
                 tokio::select! {
                     biased;
                     end = copied => Ok(end),

@@ -16,7 +16,6 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional_with_sizes};
 use tokio::sync::Notify;
 use tokio::task::coop::unconstrained;
 use tokio::time::{Instant, sleep_until};
-use tokio_util::sync::CancellationToken;
 
 use crate::base::tally::Tally;
 use crate::net::idle::Place;
@@ -140,14 +139,13 @@ impl Passed {
 }
 
 /// Copies between an agent and a server until the end. The tunnel is idle in the eyes of its `place` while nothing passes; once
-/// `drain` is cancelled it ends when it is.
+/// the relay stops it ends when it is.
 pub async fn copy<A, S>(
     agent: &mut A,
     server: &mut S,
     passed: &Passed,
     place: &Rc<Place>,
     bounds: Bounds,
-    drain: &CancellationToken,
 ) -> End
 where
     A: AsyncRead + AsyncWrite + Unpin,
@@ -166,7 +164,7 @@ where
             (Err(error), _) => End::Agent(error),
         },
         // However much there is to copy, the time comes.
-        end = unconstrained(bound(passed, place, bounds, drain)) => end,
+        end = unconstrained(bound(passed, place, bounds)) => end,
     };
     if !matches!(end, End::Closed) {
         place.cut();
@@ -175,7 +173,7 @@ where
 }
 
 /// Waits until a tunnel must end, whatever passes through it.
-async fn bound(passed: &Passed, place: &Rc<Place>, bounds: Bounds, drain: &CancellationToken) -> End {
+async fn bound(passed: &Passed, place: &Rc<Place>, bounds: Bounds) -> End {
     let end = Instant::now() + bounds.total;
     let mut busy = Some(place.begin());
     loop {
@@ -198,7 +196,7 @@ async fn bound(passed: &Passed, place: &Rc<Place>, bounds: Bounds, drain: &Cance
         tokio::select! {
             () = passed.moved.notified() => {}
             () = sleep_until(idle.min(end)) => {}
-            () = drain.cancelled() => return End::Stop,
+            () = place.stopped() => return End::Stop,
             () = place.dismissed() => return End::Room,
         }
     }
@@ -261,6 +259,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<'_, S> {
 mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
     use tokio::task::JoinHandle;
+    use tokio_util::sync::CancellationToken;
 
     use super::*;
     use crate::base::clock::SystemClock;
@@ -283,9 +282,11 @@ mod tests {
         let token = drain.clone();
         let ended = tokio::task::spawn_local(async move {
             let places = Places::new(9, 1, Arc::default(), Arc::new(SystemClock::default()));
-            let place = Idle::new(Arc::new(places), 0).enter();
+            let idle = Idle::new(Arc::new(places), 0, token);
+            tokio::task::spawn_local(idle.clone().tend());
+            let place = idle.enter();
             let passed = Passed::new(Arc::default());
-            let end = copy(&mut near, &mut far, &passed, &place, bounds, &token).await;
+            let end = copy(&mut near, &mut far, &passed, &place, bounds).await;
             (end, passed.up_bytes(), passed.down_bytes())
         });
         Tunnel { agent, server, drain, ended }

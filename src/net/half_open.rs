@@ -104,6 +104,7 @@ mod tests {
 
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::time::timeout;
+    use tokio_util::sync::CancellationToken;
 
     use super::*;
     use crate::base::clock::SystemClock;
@@ -112,7 +113,7 @@ mod tests {
 
     fn place() -> Rc<Place> {
         let places = Places::new(9, 1, Arc::default(), Arc::new(SystemClock::default()));
-        Idle::new(Arc::new(places), 0).enter()
+        Idle::new(Arc::new(places), 0, CancellationToken::new()).enter()
     }
 
     #[tokio::test]

@@ -6,6 +6,7 @@
 //! was told to go stays.
 
 use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -13,9 +14,11 @@ use std::task::Waker;
 use std::time::Duration;
 
 use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
 
+use crate::net::call::{Call, Word};
 use crate::net::places::{Floor, Parting, Places};
-use crate::net::queues::{Call, Queues, Waiting};
+use crate::net::queues::{Queues, Waiting};
 
 /// A worker's idle connections.
 #[derive(Debug)]
@@ -23,6 +26,9 @@ pub struct Idle {
     places: Arc<Places>,
     floor: Arc<Floor>,
     queues: RefCell<Queues>,
+    drain: CancellationToken,
+    /// All were told to stop.
+    stopped: Cell<bool>,
 }
 
 /// What one connection tells of itself, from accept to close.
@@ -64,10 +70,10 @@ enum Heard {
 }
 
 impl Idle {
-    /// A worker's, by its number among those that share the places.
-    pub fn new(places: Arc<Places>, worker: usize) -> Rc<Self> {
+    /// A worker's, by its number among those that share the places; once `drain` is cancelled, all its connections are told to stop.
+    pub fn new(places: Arc<Places>, worker: usize, drain: CancellationToken) -> Rc<Self> {
         let floor = places.floor(worker);
-        Rc::new(Self { places, floor, queues: RefCell::default() })
+        Rc::new(Self { places, floor, queues: RefCell::default(), drain, stopped: Cell::default() })
     }
 
     /// The places of all workers.
@@ -78,6 +84,9 @@ impl Idle {
     /// A connection that has just come.
     pub fn enter(self: &Rc<Self>) -> Rc<Place> {
         let call = Rc::new(Call::default());
+        if self.stopped.get() {
+            call.tell(Word::Stop);
+        }
         let slot = self.queues.borrow_mut().enter(call.clone());
         let place = Place {
             idle: self.clone(),
@@ -91,13 +100,17 @@ impl Idle {
         Rc::new(place)
     }
 
-    /// Tells as many to go as are wanted, and those to rest who have been idle for a while; for ever.
+    /// Tells as many to go as are wanted, those to rest who have been idle for a while, and once all to stop; for ever.
     pub async fn tend(self: Rc<Self>) {
         let mut round = interval(ROUND);
         round.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 biased;
+                () = self.drain.cancelled(), if !self.stopped.get() => {
+                    self.stopped.set(true);
+                    self.queues.borrow().stop();
+                }
                 () = self.floor.asked.notified() => {
                     for _ in 0..self.floor.wanted.swap(0, Ordering::Relaxed) {
                         self.tell_first(self.places.now_ms());
@@ -110,9 +123,8 @@ impl Idle {
 
     fn tell_first(&self, now_ms: u64) {
         let first = self.queues.borrow_mut().pop(now_ms);
-        if let Some((call, waiting)) = first {
-            call.from.set(Some(waiting));
-            call.told.notify_one();
+        if let Some(call) = first {
+            call.tell(Word::Go);
             self.publish();
         }
     }
@@ -181,7 +193,7 @@ impl Place {
     /// Waits until the connection is to go. Whoever waits polls the connection before this: what has come by then counts.
     pub async fn dismissed(&self) {
         loop {
-            self.call.told.notified().await;
+            poll_fn(|cx| self.call.poll_heard(Word::Go, cx)).await;
             // The system is asked for bytes that have come before the connection looks again.
             tokio::task::yield_now().await;
             if self.may_go() {
@@ -196,11 +208,21 @@ impl Place {
     /// Whoever waits polls the connection before this.
     pub async fn rests(&self) -> Duration {
         loop {
-            self.call.rest.notified().await;
+            poll_fn(|cx| self.call.poll_heard(Word::Rest, cx)).await;
             if let Some(since_ms) = self.idle.queues.borrow().resting_since_ms(self.slot) {
                 return Duration::from_millis(self.idle.places.now_ms().saturating_sub(since_ms));
             }
         }
+    }
+
+    /// Waits until the relay stops: what is under way is ended, and nothing begun.
+    pub async fn stopped(&self) {
+        poll_fn(|cx| self.call.poll_heard(Word::Stop, cx)).await;
+    }
+
+    /// The same, for other tasks than the connection's own.
+    pub fn drain(&self) -> &CancellationToken {
+        &self.idle.drain
     }
 
     /// Whether the connection is to end in a reset.
@@ -215,7 +237,8 @@ impl Place {
 
     fn may_go(&self) -> bool {
         let State { answers, blocked, heard, .. } = self.state.get();
-        answers == 0 && !blocked && (heard != Heard::Part || self.call.from.get() == Some(Waiting::ForHead))
+        let is_overdue = || self.idle.queues.borrow().taken_from(self.slot) == Some(Waiting::ForHead);
+        answers == 0 && !blocked && (heard != Heard::Part || is_overdue())
     }
 
     fn wake(&self) {
@@ -300,7 +323,7 @@ mod tests {
 
     fn idle() -> Rc<Idle> {
         let places = Places::new(9, 1, Arc::default(), Arc::new(SystemClock::default()));
-        Idle::new(Arc::new(places), 0)
+        Idle::new(Arc::new(places), 0, CancellationToken::new())
     }
 
     async fn goes(place: &Place) -> bool {

@@ -5,6 +5,7 @@
 
 pub mod addresses;
 pub mod ahead;
+mod call;
 pub mod certificate;
 mod client_authorities;
 mod client_certificate;

@@ -1,13 +1,11 @@
 //! Connections of one worker that wait, in the order in which they began to: a queue for each thing that is waited for, all through one
 //! table of slots, so that to join and to leave is a few writes.
 //!
-//! Never tells anybody anything but to rest. Invariant: a connection is in one queue at most.
+//! Never tells anybody to go. Invariant: a connection is in one queue at most.
 
-use std::cell::Cell;
 use std::rc::Rc;
 
-use tokio::sync::Notify;
-
+use crate::net::call::{Call, Word};
 use crate::net::places::{HEAD_GRACE_MS, IDLE_GRACE_MS, NOBODY};
 
 /// Queues through one table of slots, one for each thing that is waited for.
@@ -16,15 +14,6 @@ pub(super) struct Queues {
     slots: Vec<Slot>,
     unused: Vec<usize>,
     ends: [Ends; 3],
-}
-
-/// How a connection is told to go, or to rest.
-#[derive(Debug, Default)]
-pub(super) struct Call {
-    pub(super) told: Notify,
-    /// What it waited for when it was told to go.
-    pub(super) from: Cell<Option<Waiting>>,
-    pub(super) rest: Notify,
 }
 
 /// What a connection without a request waits for.
@@ -42,6 +31,8 @@ pub(super) enum Waiting {
 struct Slot {
     call: Option<Rc<Call>>,
     waiting: Option<Waiting>,
+    /// What it waited for when it was taken out to be told to go.
+    taken_from: Option<Waiting>,
     since_ms: u64,
     before: usize,
     after: usize,
@@ -68,7 +59,14 @@ impl Default for Queues {
 
 impl Queues {
     pub(super) fn enter(&mut self, call: Rc<Call>) -> usize {
-        let slot = Slot { call: Some(call), waiting: None, since_ms: 0, before: NONE, after: NONE };
+        let slot = Slot {
+            call: Some(call),
+            waiting: None,
+            taken_from: None,
+            since_ms: 0,
+            before: NONE,
+            after: NONE,
+        };
         if let Some(at) = self.unused.pop() {
             self.slots[at] = slot;
             return at;
@@ -83,8 +81,18 @@ impl Queues {
         self.unused.push(at);
     }
 
+    /// Tells everybody that the relay stops.
+    pub(super) fn stop(&self) {
+        self.slots.iter().filter_map(|slot| slot.call.as_ref()).for_each(|call| call.tell(Word::Stop));
+    }
+
     pub(super) fn waiting(&self, at: usize) -> Option<Waiting> {
         self.slots[at].waiting
+    }
+
+    /// What a connection waited for when it was taken out last.
+    pub(super) fn taken_from(&self, at: usize) -> Option<Waiting> {
+        self.slots[at].taken_from
     }
 
     /// Since when a connection has been idle that rests; `None` where it does not.
@@ -110,7 +118,7 @@ impl Queues {
         {
             let (at, since_ms) = (self.ends[Waiting::ForByte as usize].first, slot.since_ms);
             if let Some(call) = &slot.call {
-                call.rest.notify_one();
+                call.tell(Word::Rest);
             }
             self.leave(at);
             self.join(at, Waiting::AtRest, since_ms);
@@ -147,7 +155,7 @@ impl Queues {
     }
 
     /// Takes out whoever has waited longest for a byte; where nobody has for long enough, for a head that is overdue.
-    pub(super) fn pop(&mut self, now_ms: u64) -> Option<(Rc<Call>, Waiting)> {
+    pub(super) fn pop(&mut self, now_ms: u64) -> Option<Rc<Call>> {
         let after = |grace_ms: u64, waiting: Waiting| {
             (now_ms.saturating_sub(self.since_ms(waiting)) >= grace_ms).then_some(waiting)
         };
@@ -157,7 +165,8 @@ impl Queues {
         let first = self.ends[waiting as usize].first;
         let call = self.slots.get(first)?.call.clone()?;
         self.leave(first);
-        Some((call, waiting))
+        self.slots[first].taken_from = Some(waiting);
+        Some(call)
     }
 }
 

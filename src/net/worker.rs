@@ -90,7 +90,7 @@ pub fn start<L, M, S, F>(
 where
     L: Fn(IpAddr) -> usize + Send + 'static,
     M: FnOnce() -> S + Send + 'static,
-    S: Fn(Accepted, CancellationToken) -> F + Clone + 'static,
+    S: Fn(Accepted) -> F + Clone + 'static,
     F: Future<Output = ()> + 'static,
 {
     let (built, metrics) = mpsc::channel();
@@ -107,7 +107,7 @@ where
         // Made within the runtime, so that it may spawn tasks of the worker; they end with the thread.
         runtime.block_on(async move {
             tokio::task::spawn_local(answerer.answer());
-            let idle = Idle::new(door.places, door.worker);
+            let idle = Idle::new(door.places, door.worker, stop.drain.clone());
             tokio::task::spawn_local(idle.clone().tend());
             run(inlets, Rc::new(Entrance { idle, limit: door.limit }), stop, make()).await;
         });
@@ -121,7 +121,7 @@ where
 async fn run<L, S, F>(inlets: Vec<Inlet>, entrance: Rc<Entrance<L>>, stop: Stop, serve: S)
 where
     L: Fn(IpAddr) -> usize + 'static,
-    S: Fn(Accepted, CancellationToken) -> F + Clone + 'static,
+    S: Fn(Accepted) -> F + Clone + 'static,
     F: Future<Output = ()> + 'static,
 {
     let open = TaskTracker::new();
@@ -131,7 +131,7 @@ where
             (entrance.clone(), stop.drain.clone(), open.clone(), serve.clone());
         accepting.spawn_local(async move {
             tokio::select! {
-                failed = accept(inlet, &entrance, &drain, open, serve) => {
+                failed = accept(inlet, &entrance, open, serve) => {
                     if let Err(error) = failed {
                         error!(%error, "a listener is lost");
                     }
@@ -152,16 +152,10 @@ where
     }
 }
 
-async fn accept<L, S, F>(
-    inlet: Inlet,
-    entrance: &Entrance<L>,
-    drain: &CancellationToken,
-    open: TaskTracker,
-    serve: S,
-) -> io::Result<()>
+async fn accept<L, S, F>(inlet: Inlet, entrance: &Entrance<L>, open: TaskTracker, serve: S) -> io::Result<()>
 where
     L: Fn(IpAddr) -> usize,
-    S: Fn(Accepted, CancellationToken) -> F + 'static,
+    S: Fn(Accepted) -> F + 'static,
     F: Future<Output = ()> + 'static,
 {
     let Inlet { socket, transport, local } = inlet;
@@ -181,8 +175,7 @@ where
                 let local = local.or_else(|| stream.local_addr().ok());
                 let place = entrance.idle.enter();
                 // Boxed: a future that is moved into another one takes its room in it twice.
-                let served =
-                    Box::pin(serve(Accepted { stream, peer, local, transport, place }, drain.clone()));
+                let served = Box::pin(serve(Accepted { stream, peer, local, transport, place }));
                 open.spawn_local(async move {
                     served.await;
                     drop((held, counted));

@@ -8,7 +8,6 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 
 use tokio::io::AsyncWriteExt as _;
-use tokio_util::sync::CancellationToken;
 
 use crate::base::destination::Destination;
 use crate::base::tally::Outcome;
@@ -28,12 +27,12 @@ use crate::socks::message::{
 };
 use crate::socks::respond::NoTunnel;
 
-/// Serves a connection until either side closes it; once `drain` is cancelled, until its tunnel is idle.
-pub async fn serve(worker: Rc<Worker>, accepted: Accepted, drain: CancellationToken) {
-    let Some(arrival) = Arrival::of(worker, accepted, &drain).await else { return };
+/// Serves a connection until either side closes it; once the relay stops, until its tunnel is idle.
+pub async fn serve(worker: Rc<Worker>, accepted: Accepted) {
+    let Some(arrival) = Arrival::of(worker, accepted).await else { return };
     let Arrival { mut stream, agent, steps, counts, .. } = arrival;
     if let Some(tunnel) = asked(&mut stream, &agent, &steps).await {
-        run(&agent, stream, tunnel, drain).await;
+        run(&agent, stream, tunnel).await;
     }
     drop(counts);
 }
