@@ -4,14 +4,16 @@
 //! what it is asked for is not among them.
 #![cfg(test)]
 
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use forebay::app::Relay;
 use forebay::app::handle::RelayHandle;
-use forebay::config::settings::{Listen, Settings};
+use forebay::config::settings::{Listen, Prefetch, Settings};
 
 #[global_allocator]
 static ALLOCATOR: dhat::Alloc = dhat::Alloc;
@@ -31,12 +33,17 @@ const READINGS: usize = 5;
 /// What it takes now, and two more; the requirement is 25.
 const ALLOCATIONS_MAX: u64 = 7;
 
-fn start_relay(folder: &std::path::Path) -> RelayHandle {
+fn start_relay(folder: &Path) -> RelayHandle {
     let tree = folder.join("tree");
     std::fs::create_dir_all(tree.join("pattern")).unwrap();
     std::fs::write(tree.join("pattern/small.zip"), vec![7; 2048]).unwrap();
     std::fs::write(tree.join("server.ini"), "[PATTERN]\r\nP.4=pattern/small.zip,100,2048\r\n").unwrap();
-    let mut settings = Settings::for_upstream(tree.to_str().unwrap()).unwrap();
+    start_relay_of(tree.to_str().unwrap(), folder)
+}
+
+fn start_relay_of(upstream: &str, folder: &Path) -> RelayHandle {
+    let mut settings = Settings::for_upstream(upstream).unwrap();
+    settings.trees[0].prefetch = Prefetch::None;
     settings.data = folder.join("data");
     settings.workers = Some(1);
     settings.limits.head_timeout = 10 * WITHIN;
@@ -69,10 +76,14 @@ impl Client {
         Self { stream, buffer: [0; 4096] }
     }
 
-    fn ask(&mut self) {
+    fn begin_to_ask(&mut self) {
         self.stream
             .write_all(b"GET /activeupdate/pattern/small.zip HTTP/1.1\r\nHost: relay\r\n\r\n")
             .unwrap();
+    }
+
+    fn ask(&mut self) {
+        self.begin_to_ask();
         let mut filled = 0;
         loop {
             let count = self.stream.read(&mut self.buffer[filled..]).unwrap();
@@ -138,6 +149,80 @@ fn a_connection_that_asked_once_holds_at_most_24_kib_and_at_rest_at_most_6() {
     drop(profiler);
     stop(relay);
     assert!(asked <= ASKED_BYTES_MAX, "{asked} bytes");
+}
+
+/// What a connection holds whose agent waits for the upstream: 28 KiB now, of which hyper's two buffers are 16; a third would make it 36.
+const WAITING_BYTES_MAX: usize = 32 << 10;
+
+/// An upstream whose one package is never sent; gives its URL, and a word for each time that it is asked for the package.
+fn start_upstream_without_package() -> (String, Receiver<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/activeupdate/", listener.local_addr().unwrap());
+    let (asked, is_asked) = channel();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let asked = asked.clone();
+            std::thread::spawn(move || answer_as_upstream(&stream.unwrap(), &asked));
+        }
+    });
+    (url, is_asked)
+}
+
+fn answer_as_upstream(mut stream: &TcpStream, asked: &Sender<()>) {
+    const MANIFEST: &str = "[PATTERN]\r\nP.4=pattern/small.zip,100,2048\r\n";
+    let mut lines = BufReader::new(stream).lines().map_while(Result::ok);
+    let Some(first) = lines.next() else { return };
+    lines.find(String::is_empty);
+    let is_of_package = first.contains("small.zip");
+    if is_of_package && first.starts_with("GET ") {
+        asked.send(()).unwrap();
+        std::thread::park();
+    }
+    let (bytes, body) = if is_of_package { (2048, "") } else { (MANIFEST.len(), MANIFEST) };
+    let head = format!("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {bytes}\r\n\r\n");
+    stream.write_all((head + body).as_bytes()).unwrap();
+}
+
+/// What connections hold whose agents wait, in bytes for each, above what was held before there were any.
+fn held_by_waiting(relay: &RelayHandle, before: usize) -> usize {
+    let (tally, address) = (relay.tally().unwrap(), relay.running().listen[0]);
+    let others = tally.connections_now.value();
+    let mut clients = Vec::with_capacity(IDLE);
+    clients.extend((0..IDLE).map(|_| Client::connect(address)));
+    clients.iter_mut().for_each(Client::begin_to_ask);
+    // Who is answered came after them: the worker has read what they ask.
+    let mut last = TcpStream::connect(address).unwrap();
+    last.write_all(b"GET /activeupdate/server.ini HTTP/1.1\r\nHost: relay\r\nConnection: close\r\n\r\n")
+        .unwrap();
+    assert!(last.read_to_end(&mut Vec::new()).unwrap() > 0);
+    let held = dhat::HeapStats::get().curr_bytes.saturating_sub(before) / IDLE;
+    drop(clients);
+    let begun = Instant::now();
+    while tally.connections_now.value() > others {
+        assert!(begun.elapsed() < WITHIN, "not all have left");
+        std::thread::yield_now();
+    }
+    held
+}
+
+#[test]
+fn a_connection_whose_agent_waits_for_the_upstream_holds_at_most_32_kib() {
+    let _alone = COUNTING.lock().unwrap_or_else(PoisonError::into_inner);
+    let folder = tempfile::tempdir().unwrap();
+    let (upstream, is_asked) = start_upstream_without_package();
+    let relay = start_relay_of(&upstream, folder.path());
+    // What is made once, by the first to ask: the fill.
+    let mut first = Client::connect(relay.running().listen[0]);
+    first.begin_to_ask();
+    is_asked.recv_timeout(WITHIN).unwrap();
+    let profiler = dhat::Profiler::builder().testing().build();
+    let before = dhat::HeapStats::get().curr_bytes;
+    let waiting = (0..READINGS).map(|_| held_by_waiting(&relay, before)).min().unwrap();
+    println!("bytes of a connection whose agent waits: {waiting}");
+    drop(profiler);
+    drop(first);
+    stop(relay);
+    assert!(waiting <= WAITING_BYTES_MAX, "{waiting} bytes");
 }
 
 #[test]

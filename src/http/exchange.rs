@@ -11,9 +11,9 @@ use std::sync::Arc;
 
 use futures_util::future::{Either, LocalBoxFuture};
 use hyper::body::{Body as _, Incoming};
-use hyper::header::{CONNECTION, CONTENT_LENGTH};
+use hyper::header::{CONNECTION, CONTENT_LENGTH, HeaderValue};
 use hyper::http::request::Parts;
-use hyper::{Method, Request, Response, Version};
+use hyper::{Method, Request, Response, Uri, Version};
 use tracing::error;
 
 use crate::http::agents::{self, Call};
@@ -80,7 +80,10 @@ pub(super) fn answer(
     };
     match exchange.served_at_once(&routed, &body) {
         Some(served) => exchange.answered(served),
-        None => Either::Right(Box::pin(exchange.answers(routed, body))),
+        None => {
+            exchange.request = detached(exchange.request);
+            Either::Right(Box::pin(exchange.answers(routed, body)))
+        }
     }
 }
 
@@ -239,6 +242,20 @@ impl Exchange {
         let outlet = Outlet { turn, buffers: worker.buffers.clone(), files };
         (response.map(|body| body.recorded(record).busy(busy).ended_by(ended_by).sent_by(outlet)), asking)
     }
+}
+
+/// A request's head with bytes of its own. What hyper read it from is read into again once nobody holds a part of it; else hyper takes
+/// another 8 KiB at the next read, which is at once: it looks whether the agent leaves while its answer is waited for.
+fn detached(mut request: Parts) -> Parts {
+    for value in request.headers.values_mut() {
+        if let Ok(own) = HeaderValue::from_bytes(value.as_bytes()) {
+            *value = own;
+        }
+    }
+    if let Ok(own) = Uri::try_from(request.uri.to_string()) {
+        request.uri = own;
+    }
+    request
 }
 
 /// Whether there is a body: a file's request has none. Over HTTP/1 one is dropped unread where none belongs.
