@@ -69,7 +69,8 @@
 //! | mapping, span | a file's bytes under an address, for the kernel alone to read; a run of it that a connection is about to send |
 //! | look, stretch | the kernel is asked which pages of a mapping are in memory; 256 KiB of one, of which it is remembered that all were |
 //! | exchange, part | a request and its answer; what of a representation is answered: all, ranges, the head, nothing new |
-//! | turn, round | what a connection gives of its body before others have theirs; a turn of each body under way on a worker |
+//! | turn | what a connection gives of its body before others have theirs; who wants another waits for it, and few are *let on* at a time |
+//! | crowd | so many bodies under way on a worker that each begins with little |
 //! | pin | the generation that an agent stays on |
 //! | mount, stands for | a path of the relay that is another server's; so does a tree for its upstream |
 //! | destination | a host and a port that an agent wants to be taken to; *listed* by a rule or by the settings |

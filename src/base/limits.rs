@@ -21,16 +21,21 @@ pub const BODY_CHUNK_BYTES: usize = 128 << 10;
 /// Bytes that a body gives in one turn of its task, of what is in memory: one agent that takes all at once leaves others theirs.
 pub const BODY_TURN_BYTES: u64 = 2 << 20;
 
-/// Bytes that all bodies under way on one worker give in a round, a turn each, while there are few: some milliseconds of copying, for
-/// which whoever asks next waits.
+/// Bytes that the first turns of all bodies under way on one worker give together, while they are no crowd: some milliseconds of
+/// copying, after which each has begun. Later turns double.
 pub const BODY_ROUND_BYTES: u64 = 16 << 20;
 
-/// The least that a later turn has, however many bodies are under way: below it what the turn itself costs shows.
-pub const BODY_TURN_BYTES_MIN: u64 = 128 << 10;
+/// How many of the bodies that want another turn are woken for it at a time: whoever asks next waits for these turns alone.
+pub const BODY_TURNS_AT_ONCE: usize = 8;
 
-/// What a body has in its first turn where that many are under way, from which it doubles: a crowd that asks at once has its first
-/// bytes before anybody has many.
-pub const BODY_FIRST_TURN_BYTES_MIN: u64 = 8 << 10;
+/// More bodies under way on one worker are a crowd.
+pub const CROWD_BODIES: u64 = 128;
+
+/// What a first turn has in a crowd: more may be about to ask than are known.
+pub const CROWD_FIRST_TURN_BYTES: u64 = 8 << 10;
+
+/// What a turn has at most in a crowd: below it what the turn itself costs shows, above it agents wait for their next one.
+pub const CROWD_TURN_BYTES: u64 = 512 << 10;
 
 /// Blobs up to this size are kept in memory by each worker, in bytes.
 pub const SMALL_BLOB_BYTES_MAX: u64 = 64 << 10;

@@ -145,8 +145,7 @@ where
     S: HttpService<Incoming, ResBody = Body, Error = Infallible, Future: Unpin> + Unpin,
 {
     let in_turns = poll_fn(|cx| {
-        own.turn.begin();
-        match connection.poll_without_shutdown(cx) {
+        match own.turn.have(|| connection.poll_without_shutdown(cx)) {
             // What was answered before has gone out: the rest is another's to write.
             Poll::Pending if own.onward.is_taken_over() && own.inserts.is_flushed() => Poll::Ready(Ok(())),
             polled => polled,

@@ -1,17 +1,20 @@
-//! How much of its body a connection gives before the others of its worker have their turn.
+//! How much of its body a connection gives before the others of its worker have their turn, and who has the next one.
 //!
 //! A connection is one task, and tasks have their turns in the order in which they were woken: whoever asks next waits for a turn of
-//! each who was there before. So turns are as large as a socket may want while few bodies are under way, and share a round while many
-//! are; and who had a turn lets others have their first. Never reads a byte. Invariant: in a round, a turn of each body under way, all
-//! together give no more than [`BODY_ROUND_BYTES`], or than the least that a turn has each.
+//! each who was woken before. So who had a turn and wants another waits in a queue here, and few of it are woken at a time: in front of
+//! whoever asks are their turns alone, however many bodies are under way. A crowd that asks at once has its first turns before anybody
+//! has many. Never reads a byte. Invariants: who waits in the queue has its next turn after all who waited before; as many as may be are let
+//! on while anybody waits.
 
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::future::poll_fn;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, Waker};
 
 use crate::base::limits::{
-    BODY_FIRST_TURN_BYTES_MIN, BODY_ROUND_BYTES, BODY_TURN_BYTES, BODY_TURN_BYTES_MIN,
+    BODY_ROUND_BYTES, BODY_TURN_BYTES, BODY_TURNS_AT_ONCE, CROWD_BODIES, CROWD_FIRST_TURN_BYTES,
+    CROWD_TURN_BYTES,
 };
 
 /// The bodies under way on one worker.
@@ -19,11 +22,10 @@ use crate::base::limits::{
 pub struct Turns {
     /// Those that are asked for count.
     under_way: Cell<u64>,
-    /// How many had their first turn so far.
-    begun: Cell<u64>,
-    /// The tasks whose next turn was put off while first turns are had, and how often they were let go on.
-    put_off: RefCell<Vec<Waker>>,
-    let_go_on: Cell<u64>,
+    /// Who had a turn and waits for the next. Who has left meanwhile is passed over.
+    queue: RefCell<VecDeque<Weak<Turn>>>,
+    /// How many were let on, whose turn is not over.
+    let_on: Cell<usize>,
 }
 
 /// A connection's turns.
@@ -33,6 +35,23 @@ pub struct Turn {
     number: Cell<u64>,
     /// How many bytes were given in this one.
     given: Cell<u64>,
+    standing: Cell<Standing>,
+    /// The connection's task, where it has waited.
+    task: RefCell<Option<Waker>>,
+}
+
+/// Where a connection stands with its next turn.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Standing {
+    /// Not in the queue.
+    #[default]
+    Out,
+    /// In the queue.
+    Waits,
+    /// Let on: its task was woken for its turn.
+    LetOn,
+    /// It has the turn for which it was let on.
+    HasTurn,
 }
 
 /// A request while nobody knows of its body yet.
@@ -47,32 +66,24 @@ pub struct Asking {
 #[derive(Debug)]
 pub struct Share {
     turn: Rc<Turn>,
-    /// The least that it had in the last turn in which it gave something.
-    least: u64,
+    /// What the last turn had in which it gave something.
+    bytes: u64,
     /// Which turn that was; none has the number 0.
     last: u64,
-    next: Next,
-}
-
-/// When a body has its next turn.
-#[derive(Clone, Copy, Debug)]
-enum Next {
-    /// When it is asked, unless others had their first turn since so many had.
-    Now { begun: u64 },
-    /// When all that were put off are let go on, after so many times.
-    PutOff { let_go_on: u64 },
 }
 
 impl Turns {
-    /// How many bytes a turn has.
-    fn turn_bytes(&self, least: u64) -> u64 {
+    /// How many bytes a body's turn has after one of so many; none before the first.
+    fn turn_bytes_after(&self, bytes: u64) -> u64 {
+        if self.is_crowded() {
+            return (2 * bytes).clamp(CROWD_FIRST_TURN_BYTES, CROWD_TURN_BYTES);
+        }
         let part = BODY_ROUND_BYTES / self.under_way.get().max(1);
-        if part < BODY_TURN_BYTES_MIN { least } else { part.min(BODY_TURN_BYTES) }
+        part.max(2 * bytes).min(BODY_TURN_BYTES)
     }
 
-    /// Whether so many bodies are under way that each begins with the least.
     fn is_crowded(&self) -> bool {
-        self.turn_bytes(0) == 0
+        self.under_way.get() > CROWD_BODIES
     }
 
     fn one_more(&self) {
@@ -83,36 +94,34 @@ impl Turns {
         self.under_way.set(self.under_way.get() - 1);
     }
 
-    /// Has a task woken when first turns are over.
-    fn put_off(self: &Rc<Self>, waker: Waker) {
-        let mut put_off = self.put_off.borrow_mut();
-        put_off.push(waker);
-        if put_off.len() == 1 {
-            // One task looks for all: a crowd that is asked again and again has no time left for those who come.
-            tokio::task::spawn_local(self.clone().look());
+    /// Lets as many on as may be.
+    fn let_on(&self) {
+        while self.let_on.get() < BODY_TURNS_AT_ONCE {
+            let Some(next) = self.queue.borrow_mut().pop_front() else { return };
+            if let Some(turn) = next.upgrade().filter(|turn| turn.standing.get() == Standing::Waits) {
+                turn.standing.set(Standing::LetOn);
+                self.let_on.set(self.let_on.get() + 1);
+                if let Some(task) = &*turn.task.borrow() {
+                    task.wake_by_ref();
+                }
+            }
         }
     }
 
-    /// Lets all go on that were put off once nobody has had a first turn while every ready task ran, or enough have.
-    async fn look(self: Rc<Self>) {
-        let since = self.begun.get();
-        loop {
-            let before = self.begun.get();
-            let_others_in().await;
-            let begun = self.begun.get();
-            if begun == before || begun - since >= FIRST_TURNS_MAX {
-                break;
-            }
+    /// One that stood so is not let on any more, or never was.
+    fn is_over(&self, standing: Standing) {
+        if let Standing::LetOn | Standing::HasTurn = standing {
+            self.let_on.set(self.let_on.get() - 1);
         }
-        self.let_go_on.set(self.let_go_on.get() + 1);
-        self.put_off.take().into_iter().for_each(Waker::wake);
+        self.let_on();
     }
 }
 
 impl Turn {
     /// The turns of a connection of this worker.
     pub fn new(turns: Rc<Turns>) -> Self {
-        Self { turns, number: Cell::default(), given: Cell::default() }
+        let (number, given) = (Cell::default(), Cell::default());
+        Self { turns, number, given, standing: Cell::default(), task: RefCell::default() }
     }
 
     /// Notes that a request is being answered.
@@ -121,10 +130,47 @@ impl Turn {
         Asking { turn: self.clone(), number: self.number.get() }
     }
 
-    /// Begins the next one: the connection's task runs.
-    pub fn begin(&self) {
+    /// Runs the connection's task for one turn.
+    pub fn have<T>(&self, run: impl FnOnce() -> T) -> T {
         self.number.set(self.number.get() + 1);
         self.given.set(0);
+        if self.standing.get() == Standing::LetOn {
+            self.standing.set(Standing::HasTurn);
+        }
+        let ran = run();
+        if self.standing.get() == Standing::HasTurn {
+            self.leave();
+        }
+        ran
+    }
+
+    /// Whether it may have a turn that is not its first: it was let on for it, or nobody waits.
+    fn is_let_on(&self) -> bool {
+        let turns = &self.turns;
+        if self.standing.get() == Standing::Out && turns.let_on.get() < BODY_TURNS_AT_ONCE {
+            self.standing.set(Standing::HasTurn);
+            turns.let_on.set(turns.let_on.get() + 1);
+        }
+        self.standing.get() == Standing::HasTurn
+    }
+
+    /// Waits in the queue for the next turn.
+    fn wait(self: &Rc<Self>, cx: &Context<'_>) {
+        let mut task = self.task.borrow_mut();
+        if !task.as_ref().is_some_and(|task| task.will_wake(cx.waker())) {
+            *task = Some(cx.waker().clone());
+        }
+        drop(task);
+        if let Standing::Out | Standing::HasTurn = self.standing.get() {
+            self.turns.queue.borrow_mut().push_back(Rc::downgrade(self));
+            let before = self.standing.replace(Standing::Waits);
+            self.turns.is_over(before);
+        }
+    }
+
+    /// Does not wait any more.
+    fn leave(&self) {
+        self.turns.is_over(self.standing.replace(Standing::Out));
     }
 }
 
@@ -150,62 +196,38 @@ impl Share {
     /// A body that is under way from here on.
     pub fn of(turn: Rc<Turn>) -> Self {
         turn.turns.one_more();
-        Self { turn, least: BODY_FIRST_TURN_BYTES_MIN, last: 0, next: Next::Now { begun: 0 } }
+        Self { turn, bytes: 0, last: 0 }
     }
 
-    /// How many bytes may be given in this turn; where none are left, or the turn is put off, the body is asked again in a later one.
+    /// How many bytes may be given in this turn; where none are left, the body is asked again in a later one.
     pub fn poll_left(&mut self, cx: &Context<'_>) -> Poll<u64> {
-        if self.is_put_off(cx) {
-            return Poll::Pending;
+        let Turn { number, given, .. } = &*self.turn;
+        let left = self.turn_bytes().saturating_sub(given.get());
+        let begins_or_goes_on = self.last == 0 || self.last == number.get();
+        if left > 0 && (begins_or_goes_on || self.turn.is_let_on()) {
+            return Poll::Ready(left);
         }
-        match self.turn.turns.turn_bytes(self.least_now()).saturating_sub(self.turn.given.get()) {
-            0 => {
-                cx.waker().wake_by_ref();
-                Poll::Pending
-            }
-            left => Poll::Ready(left),
-        }
+        self.turn.wait(cx);
+        Poll::Pending
     }
 
     /// Notes that so many were given.
     pub fn gave(&mut self, bytes: u64) {
-        let Turn { turns, number, given } = &*self.turn;
+        let Turn { number, given, .. } = &*self.turn;
         given.set(given.get() + bytes);
-        self.least = self.least_now();
-        if self.last == 0 {
-            turns.begun.set(turns.begun.get() + 1);
-        }
-        (self.last, self.next) = (number.get(), Next::Now { begun: turns.begun.get() });
+        (self.bytes, self.last) = (self.turn_bytes(), number.get());
     }
 
-    /// Whether this turn is put off: where others had their first one since this body had its last, more may be about to.
-    fn is_put_off(&mut self, cx: &Context<'_>) -> bool {
+    /// How many bytes this turn has.
+    fn turn_bytes(&self) -> u64 {
         let Turn { turns, number, .. } = &*self.turn;
-        let (begun, let_go_on) = (turns.begun.get(), turns.let_go_on.get());
-        let begins_or_goes_on = self.last == 0 || self.last == number.get();
-        match self.next {
-            Next::Now { begun: before } if begins_or_goes_on || before == begun => false,
-            Next::Now { .. } => {
-                turns.put_off(cx.waker().clone());
-                self.next = Next::PutOff { let_go_on };
-                true
-            }
-            Next::PutOff { let_go_on: before } if before == let_go_on => true,
-            Next::PutOff { .. } => {
-                self.next = Next::Now { begun };
-                false
-            }
-        }
-    }
-
-    fn least_now(&self) -> u64 {
-        let goes_on = self.last == 0 || self.last == self.turn.number.get();
-        if goes_on { self.least } else { (2 * self.least).min(BODY_TURN_BYTES_MIN) }
+        if self.last == number.get() { self.bytes } else { turns.turn_bytes_after(self.bytes) }
     }
 }
 
 impl Drop for Share {
     fn drop(&mut self) {
+        self.turn.leave();
         self.turn.turns.one_less();
     }
 }
@@ -224,129 +246,185 @@ async fn let_others_in() {
     .await;
 }
 
-/// First turns for which the others wait at most: a round of the smallest. Many who come one after the other hold nobody up for long.
-const FIRST_TURNS_MAX: u64 = BODY_ROUND_BYTES / BODY_FIRST_TURN_BYTES_MIN;
-
 #[cfg(test)]
 mod tests {
     use std::pin::pin;
 
     use tokio::runtime::{Builder, LocalOptions};
+    use tokio::task::{JoinHandle, spawn_local};
 
     use super::*;
 
-    /// Bodies of as many connections of one worker.
-    fn shares(count: usize) -> Vec<Share> {
-        let turns = Rc::new(Turns::default());
-        (0..count).map(|_| Share::of(Rc::new(Turn::new(turns.clone())))).collect()
+    /// What happened on a worker, in order: which body gave how much in a turn.
+    type Told = Rc<RefCell<Vec<(usize, u64)>>>;
+
+    /// Bodies on one worker.
+    #[derive(Default)]
+    struct Worker {
+        turns: Rc<Turns>,
+        told: Told,
     }
 
-    /// What a body gives in one turn, a chunk at a time; one that is put off is none.
-    async fn turn(share: &mut Share) -> u64 {
-        let mut given = 0;
-        while given == 0 {
-            share.turn.begin();
-            while let Poll::Ready(left) = left(share) {
-                share.gave(left.min(10_000));
-                given += left.min(10_000);
-            }
-            let_others_in().await;
-        }
-        given
-    }
-
-    /// The next turn of each of several.
-    async fn turns(shares: &mut [Share]) -> Vec<u64> {
-        let mut given = Vec::new();
-        for share in shares {
-            given.push(turn(share).await);
-        }
-        given
-    }
-
-    fn left(share: &mut Share) -> Poll<u64> {
-        share.poll_left(&Context::from_waker(Waker::noop()))
-    }
-
-    /// Whether a body is put off in its next turn, however often it is asked.
-    fn is_put_off(share: &mut Share) -> bool {
-        share.turn.begin();
-        let asked = [left(share).is_pending(), left(share).is_pending()];
-        assert_eq!(asked[0], asked[1]);
-        asked[0]
-    }
-
-    /// Runs a test as a task among those that it starts.
-    fn on_a_worker(test: impl Future<Output = ()> + 'static) {
-        let runtime = Builder::new_current_thread().build_local(LocalOptions::default()).unwrap();
-        runtime.block_on(async { tokio::task::spawn_local(test).await.unwrap() });
-    }
-
-    #[test]
-    fn a_body_alone_has_whole_turns_from_its_first_byte_on() {
-        on_a_worker(async {
-            let mut alone = shares(1).remove(0);
-            assert_eq!([turn(&mut alone).await, turn(&mut alone).await], [BODY_TURN_BYTES; 2]);
-        });
-    }
-
-    #[test]
-    fn a_round_of_any_number_of_bodies_stays_within_its_bytes_or_the_least_of_each() {
-        on_a_worker(async {
-            for count in [1, 2, 7, 8, 9, 100, 256, 257, 2000] {
-                let mut shares = shares(count);
-                for least in [8, 16, 32, 64, 128, 128].map(|kib| kib << 10) {
-                    let turns = turns(&mut shares).await;
-                    let round: u64 = turns.iter().sum();
-                    assert!(round <= BODY_ROUND_BYTES.max(least * count as u64), "{count}: {round}");
-                    assert!(turns.iter().all(|bytes| *bytes == turns[0] && *bytes >= least), "{count}");
+    impl Worker {
+        /// A connection whose body has so many turns, a chunk at a time.
+        fn body(&self, number: usize, turns: usize) -> JoinHandle<()> {
+            let turn = Rc::new(Turn::new(self.turns.clone()));
+            let (mut share, mut left, told) = (Share::of(turn.clone()), turns, self.told.clone());
+            spawn_local(poll_fn(move |cx| {
+                let given = turn.have(|| {
+                    let mut given = 0;
+                    while let Poll::Ready(left) = share.poll_left(cx) {
+                        share.gave(left.min(10_000));
+                        given += left.min(10_000);
+                    }
+                    given
+                });
+                if given > 0 {
+                    told.borrow_mut().push((number, given));
+                    left -= 1;
                 }
+                if left == 0 { Poll::Ready(()) } else { Poll::Pending }
+            }))
+        }
+
+        /// How much a body gave in each of its turns, in KiB.
+        fn given_by(&self, number: usize) -> Vec<u64> {
+            self.told.borrow().iter().filter(|told| told.0 == number).map(|told| told.1 >> 10).collect()
+        }
+
+        async fn told(&self, count: usize) {
+            while self.told.borrow().len() < count {
+                let_others_in().await;
+            }
+        }
+    }
+
+    fn on_a_worker(test: impl AsyncFnOnce(Worker) + 'static) {
+        let runtime = Builder::new_current_thread().build_local(LocalOptions::default()).unwrap();
+        runtime.block_on(async { spawn_local(test(Worker::default())).await.unwrap() });
+    }
+
+    #[test]
+    fn first_turns_share_a_round_or_are_small_in_a_crowd_and_later_ones_double() {
+        for (count, expected) in [
+            (1, &[2048, 2048][..]),
+            (8, &[2048, 2048]),
+            (16, &[1024, 2048, 2048]),
+            (128, &[128, 256, 512, 1024, 2048, 2048]),
+            (129, &[8, 16, 32, 64, 128, 256, 512, 512]),
+            (9000, &[8, 16, 32, 64, 128, 256, 512, 512]),
+        ] {
+            let turns = Turns { under_way: Cell::new(count), ..Turns::default() };
+            let mut last = 0;
+            for kib in expected {
+                last = turns.turn_bytes_after(last);
+                assert_eq!(last >> 10, *kib, "{count}");
+            }
+        }
+    }
+
+    #[test]
+    fn whose_others_have_ended_has_whole_turns() {
+        on_a_worker(async |worker| {
+            let others: Vec<_> = (1..2100).map(|number| worker.body(number, 9)).collect();
+            let body = worker.body(0, 11);
+            for other in others {
+                other.await.unwrap();
+            }
+            body.await.unwrap();
+            assert_eq!(worker.given_by(0), [8, 16, 32, 64, 128, 256, 512, 512, 2048, 2048, 2048]);
+        });
+    }
+
+    #[test]
+    fn all_have_a_turn_before_anybody_has_the_next() {
+        on_a_worker(async |worker| {
+            let bodies: Vec<_> = (0..500).map(|number| worker.body(number, 5)).collect();
+            for body in bodies {
+                body.await.unwrap();
+            }
+            for (round, told) in worker.told.borrow().chunks(500).enumerate() {
+                assert!(told.iter().map(|told| told.0).eq(0..500), "round {round}");
             }
         });
     }
 
     #[test]
-    fn turns_grow_again_when_others_end_and_one_connection_has_one_turn_for_all_its_bodies() {
-        on_a_worker(async {
-            let mut many = shares(2000);
-            let mut first = Vec::new();
-            for _ in 0..6 {
-                first.push(turn(&mut many[0]).await >> 10);
-            }
-            assert_eq!(first, [8, 16, 32, 64, 128, 128]);
-            many.truncate(1);
-            assert_eq!(turn(&mut many[0]).await, BODY_TURN_BYTES);
-            let mut next = Share::of(many[0].turn.clone());
-            assert!(left(&mut next).is_pending(), "the turn is used up");
+    fn whoever_asks_waits_for_the_few_who_were_let_on_however_many_wait() {
+        on_a_worker(async |worker| {
+            let bodies: Vec<_> = (1..2000).map(|number| worker.body(number, 20)).collect();
+            worker.told(17_000).await;
+            let before = worker.told.borrow().len();
+            let newcomer = worker.body(0, 1);
+            newcomer.await.unwrap();
+            let waited = worker.told.borrow()[before..].iter().position(|told| told.0 == 0).unwrap();
+            assert!(waited <= BODY_TURNS_AT_ONCE, "{waited} had a turn before");
+            bodies.iter().for_each(JoinHandle::abort);
         });
     }
 
     #[test]
-    fn who_had_a_turn_waits_while_others_have_their_first_but_not_for_ever() {
-        on_a_worker(async {
-            let mut first = shares(1).remove(0);
-            let turns = first.turn.turns.clone();
-            let newcomer = || Share::of(Rc::new(Turn::new(turns.clone())));
-            let mut second = newcomer();
-            turn(&mut first).await;
-            assert!(!is_put_off(&mut first), "nobody began since");
-            assert!(!is_put_off(&mut second), "it is its first");
-            turn(&mut second).await;
-            assert!(is_put_off(&mut first));
-            // While others come it waits for a round of them, and not at all once none comes.
-            let mut came = 0;
-            while is_put_off(&mut first) {
-                turn(&mut newcomer()).await;
-                came += 1;
+    fn who_leaves_at_whatever_moment_holds_nobody_up() {
+        on_a_worker(async |worker| {
+            let mut seed = 1u64;
+            let mut random = |below: usize| {
+                seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                usize::try_from(seed >> 40).unwrap() % below
+            };
+            for _ in 0..200 {
+                let bodies: Vec<_> = (0..30).map(|number| worker.body(number, 1 + random(20))).collect();
+                let mut stay = Vec::new();
+                for body in bodies {
+                    if random(2) == 0 {
+                        let so_far = worker.told.borrow().len();
+                        worker.told(so_far.min(random(60))).await;
+                        body.abort();
+                    } else {
+                        stay.push(body);
+                    }
+                    if random(4) == 0 {
+                        let_others_in().await;
+                    }
+                }
+                for body in stay {
+                    body.await.unwrap();
+                }
+                let_others_in().await;
+                assert_eq!((worker.turns.let_on.get(), worker.turns.under_way.get()), (0, 0));
             }
-            assert!((FIRST_TURNS_MAX..FIRST_TURNS_MAX + 5).contains(&came), "{came}");
-            turn(&mut first).await;
-            turn(&mut newcomer()).await;
-            assert!(is_put_off(&mut first));
-            let_others_in().await;
-            let_others_in().await;
-            let_others_in().await;
-            assert!(!is_put_off(&mut first), "no more came");
+        });
+    }
+
+    #[test]
+    fn a_later_turn_is_had_in_the_order_of_the_queue_whoever_wakes_a_task() {
+        let (turns, cx) = (Rc::<Turns>::default(), Context::from_waker(Waker::noop()));
+        let mut shares: Vec<_> =
+            (0..=BODY_TURNS_AT_ONCE).map(|_| Share::of(Rc::new(Turn::new(turns.clone())))).collect();
+        let has_turn = |share: &mut Share| share.turn.clone().have(|| share.poll_left(&cx).is_ready());
+        assert!(shares.iter_mut().all(has_turn), "they are first turns");
+        for share in &mut shares {
+            share.turn.clone().have(|| {
+                share.gave(BODY_TURN_BYTES);
+                assert!(share.poll_left(&cx).is_pending());
+            });
+        }
+        let (last, others) = shares.split_last_mut().unwrap();
+        assert!(!has_turn(last));
+        assert!(has_turn(&mut others[0]) && has_turn(last));
+        assert!(others[1..].iter_mut().all(has_turn));
+        assert_eq!(turns.let_on.get(), 0);
+    }
+
+    #[test]
+    fn one_connection_has_one_turn_for_all_its_bodies() {
+        let turn = Rc::new(Turn::new(Rc::default()));
+        let cx = Context::from_waker(Waker::noop());
+        turn.have(|| {
+            let mut first = Share::of(turn.clone());
+            assert_eq!(first.poll_left(&cx), Poll::Ready(BODY_TURN_BYTES));
+            first.gave(BODY_TURN_BYTES);
+            drop(first);
+            assert!(Share::of(turn.clone()).poll_left(&cx).is_pending(), "the turn is used up");
         });
     }
 
@@ -359,7 +437,7 @@ mod tests {
         let turn = Rc::new(Turn::new(Rc::default()));
         assert!(lets_in(turn.asked()));
         let waited = turn.asked();
-        turn.begin();
+        turn.have(|| {});
         assert!(!lets_in(waited));
         let many: Vec<_> = (0..2000).map(|_| turn.asked()).collect();
         assert!(!lets_in(turn.asked()), "it is one of a crowd");

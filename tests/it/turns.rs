@@ -6,7 +6,7 @@ use std::fs;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
-use forebay::base::limits::{BODY_FIRST_TURN_BYTES_MIN, BODY_ROUND_BYTES};
+use forebay::base::limits::{BODY_ROUND_BYTES, CROWD_FIRST_TURN_BYTES};
 use forebay::disk::{Disk, Step, Verdict};
 use tempfile::TempDir;
 
@@ -141,8 +141,7 @@ fn first_turns(count: usize) -> Vec<usize> {
 
 #[test]
 fn each_of_a_crowd_has_its_first_bytes_before_any_has_more_than_its_part_of_a_round_r2_3() {
-    for count in [40, 300] {
-        let most = (BODY_ROUND_BYTES / count as u64).max(BODY_FIRST_TURN_BYTES_MIN);
+    for (count, most) in [(40, BODY_ROUND_BYTES / 40), (300, CROWD_FIRST_TURN_BYTES)] {
         let got = first_turns(count);
         assert!(got.iter().all(|bytes| *bytes as u64 <= most), "{count}: {got:?}");
     }
