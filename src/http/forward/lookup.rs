@@ -40,7 +40,8 @@ impl Forward<'_> {
         if self.is_for_the_server() {
             return self.pass(None, Way::Bypass).await;
         }
-        let (kept, way) = match self.cached().await {
+        let (cached, flight) = self.found().await;
+        let (kept, way) = match cached {
             Cached::Served(served) => return *served,
             Cached::Asked(kept, way) => (Some(kept), way),
             Cached::Nothing(way) => (None, way),
@@ -50,12 +51,12 @@ impl Forward<'_> {
         }
         let cache = &self.live.cache;
         if kept.is_none() && self.headers.contains_key(RANGE) {
-            return self.of_what_comes(Way::Partial).await;
+            return self.of_what_comes(flight, Way::Partial).await;
         }
         if kept.is_none() && cache.is_passing(&self.key) {
             return self.own(cache.ask_alone(self.question(None, true)).await.ok(), None, way).await;
         }
-        match cache.ask(self.question(kept.clone(), false)) {
+        match flight.map_or_else(|| cache.ask(self.question(kept.clone(), false)), Asked::Others) {
             Asked::Own(told) => self.own(told.await.ok(), kept, way).await,
             Asked::Others(flight) => self.others(&flight, kept, way).await,
         }
@@ -66,19 +67,20 @@ impl Forward<'_> {
         if self.is_for_the_server() {
             return self.pass(None, Way::Bypass).await;
         }
-        match self.cached().await {
+        let (cached, flight) = self.found().await;
+        match cached {
             Cached::Served(served) => *served,
             Cached::Asked(..) | Cached::Nothing(_) if self.wants.has("only-if-cached") => {
                 Err(Failure::NotKept)
             }
-            Cached::Nothing(way) => self.of_what_comes(way).await,
+            Cached::Nothing(way) => self.of_what_comes(flight, way).await,
             Cached::Asked(_, way) => self.pass(None, way).await,
         }
     }
 
     /// Serves what a question for the whole would not be begun for: a part, or a head. Where one is under way, of what it brings.
-    async fn of_what_comes(&self, way: Way) -> Served {
-        match self.live.cache.under_way(&self.key) {
+    async fn of_what_comes(&self, flight: Option<Arc<Flight>>, way: Way) -> Served {
+        match flight {
             Some(flight) => self.others(&flight, None, way).await,
             None => self.pass(None, way).await,
         }
@@ -87,6 +89,19 @@ impl Forward<'_> {
     /// Whether a request has conditions that no cache may judge (RFC 9111 section 4.3.2).
     fn is_for_the_server(&self) -> bool {
         self.headers.contains_key(IF_MATCH) || self.headers.contains_key(IF_UNMODIFIED_SINCE)
+    }
+
+    /// What is kept, or a question that is under way. Where there is neither, what is kept is looked for once more: a question may have
+    /// landed in between, and what it brought was kept before.
+    async fn found(&self) -> (Cached, Option<Arc<Flight>>) {
+        let cached = self.cached().await;
+        if !matches!(cached, Cached::Nothing(_)) {
+            return (cached, None);
+        }
+        match self.live.cache.under_way(&self.key) {
+            Some(flight) => (cached, Some(flight)),
+            None => (self.cached().await, None),
+        }
     }
 
     async fn cached(&self) -> Cached {
