@@ -70,6 +70,7 @@
 //! | look, stretch | the kernel is asked which pages of a mapping are in memory; 256 KiB of one, of which it is remembered that all were |
 //! | exchange, part | a request and its answer; what of a representation is answered: all, ranges, the head, nothing new |
 //! | turn | what a connection gives of its body before others have theirs; who wants another waits for it, and few are *let on* at a time |
+//! | round | the first turns of all bodies under way on a worker, while they are no crowd |
 //! | crowd | so many bodies under way on a worker that each begins with little |
 //! | pin | the generation that an agent stays on |
 //! | mount, stands for | a path of the relay that is another server's; so does a tree for its upstream |
