@@ -28,6 +28,10 @@ pub const BODY_ROUND_BYTES: u64 = 16 << 20;
 /// How many of the bodies that want another turn are woken for it at a time: whoever asks next waits for these turns alone.
 pub const BODY_TURNS_AT_ONCE: usize = 8;
 
+/// What a worker's heap grows to as it begins, and gives back: most of what glibc lets a thread's heap have in one piece (64 MiB), in
+/// which some 2,500 wait for an answer.
+pub const WORKER_HEAP_BYTES: usize = 60 << 20;
+
 /// More bodies under way on one worker are a crowd.
 pub const CROWD_BODIES: u64 = 128;
 

@@ -12,6 +12,7 @@ mod client_certificate;
 mod client_verifier;
 pub mod copy;
 pub mod half_open;
+mod heap;
 pub mod idle;
 pub mod inherited;
 pub mod inserts;

@@ -18,6 +18,7 @@ use tracing::error;
 
 use crate::base::address::normalised;
 use crate::net::addresses::Counted;
+use crate::net::heap;
 use crate::net::idle::{Idle, Place};
 use crate::net::listen::{Inlet, Transport};
 use crate::net::places::Places;
@@ -95,6 +96,7 @@ where
 {
     let (built, metrics) = mpsc::channel();
     let thread = std::thread::Builder::new().name(name).spawn(move || {
+        heap::grow_once();
         let runtime = match runtime() {
             Ok(runtime) => runtime,
             Err(error) => {

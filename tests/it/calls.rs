@@ -111,6 +111,20 @@ fn who_comes_asks_once_and_leaves_costs_what_is_to_be_had_of_nobody_else() {
 }
 
 #[test]
+fn who_comes_takes_memory_without_a_call_for_each() {
+    // They stay, and the buffers of what they asked with them.
+    let mut stay = Vec::new();
+    let comes = |relay: &Served| {
+        let mut client = Client::connect(relay.agents[0]);
+        assert_eq!(client.exchange("GET", SMALL, &[]).unwrap().head.status, 200);
+        stay.push(client);
+    };
+    let Some((counts, _)) = calls_while("on", comes) else { return };
+    let taken: usize = ["mprotect", "mmap", "brk"].iter().filter_map(|name| counts.get(*name)).sum();
+    assert!(taken <= OTHERS_MAX, "{counts:?}");
+}
+
+#[test]
 fn a_range_of_a_large_file_is_read_by_nobody_whichever_way_it_is_sent() {
     let range = [("Range", "bytes=1000-100999")];
     let Some(counts) = calls("on", "/activeupdate/pattern/big.zip", &range) else { return };
