@@ -81,7 +81,9 @@ pub(super) fn answer(
     match exchange.served_at_once(&routed, &body) {
         Some(served) => exchange.answered(served),
         None => {
-            exchange.request = detached(exchange.request);
+            if exchange.own.is_some() {
+                exchange.request = detached(exchange.request);
+            }
             Either::Right(Box::pin(exchange.answers(routed, body)))
         }
     }
