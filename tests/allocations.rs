@@ -154,21 +154,22 @@ fn a_connection_that_asked_once_holds_at_most_24_kib_and_at_rest_at_most_6() {
 /// What a connection holds whose agent waits for the upstream: 24 KiB now, of which hyper's two buffers are 16; a third would make it 32.
 const WAITING_BYTES_MAX: usize = 28 << 10;
 
-/// An upstream whose one package is never sent; gives its URL, and a word for each time that it is asked for the package.
-fn start_upstream_without_package() -> (String, Receiver<()>) {
+/// An upstream that sends so much of its one package's answer and no more; gives its URL, and a word for each time that it is asked for
+/// the package.
+fn start_upstream_that_stops(sent: &'static str) -> (String, Receiver<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/activeupdate/", listener.local_addr().unwrap());
     let (asked, is_asked) = channel();
     std::thread::spawn(move || {
         for stream in listener.incoming() {
             let asked = asked.clone();
-            std::thread::spawn(move || answer_as_upstream(&stream.unwrap(), &asked));
+            std::thread::spawn(move || answer_as_upstream(&stream.unwrap(), &asked, sent));
         }
     });
     (url, is_asked)
 }
 
-fn answer_as_upstream(mut stream: &TcpStream, asked: &Sender<()>) {
+fn answer_as_upstream(mut stream: &TcpStream, asked: &Sender<()>, sent: &str) {
     const MANIFEST: &str = "[PATTERN]\r\nP.4=pattern/small.zip,100,2048\r\n";
     let mut lines = BufReader::new(stream).lines().map_while(Result::ok);
     let Some(first) = lines.next() else { return };
@@ -176,6 +177,7 @@ fn answer_as_upstream(mut stream: &TcpStream, asked: &Sender<()>) {
     let is_of_package = first.contains("small.zip");
     if is_of_package && first.starts_with("GET ") {
         asked.send(()).unwrap();
+        stream.write_all(sent.as_bytes()).unwrap();
         std::thread::park();
     }
     let (bytes, body) = if is_of_package { (2048, "") } else { (MANIFEST.len(), MANIFEST) };
@@ -183,12 +185,21 @@ fn answer_as_upstream(mut stream: &TcpStream, asked: &Sender<()>) {
     stream.write_all((head + body).as_bytes()).unwrap();
 }
 
-/// What connections hold whose agents wait, in bytes for each: what as many again add to those that are there.
-fn held_by_waiting(relay: &RelayHandle) -> usize {
+/// What a connection costs of the allocator.
+#[derive(Clone, Copy, Debug)]
+struct Cost {
+    /// How often it allocated.
+    allocations: u64,
+    /// What it holds.
+    bytes: usize,
+}
+
+/// What connections whose agents wait cost, each: what as many again add to those that are there.
+fn cost_of_waiting(relay: &RelayHandle) -> Cost {
     let (tally, address) = (relay.tally().unwrap(), relay.running().listen[0]);
     let others = tally.connections_now.value();
     let mut clients = Vec::with_capacity(2 * IDLE);
-    let mut held_with_more = || {
+    let mut after_more = || {
         clients.extend((0..IDLE).map(|_| Client::connect(address)));
         clients.iter_mut().rev().take(IDLE).for_each(Client::begin_to_ask);
         // Who is answered came after them: the worker has read what they ask.
@@ -196,38 +207,71 @@ fn held_by_waiting(relay: &RelayHandle) -> usize {
         last.write_all(b"GET /activeupdate/server.ini HTTP/1.1\r\nHost: relay\r\nConnection: close\r\n\r\n")
             .unwrap();
         assert!(last.read_to_end(&mut Vec::new()).unwrap() > 0);
-        dhat::HeapStats::get().curr_bytes
+        dhat::HeapStats::get()
     };
-    let [some, twice] = [held_with_more(), held_with_more()];
+    let [some, twice] = [after_more(), after_more()];
     drop(clients);
     let begun = Instant::now();
     while tally.connections_now.value() > others {
         assert!(begun.elapsed() < WITHIN, "not all have left");
         std::thread::yield_now();
     }
-    twice.saturating_sub(some) / IDLE
+    Cost {
+        allocations: (twice.total_blocks - some.total_blocks) / IDLE as u64,
+        bytes: twice.curr_bytes.saturating_sub(some.curr_bytes) / IDLE,
+    }
 }
 
 #[test]
 fn a_connection_whose_agent_waits_for_the_upstream_holds_at_most_28_kib() {
     let _alone = COUNTING.lock().unwrap_or_else(PoisonError::into_inner);
     let folder = tempfile::tempdir().unwrap();
-    let (upstream, is_asked) = start_upstream_without_package();
+    let (upstream, is_asked) = start_upstream_that_stops("");
     let relay = start_relay_of(&upstream, folder.path());
     // What is made once, by the first to ask: the fill.
     let mut first = Client::connect(relay.running().listen[0]);
     first.begin_to_ask();
     is_asked.recv_timeout(WITHIN).unwrap();
-    let profiler = dhat::Profiler::builder().testing().build();
-    // The middle one: what else the relay takes or gives back meanwhile, as it starts, is in one or the other.
-    let mut readings = [(); READINGS].map(|()| held_by_waiting(&relay));
-    readings.sort_unstable();
-    let waiting = readings[READINGS / 2];
-    println!("bytes of a connection whose agent waits: {waiting}");
-    drop(profiler);
+    let waiting = steady_cost_of_waiting(&relay);
     drop(first);
     stop(relay);
-    assert!(waiting <= WAITING_BYTES_MAX, "{waiting} bytes");
+    assert!(waiting.bytes <= WAITING_BYTES_MAX, "{waiting:?}");
+}
+
+/// What it takes to join a fill whose first byte is there, from accepting on: 30 now, 32 where a future answers.
+const JOINED_ALLOCATIONS_MAX: u64 = 31;
+
+#[test]
+fn who_joins_a_fill_that_has_begun_is_answered_at_once() {
+    const BEGUN: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2048\r\nETag: \"a\"\r\n\r\nx";
+    let _alone = COUNTING.lock().unwrap_or_else(PoisonError::into_inner);
+    let folder = tempfile::tempdir().unwrap();
+    let (upstream, _is_asked) = start_upstream_that_stops(BEGUN);
+    let relay = start_relay_of(&upstream, folder.path());
+    let mut first = Client::connect(relay.running().listen[0]);
+    first.begin_to_ask();
+    let mut byte = [0];
+    while byte != *b"x" {
+        first.stream.read_exact(&mut byte).unwrap();
+    }
+    let joined = steady_cost_of_waiting(&relay);
+    drop(first);
+    stop(relay);
+    assert!(joined.allocations <= JOINED_ALLOCATIONS_MAX, "{joined:?}");
+}
+
+/// The same of some readings: what else the relay takes or gives back meanwhile, as it starts, is in one or the other. The least
+/// allocations count, since others only add to them, and the middle one of what is held.
+fn steady_cost_of_waiting(relay: &RelayHandle) -> Cost {
+    let profiler = dhat::Profiler::builder().testing().build();
+    let readings = [(); READINGS].map(|()| cost_of_waiting(relay));
+    drop(profiler);
+    let (mut allocations, mut bytes) =
+        (readings.map(|cost| cost.allocations), readings.map(|cost| cost.bytes));
+    allocations.sort_unstable();
+    bytes.sort_unstable();
+    println!("connections whose agents wait: {allocations:?} allocations, {bytes:?} bytes");
+    Cost { allocations: allocations[0], bytes: bytes[READINGS / 2] }
 }
 
 #[test]

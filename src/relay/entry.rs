@@ -248,6 +248,14 @@ impl Entry {
         format!("{}/{}", self.identity.component, self.identity.role.name())
     }
 
+    /// The fill under way, once the upstream's head is known.
+    pub(super) fn fill_begun(&self) -> Option<Arc<Fill>> {
+        match &*self.filling() {
+            Filling::Running(fill) if fill.has_begun() => Some(fill.clone()),
+            _ => None,
+        }
+    }
+
     /// The fill under way; not held across an await, nor while a task is started.
     pub(super) fn filling(&self) -> MutexGuard<'_, Filling> {
         self.filling.lock().unwrap_or_else(PoisonError::into_inner)

@@ -155,6 +155,12 @@ impl Fill {
         }
     }
 
+    /// Whether the upstream's head is known, and the fill not over.
+    pub(super) fn has_begun(&self) -> bool {
+        let now = self.progress.borrow();
+        now.head && matches!(now.phase, Phase::Running)
+    }
+
     /// Waits until the upstream's head is known, or the fill is over.
     pub async fn begun(&self) -> Result<(), Arc<FillError>> {
         let mut progress = self.watch();

@@ -115,7 +115,7 @@ pub async fn file<'t>(
     }
 }
 
-/// The same with its bytes, where they are at hand; `None` where anything has to be waited for. `now` is monotonic.
+/// The same with its bytes, where they are at hand or on their way; `None` where anything has to be waited for. `now` is monotonic.
 pub fn file_at_hand(
     permit: Permit,
     tree: &Tree,
@@ -125,10 +125,20 @@ pub fn file_at_hand(
 ) -> Option<(Representation, Content)> {
     permit.spend(Ask::Component(*class))?;
     let state = entry.state();
-    let State::Held(blob, stamp) = &**state else { return None };
-    let content = shelf.find(*blob)?;
+    let found = match &**state {
+        State::Held(blob, stamp) => (described(blob.size, stamp, Outcome::Hit), shelf.find(*blob)?),
+        State::Seen(stamp) => {
+            let follower = Follower::new(entry.fill_begun()?);
+            // The fill may be of another state of the file than the one that was read.
+            if entry.etag().is_none_or(|etag| etag != stamp.etag) {
+                return None;
+            }
+            (described(entry.size()?, stamp, Outcome::Miss), Content::Fill(follower))
+        }
+        State::Listed | State::Absent => return None,
+    };
     tree.note_used(entry, now);
-    Some((described(blob.size, stamp, Outcome::Hit), content))
+    Some(found)
 }
 
 fn described(size: u64, stamp: &Stamp, outcome: Outcome) -> Representation {
