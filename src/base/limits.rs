@@ -36,7 +36,7 @@ pub const WORKER_HEAP_BYTES: usize = 60 << 20;
 pub const CROWD_BODIES: u64 = 128;
 
 /// What a first turn has in a crowd: more may be about to ask than are known.
-pub const CROWD_FIRST_TURN_BYTES: u64 = 8 << 10;
+pub const CROWD_FIRST_TURN_BYTES: u64 = 4 << 10;
 
 /// What a turn has at most in a crowd: below it what the turn itself costs shows, above it agents wait for their next one.
 pub const CROWD_TURN_BYTES: u64 = 512 << 10;
