@@ -4,6 +4,7 @@
 
 pub mod address;
 pub mod blob;
+pub mod causes;
 pub mod clock;
 pub mod destination;
 pub mod intervals;

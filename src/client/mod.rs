@@ -32,6 +32,7 @@ use tokio_rustls::TlsConnector;
 use tower_service::Service as _;
 use url::{Host, Position, Url};
 
+use crate::base::causes::causes;
 use crate::base::limits::REDIRECTS_MAX;
 use crate::client::tls::{TlsError, Trust, authorities, connector};
 
@@ -406,18 +407,4 @@ fn value(text: &str, url: &Url) -> Result<HeaderValue, AskError> {
 
 fn redirects(status: StatusCode) -> bool {
     matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
-}
-
-/// An error with its causes, each once.
-pub fn causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut under = error.source();
-    while let Some(cause) = under {
-        let said = cause.to_string();
-        if !text.ends_with(&said) {
-            text = format!("{text}: {said}");
-        }
-        under = cause.source();
-    }
-    text
 }

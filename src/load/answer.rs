@@ -9,7 +9,7 @@ use hyper::body::Incoming;
 use hyper::header::{self, HeaderMap};
 use hyper::{Response, StatusCode, Version};
 
-use crate::load::connection::chain;
+use crate::base::causes::causes;
 use crate::load::fault::{Failure, Fault};
 
 /// An answer with another status than the right one, to a request for this.
@@ -36,7 +36,7 @@ pub(super) fn broken(error: &hyper::Error, what: &str) -> Failure {
         Some(io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput) => Fault::Protocol,
         _ => Fault::Reset,
     };
-    Failure::new(fault, format!("{what}: {}", chain(error)))
+    Failure::new(fault, format!("{what}: {}", causes(error)))
 }
 
 /// Whether another request may follow on the connection (RFC 9112 section 9.3).

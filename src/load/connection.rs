@@ -18,6 +18,7 @@ use tokio::time::timeout;
 use tokio_rustls::client::TlsStream;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::base::causes::causes;
 use crate::load::fault::{Failure, Fault};
 use crate::load::target::Target;
 
@@ -96,7 +97,7 @@ pub(super) async fn way(
     version: Version,
 ) -> Result<Way, Failure> {
     let failed =
-        |fault: Fault, error: &dyn std::error::Error| Failure::new(fault, format!("{to}: {}", chain(error)));
+        |fault: Fault, error: &dyn std::error::Error| Failure::new(fault, format!("{to}: {}", causes(error)));
     let socket = open_socket(to, from, silence).await.map_err(|error| match error.kind() {
         io::ErrorKind::TimedOut => failed(Fault::Silence, &error),
         _ => failed(Fault::Connect, &error),
@@ -129,20 +130,6 @@ pub(super) async fn open_socket(
         Ok(connected) => connected,
         Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "no connection in time")),
     }
-}
-
-/// An error with its causes, each once.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut under = error.source();
-    while let Some(cause) = under {
-        let said = cause.to_string();
-        if !text.ends_with(&said) {
-            text = format!("{text}: {said}");
-        }
-        under = cause.source();
-    }
-    text
 }
 
 /// What a connection reads at a time that is held for events, in bytes: a head, or some of them.

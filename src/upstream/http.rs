@@ -3,8 +3,6 @@
 //! Invariant: bytes of a `206` are used only where `Content-Range` says exactly what was asked and the strong entity tag
 //! is the one that was named (R2.3).
 
-use std::error::Error;
-
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
@@ -13,6 +11,7 @@ use hyper::{Method, Response, StatusCode};
 use percent_encoding::utf8_percent_encode;
 use url::Url;
 
+use crate::base::causes::causes;
 use crate::base::limits::REDIRECTS_MAX;
 use crate::base::path::PATH_ESCAPED;
 use crate::base::validator::Validator;
@@ -213,17 +212,6 @@ fn content_range(headers: &HeaderMap) -> Result<(u64, u64, Option<u64>), Upstrea
 
 fn text<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h str> {
     headers.get(name).and_then(|value| value.to_str().ok())
-}
-
-/// An error with what lies under it, in one line.
-pub(super) fn causes(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut under = error.source();
-    while let Some(error) = under {
-        text = format!("{text}: {error}");
-        under = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -22,11 +22,11 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use thiserror::Error;
 use tracing::debug;
 
+use crate::base::causes::causes;
 use crate::base::destination::Destination;
 use crate::config::settings::ReachSettings;
 use crate::upstream::connect::{ConnectError, Connector, NamedBy, Shared, destination};
 use crate::upstream::hop::{For, Hop};
-use crate::upstream::http::causes;
 use crate::upstream::parent::{Parent, ParentError};
 use crate::upstream::routes::{By, Extent};
 use crate::upstream::stream::{Connection, Peer};
