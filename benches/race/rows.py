@@ -79,6 +79,7 @@ class Race:
             Row("TLS 1.3: full handshake, 2 KiB", two, False, self.plain(tree.SMALL, 64, tls="new"), sizes.rounds),
             Row(f"TLS 1.3: {large} whole", two, False, self.plain(tree.LARGE, 4, tls="kept"), sizes.rounds),
             Row(f"{sizes.idle:,} idle connections, each", two, False, self.idle, sizes.rounds),
+            Row(f"{sizes.crowd:,} at once for 8 KiB", everybody, False, self.crowd, sizes.rounds),
             Row(f"{sizes.crowd:,} at once for {large} not stored", (*two, "plain copy"), False, self.stampede, sizes.crowd_rounds),
         ]
 
@@ -150,12 +151,17 @@ class Race:
                 opened.close()
             server.process.stop()
 
+    def crowd(self, name):
+        """Connections that are open already ask at once for a file that the server has: what a stampede's first bytes are held against."""
+        server = self.running[name]
+        return self.rush(server.process, server.port, tree.EIGHT)
+
     def stampede(self, name):
         """Connections that are open already ask at once for a file that the server does not have, over a thin line."""
         if name == "plain copy":
             copy = Process(["python3", COPY, str(self.files.folder / tree.LARGE)], self.ground.core)
             try:
-                return self.rush(copy, int(copy.wait_line(r"listening on (\d+)")[1]))
+                return self.rush(copy, int(copy.wait_line(r"listening on (\d+)")[1]), tree.LARGE)
             finally:
                 copy.stop()
         origin, port = start_origin(self.files.folder, UPSTREAM_BYTES_PER_SEC)
@@ -163,18 +169,18 @@ class Race:
         try:
             ground = replace(self.ground, upstream=f"http://127.0.0.1:{port}", prefetch="none")
             server = KINDS[name].start(ground, f"{name}-cold")
-            return self.rush(server.process, server.port, port)
+            return self.rush(server.process, server.port, tree.LARGE, port)
         finally:
             if server:
                 server.process.stop()
             origin.stop()
 
-    def rush(self, process, port, origin_port=None):
-        expected = self.files.bytes_of(tree.LARGE)
+    def rush(self, process, port, path, origin_port=None):
+        expected = self.files.bytes_of(path)
         sockets = crowd.connect(port, self.sizes.crowd)
         try:
             before = process.cpu_secs()
-            arrived = crowd.ask_at_once(sockets, tree.LARGE, expected, 240)
+            arrived = crowd.ask_at_once(sockets, path, expected, 240)
             cpu_secs = process.cpu_secs() - before
             memory_bytes = process.memory_bytes()
         finally:
@@ -185,7 +191,7 @@ class Race:
         remarks = {"last_end_secs": last, "upstream_secs": len(expected) / UPSTREAM_BYTES_PER_SEC}
         if origin_port:
             with urllib.request.urlopen(f"http://127.0.0.1:{origin_port}/sent") as answer:
-                sent = json.load(answer)[f"/{tree.LARGE}"]
+                sent = json.load(answer)[f"/{path}"]
             remarks["origin_bytes_per_unique"] = sent["bytes"] / len(expected)
             # Both clocks are the machine's.
             remarks["p99_first_after_origin_secs"] = p99 - (sent["first_at"] - arrived.asked_at)

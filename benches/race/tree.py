@@ -39,4 +39,6 @@ class Tree:
 
 
 SMALL, MEDIUM, LARGE = "race/p/small.zip", "race/p/medium.zip", "race/p/large.zip"
+# The first of the many.
+EIGHT = "race/p/0000.zip"
 MANIFEST = "activeupdate/server.ini"
