@@ -12,10 +12,15 @@ use crate::base::limits::WORKER_HEAP_BYTES;
 /// Below what glibc takes from the system by itself, which is no part of the heap (`M_MMAP_THRESHOLD`).
 const BLOCK_BYTES: usize = 120 << 10;
 
-/// Grows the heap of this thread, and lets it shrink again.
+/// Grows the heap of this thread, as far as the system lets it, and lets it shrink again.
 pub(super) fn grow_once() {
-    let blocks: Vec<Vec<u8>> =
-        repeat_with(|| Vec::with_capacity(BLOCK_BYTES)).take(WORKER_HEAP_BYTES / BLOCK_BYTES).collect();
+    let blocks: Vec<_> =
+        repeat_with(block).take(WORKER_HEAP_BYTES / BLOCK_BYTES).map_while(|block| block).collect();
     // What nobody looks at would not be allocated.
     black_box(&blocks);
+}
+
+fn block() -> Option<Vec<u8>> {
+    let mut block = Vec::new();
+    block.try_reserve_exact(BLOCK_BYTES).ok().map(|()| block)
 }

@@ -44,7 +44,7 @@ const ROOM_TRIES: usize = 4;
 pub(super) struct Attempts {
     tree: Arc<Tree>,
     entry: Arc<Entry>,
-    /// Taken while a blocking thread writes to it.
+    /// Taken while another thread works on it.
     staged: Option<Staged>,
     /// What was held before, where its blob is still there.
     prior: Option<Prior>,
@@ -122,7 +122,7 @@ impl Attempts {
 
     /// What is staged so far.
     pub(super) fn staged(&self) -> Result<&Staged, FillError> {
-        // It is missing only where a blocking thread died with it.
+        // It is missing only where a thread died with it.
         self.staged.as_ref().ok_or(FillError::Stopping)
     }
 
