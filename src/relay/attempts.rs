@@ -287,7 +287,7 @@ impl Attempts {
                 return Err(UpstreamError::Head("it sends more bytes than the file has").into());
             }
             let (end, ahead) = fill.lanes().plan().claim_main(came, voucher.as_ref());
-            self.write((&batch.first(end - at), at, end), &ahead, voucher.as_ref())?;
+            self.write((batch.first(end - at), at, end), ahead, voucher.clone()).await?;
             at = end;
             self.vouch(at, voucher.as_ref(), fill);
             match batch.ended {
@@ -329,26 +329,24 @@ impl Attempts {
         }
     }
 
-    /// Writes bytes that stand from `at` to `end` in the file; what stands there already is compared instead. Blocks on the disk, and
-    /// lets another thread run the tasks of this one meanwhile: to hand a batch to another and wait for it costs more than to write it.
-    fn write(
+    /// Writes bytes that stand from `at` to `end` in the file; what stands there already is compared instead.
+    async fn write(
         &mut self,
-        (pieces, at, end): (&[Bytes], u64, u64),
-        ahead: &Intervals,
-        voucher: Option<&Voucher>,
+        (pieces, at, end): (Vec<Bytes>, u64, u64),
+        ahead: Intervals,
+        voucher: Option<Voucher>,
     ) -> Result<(), Lost> {
-        let staged = self.staged.as_mut().ok_or(Lost::Fill(FillError::Stopping))?;
-        let written = tokio::task::block_in_place(|| {
-            let same = append(staged, ahead, pieces, at)?;
+        let work = move |staged: &mut Staged| {
+            let same = append(staged, &ahead, &pieces, at)?;
             match voucher.filter(|_| same && staged.len() == end) {
-                Some(voucher) => staged.vouch(voucher).map(|()| same),
+                Some(voucher) => staged.vouch(&voucher).map(|()| same),
                 None => Ok(same),
             }
-        });
-        match written {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(Lost::Fill(FillError::Changed)),
-            Err(error) => Err(Lost::Fill(FillError::Store(error.into()))),
+        };
+        if self.on_disk(work).await.map_err(Lost::Fill)? {
+            Ok(())
+        } else {
+            Err(Lost::Fill(FillError::Changed))
         }
     }
 
