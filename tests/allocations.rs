@@ -82,6 +82,17 @@ impl Client {
             .unwrap();
     }
 
+    /// Reads a head, and the one byte that came of the package.
+    fn read_to_first_byte(&mut self) {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\nx") {
+            let mut byte = [0];
+            self.stream.read_exact(&mut byte).unwrap();
+            head.extend(byte);
+        }
+        assert!(head.starts_with(b"HTTP/1.1 200 "), "{}", String::from_utf8_lossy(&head));
+    }
+
     fn ask(&mut self) {
         self.begin_to_ask();
         let mut filled = 0;
@@ -250,12 +261,12 @@ fn who_joins_a_fill_that_has_begun_is_answered_at_once() {
     let relay = start_relay_of(&upstream, folder.path());
     let mut first = Client::connect(relay.running().listen[0]);
     first.begin_to_ask();
-    let mut byte = [0];
-    while byte != *b"x" {
-        first.stream.read_exact(&mut byte).unwrap();
-    }
+    first.read_to_first_byte();
+    let mut second = Client::connect(relay.running().listen[0]);
+    second.begin_to_ask();
+    second.read_to_first_byte();
     let joined = steady_cost_of_waiting(&relay);
-    drop(first);
+    drop((first, second));
     stop(relay);
     assert!(joined.allocations <= JOINED_ALLOCATIONS_MAX, "{joined:?}");
 }
