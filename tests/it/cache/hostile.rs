@@ -175,8 +175,10 @@ fn an_answer_in_a_coding_that_only_the_close_ends_is_an_error_and_never_kept_r1_
     let server = Server::start(|asked, _| {
         let coding =
             asked.target.trim_start_matches('/').replace('+', ", ").replace('/', "\r\nTransfer-Encoding: ");
-        let head =
-            format!("HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nTransfer-Encoding: {coding}\r\n\r\n");
+        // Said, so that no request is sent on a connection that is about to close.
+        let head = format!(
+            "HTTP/1.1 200 OK\r\nConnection: close\r\nCache-Control: max-age=60\r\nTransfer-Encoding: {coding}\r\n\r\n"
+        );
         vec![Act::Send(format!("{head}5\r\nhalf \r\n0\r\n\r\n").into()), Act::Close]
     });
     let relay = proxy(&[server.port()]);
