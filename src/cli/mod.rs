@@ -33,6 +33,7 @@ pub mod which;
 
 use std::process::ExitCode;
 
+use crate::base::causes::causes;
 use crate::cli::output::print_error;
 
 /// Why a command failed, in words for the person who typed it.
@@ -47,17 +48,7 @@ const FAILED: u8 = 1;
 
 impl<E: std::error::Error> From<E> for Failed {
     fn from(error: E) -> Self {
-        let mut text = error.to_string();
-        let mut under = error.source();
-        while let Some(error) = under {
-            let cause = error.to_string();
-            // Transparent errors repeat what they wrap.
-            if !text.ends_with(&cause) {
-                text = format!("{text}: {cause}");
-            }
-            under = error.source();
-        }
-        Self::new(text)
+        Self::new(causes(&error))
     }
 }
 
