@@ -1,5 +1,7 @@
 //! An answer out of the cache, or on its way into it, for one request: its head, and the part of it that was asked for.
 
+use std::sync::Arc;
+
 use hyper::header::{
     ACCEPT_RANGES, AGE, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE,
     HeaderMap, HeaderValue,
@@ -10,60 +12,60 @@ use crate::base::range::ByteRange;
 use crate::base::tally::Outcome;
 use crate::http::body::Body;
 use crate::http::conditional::{is_not_modified, range_holds};
-use crate::http::forward::Forward;
 use crate::http::forward::pass::{broken, outcome};
 use crate::http::forward::status::CacheStatus;
+use crate::http::forward::{Forward, Served};
 use crate::http::part::range;
 use crate::http::ranges::{Multipart, Wanted, content_range, wanted};
 use crate::http::respond::Failure;
 use crate::relay::cache::answer::{Answer, Head};
 use crate::relay::cache::arrival::Arriving;
 use crate::relay::content::Content;
-use crate::relay::serve::{ServeError, open};
-use crate::store::blobs::BlobName;
+use crate::relay::serve::{self, ServeError};
 
 /// The type of parts whose answer has none.
 const UNKNOWN_TYPE: &str = "application/octet-stream";
 
-/// Where an answer's bytes are.
-enum Bytes {
-    Stored(BlobName),
-    Arriving(Box<Arriving>),
+/// A kept answer with its bytes: it can be given whatever becomes of it in the cache.
+pub(super) struct Opened {
+    pub(super) answer: Arc<Answer>,
+    content: Content,
 }
 
 impl Forward<'_> {
-    /// A kept answer; `None` where its blob is lost.
-    pub(super) async fn kept(
-        &self,
-        answer: &Answer,
-        status: CacheStatus,
-    ) -> Result<Option<(Response<Body>, Outcome)>, Failure> {
-        self.show(&answer.head, Some(answer.blob.size), Bytes::Stored(answer.blob), status).await
+    /// Opens a kept answer; `None` where its blob is lost, and then it is kept no more.
+    pub(super) async fn open(&self, answer: Arc<Answer>) -> Result<Option<Opened>, Failure> {
+        let cache = &self.live.cache;
+        let opened = serve::open(&cache.resources().store, self.shelf, answer.blob).await;
+        let Some(content) = opened.map_err(ServeError::Store)? else {
+            cache.lose(&self.key, &answer);
+            return Ok(None);
+        };
+        Ok(Some(Opened { answer, content }))
+    }
+
+    /// A kept answer.
+    pub(super) fn kept(&self, opened: Opened, status: CacheStatus) -> Served {
+        let Opened { answer, content } = opened;
+        self.show(&answer.head, Some(answer.blob.size), content, status)
+    }
+
+    /// The same with what its server says of it now.
+    pub(super) fn confirmed(&self, opened: Opened, now: &Head, status: CacheStatus) -> Served {
+        self.show(now, Some(opened.answer.blob.size), opened.content, status)
     }
 
     /// An answer that is on its way.
-    pub(super) async fn arriving(
-        &self,
-        arriving: Arriving,
-        status: CacheStatus,
-    ) -> Result<(Response<Body>, Outcome), Failure> {
+    pub(super) fn arriving(&self, arriving: Arriving, status: CacheStatus) -> Served {
         let arrival = arriving.arrival().clone();
         if let Some(reason) = arrival.broken() {
             return Err(broken(reason.to_string()));
         }
         let status = CacheStatus { said: Some(arrival.head.status), stored: !status.collapsed, ..status };
-        let shown =
-            self.show(&arrival.head, arrival.size, Bytes::Arriving(Box::new(arriving)), status).await?;
-        shown.ok_or(Failure::NotFound)
+        self.show(&arrival.head, arrival.size, Content::Arriving(arriving), status)
     }
 
-    async fn show(
-        &self,
-        head: &Head,
-        size: Option<u64>,
-        bytes: Bytes,
-        status: CacheStatus,
-    ) -> Result<Option<(Response<Body>, Outcome)>, Failure> {
+    fn show(&self, head: &Head, size: Option<u64>, content: Content, status: CacheStatus) -> Served {
         let cache = &self.live.cache;
         let now = cache.now();
         let (age, request) = (head.age(now), &self.request.headers);
@@ -87,7 +89,7 @@ impl Forward<'_> {
                 headers.remove(name);
             }
             *response.headers_mut() = headers;
-            return Ok(Some((response, Outcome::NotModified)));
+            return Ok((response, Outcome::NotModified));
         }
         let ranges = match (range(self.request), size) {
             (Some(range), Some(size))
@@ -108,18 +110,8 @@ impl Forward<'_> {
                 headers.insert(CONTENT_LENGTH, size.into());
             }
             *response.headers_mut() = headers;
-            return Ok(Some((response, counted)));
+            return Ok((response, counted));
         }
-        let content = match bytes {
-            Bytes::Arriving(arriving) => Content::Arriving(*arriving),
-            Bytes::Stored(blob) => {
-                let opened = open(&cache.resources().store, self.shelf, blob).await;
-                match opened.map_err(ServeError::Store)? {
-                    Some(content) => content,
-                    None => return Ok(None),
-                }
-            }
-        };
         let parts = match ranges {
             Wanted::Ranges(parts) => Some(parts),
             Wanted::Whole | Wanted::Unsatisfiable => None,
@@ -137,7 +129,7 @@ impl Forward<'_> {
         };
         *response.headers_mut() = headers;
         *response.body_mut() = body;
-        Ok(Some((response, counted)))
+        Ok((response, counted))
     }
 }
 

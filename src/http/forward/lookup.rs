@@ -5,10 +5,10 @@
 use std::sync::Arc;
 
 use hyper::header::{IF_MATCH, IF_UNMODIFIED_SINCE, RANGE};
-use hyper::{Method, Response, StatusCode};
+use hyper::{Method, StatusCode};
+use tokio::sync::oneshot;
 
-use crate::base::tally::Outcome;
-use crate::http::body::Body;
+use crate::http::forward::kept::Opened;
 use crate::http::forward::pass::failed;
 use crate::http::forward::status::{CacheStatus, Way};
 use crate::http::forward::{Forward, Served};
@@ -43,7 +43,11 @@ impl Forward<'_> {
         let (cached, flight) = self.found().await;
         let (kept, way) = match cached {
             Cached::Served(served) => return *served,
-            Cached::Asked(kept, way) => (Some(kept), way),
+            // Opened before it is asked about: the answer may be that it is kept no more.
+            Cached::Asked(answer, way) => match self.open(answer).await? {
+                Some(opened) => (Some(opened), way),
+                None => (None, Way::UriMiss),
+            },
             Cached::Nothing(way) => (None, way),
         };
         if self.wants.has("only-if-cached") {
@@ -54,10 +58,10 @@ impl Forward<'_> {
             return self.of_what_comes(flight, Way::Partial).await;
         }
         if kept.is_none() && cache.is_passing(&self.key) {
-            return self.own(cache.ask_alone(self.question(None, true)).await.ok(), None, way).await;
+            return self.own(cache.ask_alone(self.question(None, true)), None, way).await;
         }
-        match flight.map_or_else(|| cache.ask(self.question(kept.clone(), false)), Asked::Others) {
-            Asked::Own(told) => self.own(told.await.ok(), kept, way).await,
+        match flight.map_or_else(|| cache.ask(self.question(kept.as_ref(), false)), Asked::Others) {
+            Asked::Own(told) => self.own(told, kept, way).await,
             Asked::Others(flight) => self.others(&flight, kept, way).await,
         }
     }
@@ -118,28 +122,28 @@ impl Forward<'_> {
                 Reuse::Asked(Why::Request) => return Cached::Asked(answer, Way::Request),
                 Reuse::AsItIs | Reuse::Meanwhile => {}
             }
-            match self.kept(&answer, CacheStatus::default()).await {
-                Ok(Some(served)) => {
+            match self.open(answer).await {
+                Ok(Some(opened)) => {
                     if reuse == Reuse::Meanwhile {
                         // Nobody waits for it.
-                        let question = Question { interims: None, ..self.question(Some(answer), false) };
+                        let question = Question { interims: None, ..self.question(Some(&opened), false) };
                         drop(cache.ask(question));
                     }
-                    return Cached::Served(Box::new(Ok(served)));
+                    return Cached::Served(Box::new(self.kept(opened, CacheStatus::default())));
                 }
-                Ok(None) => cache.lose(&self.key, &answer),
+                Ok(None) => {}
                 Err(failure) => return Cached::Served(Box::new(Err(failure))),
             }
         }
         Cached::Nothing(Way::UriMiss)
     }
 
-    fn question(&self, kept: Option<Arc<Answer>>, as_it_is: bool) -> Question {
+    fn question(&self, kept: Option<&Opened>, as_it_is: bool) -> Question {
         Question {
             key: self.key.clone(),
             uri: self.uri.clone(),
             headers: self.headers.clone(),
-            kept,
+            kept: kept.map(|opened| opened.answer.clone()),
             as_it_is,
             interims: self.interims.clone(),
             passage: self.passage.clone(),
@@ -148,32 +152,30 @@ impl Forward<'_> {
     }
 
     /// What became of one's own question.
-    async fn own(&self, told: Option<Told>, kept: Option<Arc<Answer>>, way: Way) -> Served {
+    async fn own(&self, told: oneshot::Receiver<Told>, kept: Option<Opened>, way: Way) -> Served {
         let status = CacheStatus::asked(way);
-        match told {
-            Some(Told::Kept(answer)) => {
+        match (told.await, kept) {
+            (Ok(Told::Kept(answer)), Some(opened)) => {
                 let status = CacheStatus { said: Some(StatusCode::NOT_MODIFIED), ..status };
-                match self.kept(&answer, status).await? {
-                    Some(served) => Ok(served),
-                    None => self.without(&answer).await,
-                }
+                self.confirmed(opened, &answer.head, status)
             }
-            Some(Told::Arriving(arriving)) => self.arriving(arriving, status).await,
-            Some(Told::Alone(response)) => {
+            (Ok(Told::Arriving(arriving)), _) => self.arriving(arriving, status),
+            (Ok(Told::Alone(response)), kept) => {
                 if is_error(response.status())
-                    && let Some(served) = self.instead(kept.as_ref(), Trouble::Error, status).await?
+                    && let Some(opened) = self.instead(kept, Trouble::Error)
                 {
-                    return Ok(served);
+                    return self.kept(opened, status);
                 }
                 self.passed(*response, status)
             }
-            Some(Told::Failed(error)) => self.unreached(kept.as_ref(), error, status).await,
-            None => Err(stopping()),
+            (Ok(Told::Failed(error)), kept) => self.unreached(kept, error, status),
+            // Nothing is told to hold that was not asked about.
+            (Ok(Told::Kept(_)), None) | (Err(_), _) => Err(stopping()),
         }
     }
 
     /// What became of another's.
-    async fn others(&self, flight: &Flight, kept: Option<Arc<Answer>>, way: Way) -> Served {
+    async fn others(&self, flight: &Flight, kept: Option<Opened>, way: Way) -> Served {
         let cache = &self.live.cache;
         let status = CacheStatus { collapsed: true, ..CacheStatus::asked(way) };
         match flight.landed().await {
@@ -181,28 +183,28 @@ impl Forward<'_> {
                 if selects(&answer.selecting, &self.headers)
                     && reuse(&answer.head, &self.wants, cache.now()) == Reuse::AsItIs =>
             {
-                if let Some(served) = self.kept(&answer, status).await? {
-                    return Ok(served);
+                if let Some(opened) = self.open(answer).await? {
+                    return self.kept(opened, status);
                 }
             }
             Phase::Arriving(arrival)
                 if selects(&arrival.selecting, &self.headers)
                     && reuse(&arrival.head, &self.wants, cache.now()) == Reuse::AsItIs =>
             {
-                return self.arriving(Arriving::new(arrival), status).await;
+                return self.arriving(Arriving::new(arrival), status);
             }
             Phase::Alone(said) if is_error(said) => {
-                if let Some(served) = self.instead(kept.as_ref(), Trouble::Error, status).await? {
-                    return Ok(served);
+                if let Some(opened) = self.instead(kept, Trouble::Error) {
+                    return self.kept(opened, status);
                 }
             }
-            Phase::Failed(error) => return self.unreached(kept.as_ref(), error, status).await,
+            Phase::Failed(error) => return self.unreached(kept, error, status),
             Phase::Asking => return Err(stopping()),
             Phase::Kept(_) | Phase::Arriving(_) | Phase::Alone(_) => {}
         }
         // By now something else may be kept, which this request selects or which it may ask about.
         let kept = match cache.table().find(&self.key, &self.headers) {
-            Found::Answer(answer) => Some(answer),
+            Found::Answer(answer) => self.open(answer).await?,
             Found::Others | Found::Nothing => None,
         };
         let part = kept.is_none() && self.headers.contains_key(RANGE);
@@ -210,53 +212,26 @@ impl Forward<'_> {
             return self.pass(None, way).await;
         }
         let as_it_is = kept.is_none() && cache.is_passing(&self.key);
-        let told = cache.ask_alone(self.question(kept.clone(), as_it_is)).await.ok();
-        self.own(told, kept, way).await
-    }
-
-    /// Asks for what was lost, whole.
-    async fn without(&self, lost: &Arc<Answer>) -> Served {
-        let cache = &self.live.cache;
-        cache.lose(&self.key, lost);
-        match cache.ask_alone(self.question(None, false)).await {
-            Ok(Told::Arriving(arriving)) => self.arriving(arriving, CacheStatus::asked(Way::UriMiss)).await,
-            Ok(Told::Alone(response)) => self.passed(*response, CacheStatus::asked(Way::UriMiss)),
-            Ok(Told::Failed(error)) => Err(failed(error)),
-            Ok(Told::Kept(_)) | Err(_) => Err(stopping()),
-        }
+        self.own(cache.ask_alone(self.question(kept.as_ref(), as_it_is)), kept, way).await
     }
 
     /// What is kept, in the place of an answer that cannot be had.
-    async fn unreached(
-        &self,
-        kept: Option<&Arc<Answer>>,
-        error: Arc<ReachError>,
-        status: CacheStatus,
-    ) -> Served {
+    fn unreached(&self, kept: Option<Opened>, error: Arc<ReachError>, status: CacheStatus) -> Served {
         if matches!(*error, ReachError::Refused(_)) {
             return Err(failed(error));
         }
-        match self.instead(kept, Trouble::Unreached, status).await? {
-            Some(served) => Ok(served),
-            // Who answers nonsense was reached.
-            None if kept.is_some() && !matches!(*error, ReachError::Wrong(_)) => {
-                Err(Failure::Unconfirmed(error))
-            }
+        // Who answers nonsense was reached.
+        let unconfirmed = kept.is_some() && !matches!(*error, ReachError::Wrong(_));
+        match self.instead(kept, Trouble::Unreached) {
+            Some(opened) => self.kept(opened, status),
+            None if unconfirmed => Err(Failure::Unconfirmed(error)),
             None => Err(failed(error)),
         }
     }
 
-    async fn instead(
-        &self,
-        kept: Option<&Arc<Answer>>,
-        trouble: Trouble,
-        status: CacheStatus,
-    ) -> Result<Option<(Response<Body>, Outcome)>, Failure> {
-        let allowed = kept.filter(|kept| stands_in(&kept.head, &self.wants, trouble, self.live.cache.now()));
-        match allowed {
-            Some(kept) => self.kept(kept, status).await,
-            None => Ok(None),
-        }
+    /// What is kept, where it may stand for an answer.
+    fn instead(&self, kept: Option<Opened>, trouble: Trouble) -> Option<Opened> {
+        kept.filter(|opened| stands_in(&opened.answer.head, &self.wants, trouble, self.live.cache.now()))
     }
 }
 
