@@ -13,6 +13,7 @@ pub mod directory;
 pub mod failed;
 pub mod hop;
 pub mod http;
+mod lent;
 pub mod parent;
 pub mod race;
 pub mod resolve;

@@ -1,20 +1,21 @@
 //! Requests by whichever way of their destination works: way after way, each with connections of its own.
 //!
 //! Never sends a body twice: the next way is tried only where the one before gave no connection, or a parent answered in place of
-//! the server (it wants credentials; it did not get there) and the body is whole still. Invariant: connections of different ways are never mixed, and a parent's credentials
+//! the server (it wants credentials; it did not get there) and the body is whole still. A GET or HEAD without a body is sent once more
+//! where a connection that was kept ends in place of its answer: its server had closed it already (RFC 9112 section 9.3.1). Invariant: connections of different ways are never mixed, and a parent's credentials
 //! go with requests to that parent alone.
 
 use std::error::Error;
+use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http_body::{Body, Frame, SizeHint};
+use http_body::Body;
 use hyper::body::Incoming;
-use hyper::header;
+use hyper::header::{self, HeaderValue};
 use hyper::http::Extensions;
+use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::{CaptureConnection, capture_connection};
@@ -27,9 +28,10 @@ use crate::base::destination::Destination;
 use crate::config::settings::ReachSettings;
 use crate::upstream::connect::{ConnectError, Connector, NamedBy, Shared, destination};
 use crate::upstream::hop::{For, Hop};
+use crate::upstream::lent::Lent;
 use crate::upstream::parent::{Parent, ParentError};
 use crate::upstream::routes::{By, Extent};
-use crate::upstream::stream::{Connection, Peer};
+use crate::upstream::stream::{Answered, Connection, Peer};
 use crate::upstream::unreached::Unreached;
 use crate::upstream::watch::Step;
 
@@ -109,20 +111,16 @@ where
         let to = destination(request.uri()).map_err(WayError::Connect)?;
         let clear = request.uri().scheme_str() == Some("http");
         let (head, mut body) = request.into_parts();
-        let safe = matches!(head.method, Method::GET | Method::HEAD);
+        let safe = is_safe(&head.method);
         let mut tries = Tries::new(shared, &to);
         // What a parent said in place of a server that it did not reach.
         let mut said = None;
         while let Some(by) = tries.next_way() {
-            let back = Arc::new(Mutex::new(None));
-            let lent = Lent { body: Some(body), begun: false, back: back.clone() };
-            let mut request = Request::from_parts(head.clone(), lent);
             let proxy = parent(shared, by).filter(|parent| clear && parent.takes_requests());
-            if let Some(authorization) = proxy.and_then(|parent| parent.authorization()) {
-                request.headers_mut().insert(header::PROXY_AUTHORIZATION, authorization);
-            }
-            way.set(Taken { by, to: to.clone(), connection: capture_connection(&mut request) });
-            let failed = match self.client(by).request(request).await {
+            let authorization = proxy.and_then(|parent| parent.authorization());
+            let note = |connection| way.set(Taken { by, to: to.clone(), connection });
+            let (sent, back) = self.send_by(by, &head, authorization, body, note).await;
+            let failed = match sent {
                 Ok(answer) => match answer.status() {
                     StatusCode::PROXY_AUTHENTICATION_REQUIRED if proxy.is_some() => {
                         ParentError::Credentials.into()
@@ -141,12 +139,51 @@ where
                 Err(error) => WayError::connect(&error)?,
             };
             tries.failed(by, failed).map_err(WayError::Connect)?;
-            match back.lock().unwrap_or_else(PoisonError::into_inner).take() {
-                Some(returned) => body = returned,
+            match back {
+                Some(back) => body = back,
                 None => break,
             }
         }
         said.ok_or_else(|| WayError::Connect(tries.lost()))
+    }
+
+    /// Sends a request by one way, and notes each connection that it goes on. Gives the body back where nobody began to send it.
+    async fn send_by(
+        &self,
+        by: By,
+        head: &Parts,
+        authorization: Option<HeaderValue>,
+        mut body: B,
+        note: impl Fn(CaptureConnection),
+    ) -> (Result<Response<Incoming>, legacy::Error>, Option<B>) {
+        // All that are kept may have been closed together.
+        let mut kept_left = IDLE_CONNECTIONS_MAX;
+        loop {
+            let (lent, back) = Lent::new(body);
+            let mut request = Request::from_parts(head.clone(), lent);
+            if let Some(authorization) = authorization.clone() {
+                request.headers_mut().insert(header::PROXY_AUTHORIZATION, authorization);
+            }
+            let connection = capture_connection(&mut request);
+            note(connection.clone());
+            let sent = self.client(by).request(request).await;
+            let back = back.take();
+            let answered = extra::<Answered>(&connection).unwrap_or_default();
+            match (sent, back) {
+                (Err(error), Some(whole))
+                    if kept_left > 0 && is_safe(&head.method) && answered.is_so() && has_ended(&error) =>
+                {
+                    debug!(host = head.uri.host(), "a kept connection was closed: sent once more");
+                    (body, kept_left) = (whole, kept_left - 1);
+                }
+                (sent, back) => {
+                    if sent.is_ok() {
+                        answered.note();
+                    }
+                    return (sent, back);
+                }
+            }
+        }
     }
 }
 
@@ -275,9 +312,38 @@ impl Way {
 
 /// The address at the other end of a connection; `None` while there is none, or where a parent stands between.
 fn peer(connection: &CaptureConnection) -> Option<SocketAddr> {
+    extra::<Peer>(connection).map(|peer| peer.0)
+}
+
+fn extra<T: Clone + Send + Sync + 'static>(connection: &CaptureConnection) -> Option<T> {
     let mut extensions = Extensions::new();
     connection.connection_metadata().as_ref()?.get_extras(&mut extensions);
-    extensions.get::<Peer>().map(|peer| peer.0)
+    extensions.remove()
+}
+
+fn is_safe(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD)
+}
+
+/// Whether a connection ended before its answer's head did.
+fn has_ended(error: &legacy::Error) -> bool {
+    let mut under = error.source();
+    while let Some(error) = under {
+        if error.downcast_ref().is_some_and(hyper::Error::is_incomplete_message) {
+            return true;
+        }
+        if let Some(error) = error.downcast_ref::<io::Error>() {
+            return matches!(
+                error.kind(),
+                io::ErrorKind::BrokenPipe
+                    | io::ErrorKind::ConnectionAborted
+                    | io::ErrorKind::ConnectionReset
+                    | io::ErrorKind::UnexpectedEof
+            );
+        }
+        under = error.source();
+    }
+    false
 }
 
 impl WayError {
@@ -291,47 +357,5 @@ impl WayError {
             }
         }
         Err(Self::Broken(causes(error)))
-    }
-}
-
-/// A body that comes back where nobody began to send it.
-#[derive(Debug)]
-struct Lent<B> {
-    /// Gone only while it is dropped.
-    body: Option<B>,
-    begun: bool,
-    /// Guards the body that came back.
-    back: Arc<Mutex<Option<B>>>,
-}
-
-impl<B> Drop for Lent<B> {
-    fn drop(&mut self) {
-        if !self.begun {
-            *self.back.lock().unwrap_or_else(PoisonError::into_inner) = self.body.take();
-        }
-    }
-}
-
-impl<B: Body + Unpin> Body for Lent<B> {
-    type Data = B::Data;
-    type Error = B::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
-        self.begun = true;
-        match &mut self.body {
-            Some(body) => Pin::new(body).poll_frame(context),
-            None => Poll::Ready(None),
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.as_ref().is_none_or(Body::is_end_stream)
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.as_ref().map_or_else(SizeHint::default, Body::size_hint)
     }
 }

@@ -172,3 +172,59 @@ fn statuses_out_of_all_ranges_pass_and_are_never_kept_r3_2() {
     }
     relay.stop();
 }
+
+#[test]
+fn a_get_goes_once_more_where_the_kept_connection_it_went_on_was_closed_r4_4() {
+    const TRIES: usize = 12;
+    for (what, end) in [("closed", Act::Close), ("reset", Act::Reset)] {
+        // Each connection answers once.
+        let server = Server::start(move |asked, _| match asked.earlier {
+            0 => answer(200, "Cache-Control: no-store", "body"),
+            _ => vec![end.clone()],
+        });
+        let relay = both(&server);
+        for (method, path) in [
+            ("GET", server.url("/kept")),
+            ("HEAD", server.url("/kept")),
+            ("GET", server.url("/part")),
+            ("GET", "/tools/kept".into()),
+        ] {
+            for number in 0..TRIES {
+                let headers = if path.ends_with("/part") { &[("If-Match", "*")][..] } else { &[] };
+                let mut client = Client::connect(relay.v4());
+                let got = client.exchange(method, &format!("{path}?{number}"), headers).unwrap();
+                assert_eq!(got.head.status, 200, "{what}: {method} {path}: {got:?}");
+            }
+        }
+        let asked = server.asked();
+        let closed = asked.iter().filter(|asked| asked.earlier > 0).count();
+        assert!(closed > 0, "{what}: no connection was kept");
+        assert_eq!(asked.len() - closed, 4 * TRIES, "{what}: each was answered once");
+        relay.stop();
+    }
+}
+
+#[test]
+fn what_may_have_been_done_and_what_a_new_connection_ends_is_asked_once_r4_4() {
+    const TRIES: usize = 12;
+    let server = Server::start(|asked, _| match (asked.earlier, &*asked.target) {
+        (0, target) if !target.starts_with("/never") => answer(200, "Cache-Control: no-store", "body"),
+        _ => vec![Act::Body, Act::Close],
+    });
+    let relay = both(&server);
+    for number in 0..TRIES {
+        let mut client = Client::connect(relay.v4());
+        client.exchange("GET", &server.url(&format!("/first?{number}")), &[]).unwrap().whole(200);
+        let target = format!("/post?{number}");
+        let got = client.exchange("POST", &server.url(&target), &[]).unwrap();
+        let asked = server.asked_for(&target);
+        assert_eq!(asked.len(), 1, "{asked:?}");
+        assert_eq!(got.head.status, if asked[0].earlier > 0 { 502 } else { 200 }, "{got:?}");
+    }
+    assert!(server.asked().iter().any(|asked| asked.method == "POST" && asked.earlier > 0));
+    get(relay.v4(), &server.url("/never"), &[]).whole(502);
+    let asked = server.asked_for("/never");
+    let fresh = asked.iter().filter(|asked| asked.earlier == 0).count();
+    assert_eq!(fresh, 1, "a server that never answers: {asked:?}");
+    relay.stop();
+}

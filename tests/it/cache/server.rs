@@ -59,6 +59,8 @@ pub(crate) struct Asked {
     pub(crate) trailers: Vec<(String, String)>,
     /// Whether the body came to its end.
     pub(crate) whole: bool,
+    /// How many requests came before it on its connection.
+    pub(crate) earlier: usize,
 }
 
 impl Asked {
@@ -205,8 +207,9 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
 
 fn serve(shared: &Shared, stream: &TcpStream) -> std::io::Result<()> {
     let mut reader = BufReader::new(stream);
-    loop {
+    for earlier in 0.. {
         let Some(mut asked) = head(&mut reader)? else { return Ok(()) };
+        asked.earlier = earlier;
         let (before, index) = {
             let mut state = shared.lock();
             let before = state.asked.iter().filter(|other| other.target == asked.target).count();
@@ -237,6 +240,7 @@ fn serve(shared: &Shared, stream: &TcpStream) -> std::io::Result<()> {
             }
         }
     }
+    Ok(())
 }
 
 fn head(reader: &mut impl BufRead) -> std::io::Result<Option<Asked>> {
