@@ -5,9 +5,8 @@
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use bytes::{Buf, Bytes};
 use hyper::rt::{Read, ReadBufCursor, Write};
@@ -50,21 +49,9 @@ pub enum End {
 #[derive(Clone, Copy, Debug)]
 pub struct Peer(pub SocketAddr);
 
-/// Whether an answer has come by a connection, as its requests know it.
-#[derive(Clone, Debug, Default)]
-pub struct Answered(Arc<AtomicBool>);
-
-impl Answered {
-    /// One has.
-    pub fn note(&self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-
-    /// Whether one has.
-    pub fn is_so(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
-    }
-}
+/// When a connection was there, as its requests know it.
+#[derive(Clone, Copy, Debug)]
+pub struct Since(pub Instant);
 
 impl Connection {
     /// A connection that is ready for requests or bytes.
@@ -148,7 +135,7 @@ impl AsyncWrite for Io {
 
 impl connect::Connection for Connection {
     fn connected(&self) -> connect::Connected {
-        let connected = connect::Connected::new().extra(Answered::default());
+        let connected = connect::Connected::new().extra(Since(Instant::now()));
         match self.end {
             End::Server(peer) => connected.extra(Peer(peer)),
             End::Tunnel => connected,

@@ -1,15 +1,15 @@
 //! Requests by whichever way of their destination works: way after way, each with connections of its own.
 //!
 //! Never sends a body twice: the next way is tried only where the one before gave no connection, or a parent answered in place of
-//! the server (it wants credentials; it did not get there) and the body is whole still. A GET or HEAD without a body is sent once more
-//! where a connection that was kept ends in place of its answer: its server had closed it already (RFC 9112 section 9.3.1). Invariant: connections of different ways are never mixed, and a parent's credentials
-//! go with requests to that parent alone.
+//! the server (it wants credentials; it did not get there) and the body is whole still. A GET or HEAD that went out on a kept connection,
+//! which ended before its answer's head, goes once more, on a new one: most likely the server was closing it already (RFC 9112 section
+//! 9.3.1). Invariant: connections of different ways are never mixed, and a parent's credentials go with requests to that parent alone.
 
 use std::error::Error;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http_body::Body;
 use hyper::body::Incoming;
@@ -31,7 +31,7 @@ use crate::upstream::hop::{For, Hop};
 use crate::upstream::lent::Lent;
 use crate::upstream::parent::{Parent, ParentError};
 use crate::upstream::routes::{By, Extent};
-use crate::upstream::stream::{Answered, Connection, Peer};
+use crate::upstream::stream::{Connection, Peer, Since};
 use crate::upstream::unreached::Unreached;
 use crate::upstream::watch::Step;
 
@@ -45,11 +45,28 @@ const IDLE: Duration = Duration::from_secs(45);
 #[derive(Debug)]
 pub(super) struct Ways<B> {
     connector: Connector,
-    /// Made when first used: directly, then by each parent.
-    clients: Arc<[OnceLock<Pooled<B>>]>,
+    /// Of each way: directly, then by each parent.
+    clients: Arc<[Clients<B>]>,
+}
+
+/// The clients of one way, each made when it is first used.
+#[derive(Debug)]
+struct Clients<B> {
+    /// Takes a connection that was kept, where there is one.
+    keeping: OnceLock<Pooled<B>>,
+    /// Takes a new one each time.
+    renewing: OnceLock<Pooled<B>>,
 }
 
 type Pooled<B> = legacy::Client<Hop, Lent<B>>;
+
+/// What a request goes on.
+#[derive(Clone, Copy)]
+enum Connections {
+    /// What is kept, or else a new connection.
+    Kept,
+    New,
+}
 
 /// Which way a request went, as far as is known.
 #[derive(Debug, Default)]
@@ -82,20 +99,25 @@ where
 {
     /// Clients for hosts that are named by this, and reached like this.
     pub(super) fn new(shared: &Arc<Shared>, reach: ReachSettings, named_by: NamedBy) -> Self {
-        let clients = (0..=shared.parents.len()).map(|_| OnceLock::new()).collect();
+        let clients = (0..=shared.parents.len()).map(|_| Clients::default()).collect();
         Self { connector: Connector { shared: shared.clone(), reach, named_by }, clients }
     }
 
-    fn client(&self, by: By) -> &Pooled<B> {
+    fn client(&self, by: By, connections: Connections) -> &Pooled<B> {
         let place = match by {
             By::Direct => 0,
             By::Parent(number) => number + 1,
         };
-        self.clients[place].get_or_init(|| {
+        let Clients { keeping, renewing } = &self.clients[place];
+        let (client, kept_max) = match connections {
+            Connections::Kept => (keeping, IDLE_CONNECTIONS_MAX),
+            Connections::New => (renewing, 0),
+        };
+        client.get_or_init(|| {
             legacy::Client::builder(TokioExecutor::new())
                 .pool_timer(TokioTimer::new())
                 .pool_idle_timeout(IDLE)
-                .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)
+                .pool_max_idle_per_host(kept_max)
                 .build(hop(&self.connector, by))
         })
     }
@@ -156,8 +178,7 @@ where
         mut body: B,
         note: impl Fn(CaptureConnection),
     ) -> (Result<Response<Incoming>, legacy::Error>, Option<B>) {
-        // All that are kept may have been closed together.
-        let mut kept_left = IDLE_CONNECTIONS_MAX;
+        let mut connections = Connections::Kept;
         loop {
             let (lent, back) = Lent::new(body);
             let mut request = Request::from_parts(head.clone(), lent);
@@ -166,22 +187,18 @@ where
             }
             let connection = capture_connection(&mut request);
             note(connection.clone());
-            let sent = self.client(by).request(request).await;
-            let back = back.take();
-            let answered = extra::<Answered>(&connection).unwrap_or_default();
-            match (sent, back) {
+            let begun = Instant::now();
+            let sent = self.client(by, connections).request(request).await;
+            match (sent, back.take()) {
                 (Err(error), Some(whole))
-                    if kept_left > 0 && is_safe(&head.method) && answered.is_so() && has_ended(&error) =>
+                    if is_safe(&head.method)
+                        && extra(&connection).is_some_and(|Since(since)| since < begun)
+                        && has_ended(&error) =>
                 {
-                    debug!(host = head.uri.host(), "a kept connection was closed: sent once more");
-                    (body, kept_left) = (whole, kept_left - 1);
+                    debug!(host = head.uri.host(), "a kept connection ended: the request goes once more");
+                    (body, connections) = (whole, Connections::New);
                 }
-                (sent, back) => {
-                    if sent.is_ok() {
-                        answered.note();
-                    }
-                    return (sent, back);
-                }
+                sent => return sent,
             }
         }
     }
@@ -298,6 +315,12 @@ fn hop(connector: &Connector, by: By) -> Hop {
     Hop { direct: connector.clone(), parent: parent(&connector.shared, by).cloned() }
 }
 
+impl<B> Default for Clients<B> {
+    fn default() -> Self {
+        Self { keeping: OnceLock::new(), renewing: OnceLock::new() }
+    }
+}
+
 impl<B> Clone for Ways<B> {
     fn clone(&self) -> Self {
         Self { connector: self.connector.clone(), clients: self.clients.clone() }
@@ -312,7 +335,7 @@ impl Way {
 
 /// The address at the other end of a connection; `None` while there is none, or where a parent stands between.
 fn peer(connection: &CaptureConnection) -> Option<SocketAddr> {
-    extra::<Peer>(connection).map(|peer| peer.0)
+    extra(connection).map(|Peer(address)| address)
 }
 
 fn extra<T: Clone + Send + Sync + 'static>(connection: &CaptureConnection) -> Option<T> {
