@@ -175,8 +175,13 @@ fn scenes() -> [fn() -> Scene; 5] {
 /// One point of each kind of step, before and after, of each scene; or every one.
 fn chosen(scene: &Scene) -> Vec<(String, Point)> {
     let mut points = scene.points();
-    // How often a reader looks for what is in memory depends on how fast bytes come, and it leaves nothing on the disk.
-    points.retain(|(name, _)| name != "read cached");
+    // How often a reader looks for what is in memory depends on how fast bytes come, and how often it opens a blob on whether a fill is
+    // over when it comes, on demand. It leaves nothing on the disk.
+    points.retain(|(name, point)| match name.as_str() {
+        "read cached" => false,
+        "open to read" | "read at" => scene.prefetch || point.nth == 1,
+        _ => true,
+    });
     if all() {
         return points;
     }
