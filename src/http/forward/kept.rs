@@ -7,6 +7,7 @@ use hyper::header::{
     HeaderMap, HeaderValue,
 };
 use hyper::{Method, Response, StatusCode, Version};
+use tracing::warn;
 
 use crate::base::range::ByteRange;
 use crate::base::tally::Outcome;
@@ -21,7 +22,7 @@ use crate::http::respond::Failure;
 use crate::relay::cache::answer::{Answer, Head};
 use crate::relay::cache::arrival::Arriving;
 use crate::relay::content::Content;
-use crate::relay::serve::{self, ServeError};
+use crate::relay::serve;
 
 /// The type of parts whose answer has none.
 const UNKNOWN_TYPE: &str = "application/octet-stream";
@@ -30,23 +31,33 @@ const UNKNOWN_TYPE: &str = "application/octet-stream";
 pub(super) struct Opened {
     pub(super) answer: Arc<Answer>,
     content: Content,
+    /// The shelf's when it was opened.
+    epoch: u64,
 }
 
 impl Forward<'_> {
-    /// Opens a kept answer; `None` where its blob is lost, and then it is kept no more.
-    pub(super) async fn open(&self, answer: Arc<Answer>) -> Result<Option<Opened>, Failure> {
-        let cache = &self.live.cache;
-        let opened = serve::open(&cache.resources().store, self.shelf, answer.blob).await;
-        let Some(content) = opened.map_err(ServeError::Store)? else {
-            cache.lose(&self.key, &answer);
-            return Ok(None);
-        };
-        Ok(Some(Opened { answer, content }))
+    /// Opens a kept answer; `None` where that fails, and where its blob is lost: then it is kept no more.
+    pub(super) async fn open(&self, answer: Arc<Answer>) -> Option<Opened> {
+        let (cache, epoch) = (&self.live.cache, self.shelf.epoch());
+        match serve::open(&cache.resources().store, self.shelf, answer.blob).await {
+            Ok(Some(content)) => return Some(Opened { answer, content, epoch }),
+            Ok(None) => cache.lose(&self.key, &answer),
+            Err(error) => warn!(%error, "a kept answer could not be opened: its server is asked"),
+        }
+        None
+    }
+
+    /// The same after a wait: what was condemned meanwhile is opened anew.
+    pub(super) async fn still(&self, opened: Option<Opened>) -> Option<Opened> {
+        match opened {
+            Some(opened) if opened.epoch != self.shelf.epoch() => self.open(opened.answer).await,
+            opened => opened,
+        }
     }
 
     /// A kept answer.
     pub(super) fn kept(&self, opened: Opened, status: CacheStatus) -> Served {
-        let Opened { answer, content } = opened;
+        let Opened { answer, content, .. } = opened;
         self.show(&answer.head, Some(answer.blob.size), content, status)
     }
 

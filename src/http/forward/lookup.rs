@@ -21,9 +21,6 @@ use crate::relay::cache::table::Found;
 use crate::relay::cache::vary::selects;
 use crate::relay::reach::ReachError;
 
-/// How often a kept answer may turn out to be lost within one request: one for each of some variants.
-const LOST_MAX: usize = 4;
-
 /// What the cache has for a request.
 enum Cached {
     /// This is the answer.
@@ -43,16 +40,11 @@ impl Forward<'_> {
         let (cached, flight) = self.found().await;
         let (kept, way) = match cached {
             Cached::Served(served) => return *served,
-            // Opened before it is asked about: the answer may be that it is kept no more.
-            Cached::Asked(answer, way) => match self.open(answer).await? {
-                Some(opened) => (Some(opened), way),
-                None => (None, Way::UriMiss),
-            },
+            _ if self.wants.has("only-if-cached") => return Err(Failure::NotKept),
+            // Opened before it is asked about: its server's word may be that it is kept no more.
+            Cached::Asked(answer, way) => (self.open(answer).await, way),
             Cached::Nothing(way) => (None, way),
         };
-        if self.wants.has("only-if-cached") {
-            return Err(Failure::NotKept);
-        }
         let cache = &self.live.cache;
         if kept.is_none() && self.headers.contains_key(RANGE) {
             return self.of_what_comes(flight, Way::Partial).await;
@@ -110,32 +102,24 @@ impl Forward<'_> {
 
     async fn cached(&self) -> Cached {
         let cache = &self.live.cache;
-        for _ in 0..LOST_MAX {
-            let answer = match cache.table().find(&self.key, &self.headers) {
-                Found::Answer(answer) => answer,
-                Found::Others => return Cached::Nothing(Way::VaryMiss),
-                Found::Nothing => return Cached::Nothing(Way::UriMiss),
-            };
-            let reuse = reuse(&answer.head, &self.wants, cache.now());
-            match reuse {
-                Reuse::Asked(Why::Stale) => return Cached::Asked(answer, Way::Stale),
-                Reuse::Asked(Why::Request) => return Cached::Asked(answer, Way::Request),
-                Reuse::AsItIs | Reuse::Meanwhile => {}
-            }
-            match self.open(answer).await {
-                Ok(Some(opened)) => {
-                    if reuse == Reuse::Meanwhile {
-                        // Nobody waits for it.
-                        let question = Question { interims: None, ..self.question(Some(&opened), false) };
-                        drop(cache.ask(question));
-                    }
-                    return Cached::Served(Box::new(self.kept(opened, CacheStatus::default())));
-                }
-                Ok(None) => {}
-                Err(failure) => return Cached::Served(Box::new(Err(failure))),
-            }
+        let answer = match cache.table().find(&self.key, &self.headers) {
+            Found::Answer(answer) => answer,
+            Found::Others => return Cached::Nothing(Way::VaryMiss),
+            Found::Nothing => return Cached::Nothing(Way::UriMiss),
+        };
+        let reuse = reuse(&answer.head, &self.wants, cache.now());
+        match reuse {
+            Reuse::Asked(Why::Stale) => return Cached::Asked(answer, Way::Stale),
+            Reuse::Asked(Why::Request) => return Cached::Asked(answer, Way::Request),
+            Reuse::AsItIs | Reuse::Meanwhile => {}
         }
-        Cached::Nothing(Way::UriMiss)
+        let Some(opened) = self.open(answer).await else { return Cached::Nothing(Way::UriMiss) };
+        if reuse == Reuse::Meanwhile {
+            // Nobody waits for it.
+            let question = Question { interims: None, ..self.question(Some(&opened), false) };
+            drop(cache.ask(question));
+        }
+        Cached::Served(Box::new(self.kept(opened, CacheStatus::default())))
     }
 
     fn question(&self, kept: Option<&Opened>, as_it_is: bool) -> Question {
@@ -154,11 +138,14 @@ impl Forward<'_> {
     /// What became of one's own question.
     async fn own(&self, told: oneshot::Receiver<Told>, kept: Option<Opened>, way: Way) -> Served {
         let status = CacheStatus::asked(way);
-        match (told.await, kept) {
+        let told = told.await;
+        match (told, self.still(kept).await) {
             (Ok(Told::Kept(answer)), Some(opened)) => {
                 let status = CacheStatus { said: Some(StatusCode::NOT_MODIFIED), ..status };
                 self.confirmed(opened, &answer.head, status)
             }
+            // What was asked about is damaged.
+            (Ok(Told::Kept(_)), None) => self.pass(None, way).await,
             (Ok(Told::Arriving(arriving)), _) => self.arriving(arriving, status),
             (Ok(Told::Alone(response)), kept) => {
                 if is_error(response.status())
@@ -169,8 +156,7 @@ impl Forward<'_> {
                 self.passed(*response, status)
             }
             (Ok(Told::Failed(error)), kept) => self.unreached(kept, error, status),
-            // Nothing is told to hold that was not asked about.
-            (Ok(Told::Kept(_)), None) | (Err(_), _) => Err(stopping()),
+            (Err(_), _) => Err(stopping()),
         }
     }
 
@@ -178,12 +164,14 @@ impl Forward<'_> {
     async fn others(&self, flight: &Flight, kept: Option<Opened>, way: Way) -> Served {
         let cache = &self.live.cache;
         let status = CacheStatus { collapsed: true, ..CacheStatus::asked(way) };
-        match flight.landed().await {
+        let landed = flight.landed().await;
+        let kept = self.still(kept).await;
+        match landed {
             Phase::Kept(answer)
                 if selects(&answer.selecting, &self.headers)
                     && reuse(&answer.head, &self.wants, cache.now()) == Reuse::AsItIs =>
             {
-                if let Some(opened) = self.open(answer).await? {
+                if let Some(opened) = self.open(answer).await {
                     return self.kept(opened, status);
                 }
             }
@@ -200,11 +188,11 @@ impl Forward<'_> {
             }
             Phase::Failed(error) => return self.unreached(kept, error, status),
             Phase::Asking => return Err(stopping()),
-            Phase::Kept(_) | Phase::Arriving(_) | Phase::Alone(_) => {}
+            Phase::Kept(_) | Phase::Arriving(_) | Phase::Alone(_) => drop(kept),
         }
         // By now something else may be kept, which this request selects or which it may ask about.
         let kept = match cache.table().find(&self.key, &self.headers) {
-            Found::Answer(answer) => self.open(answer).await?,
+            Found::Answer(answer) => self.open(answer).await,
             Found::Others | Found::Nothing => None,
         };
         let part = kept.is_none() && self.headers.contains_key(RANGE);

@@ -2,6 +2,7 @@
 
 mod broken;
 mod carried;
+mod damaged;
 mod hostile;
 mod interim;
 mod killed;

@@ -47,43 +47,6 @@ fn a_blob_that_is_lost_is_fetched_again_r1_5() {
 }
 
 #[test]
-fn what_is_asked_about_can_be_given_though_its_file_goes_meanwhile_r3_2() {
-    let gate = Gate::default();
-    let opened = gate.clone();
-    let server = Server::start(move |asked, _| match asked.header("if-none-match") {
-        Some(_) => [vec![Act::Wait(opened.clone())], answer(304, "Cache-Control: private", "")].concat(),
-        None => chunked(200, &format!("{FRESH}\nETag: \"x\""), &asked.target),
-    });
-    let relay = proxy(&[server.port()]);
-    let url = server.url("/file");
-    assert_eq!(get(relay.v4(), &url, &[]).whole(200), b"/file");
-    let file = site::blob_file(relay.data(), b"/file");
-    assert!(file.exists());
-    let mut sweeps = relay.tree(0).resources.swept.subscribe();
-    let mut asking = Client::connect(relay.v4());
-    asking.ask("GET", &url, &[("Cache-Control", "no-cache")]).unwrap();
-    server.wait_for("/file", 2);
-    // It is changed, so it is kept no more; what is kept next has the store swept.
-    Client::connect(relay.v4()).exchange("POST", &url, &[]).unwrap();
-    get(relay.v4(), &server.url("/other"), &[]).whole(200);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async {
-        tokio::time::timeout(crate::served::WITHIN, async {
-            while file.exists() {
-                sweeps.changed().await.unwrap();
-            }
-        })
-        .await
-        .expect("the file is not swept");
-    });
-    gate.open();
-    assert_eq!(asking.answer("GET").unwrap().whole(200), b"/file");
-    let asked: Vec<_> = server.asked_for("/file").into_iter().map(|asked| asked.method).collect();
-    assert_eq!(asked, ["GET", "GET", "POST"]);
-    relay.stop();
-}
-
-#[test]
 fn two_urls_with_the_same_bytes_are_one_file_r1_3() {
     let server = Server::start(|_, _| chunked(200, FRESH, "the same bytes"));
     let relay = proxy(&[server.port()]);

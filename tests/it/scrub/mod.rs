@@ -54,7 +54,7 @@ fn write_tree(dir: &Path, files: &[(&str, Vec<u8>)]) {
 }
 
 /// Changes one byte of a stored file, in memory and on the disk.
-fn flip(file: &Path, at: u64) {
+pub(crate) fn flip(file: &Path, at: u64) {
     let file = File::options().read(true).write(true).open(file).unwrap();
     let mut byte = [0];
     file.read_exact_at(&mut byte, at).unwrap();
@@ -77,7 +77,7 @@ fn wait(relay: &Running, reached: impl Fn(&Progress) -> bool) -> Progress {
 }
 
 /// Has everything checked; gives what was found.
-fn scrub(relay: &Running) -> Pass {
+pub(crate) fn scrub(relay: &Running) -> Pass {
     let until = relay.tree(0).resources.scrubber.ask(None);
     wait(relay, |progress| progress.ended >= until).last.unwrap()
 }
