@@ -4,6 +4,7 @@
 //! scrubber, admin). Stop: the workers drain, then fills and refreshes end, then the index is closed; each step has a deadline.
 //! Invariant: nothing listens before the whole of the settings was found usable.
 
+mod background;
 pub mod clients;
 pub mod control;
 mod follow;

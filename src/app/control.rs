@@ -1,10 +1,11 @@
-//! The runtime of fills, refreshes, the sweep and the admin listener; data workers have their own.
+//! The runtime of fills, refreshes, the sweep and the admin listener; data workers have their own, before which its threads stand back.
 
 use std::time::Duration;
 
 use tokio::runtime::Runtime;
 
 use crate::app::StartError;
+use crate::app::background::stand_back;
 
 /// Threads of the control runtime: fills, refreshes and the admin listener wait more than they work.
 const CONTROL_THREADS: usize = 2;
@@ -19,6 +20,7 @@ impl Control {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(CONTROL_THREADS)
             .thread_name("control")
+            .on_thread_start(stand_back)
             .enable_all()
             .build();
         runtime

@@ -1,7 +1,7 @@
 //! A file's bytes under an address, which the kernel alone reads: slices that name a place in the file.
 //!
-//! A socket that is handed such a slice can tell which file it is of, and have the kernel send it from there. The only `unsafe`
-//! of the crate is here. Never read by a program: whoever needs the bytes themselves reads the file. A file may be mapped before it
+//! A socket that is handed such a slice can tell which file it is of, and have the kernel send it from there. The `unsafe`
+//! of the crate is here, but for one call about threads (`app/background.rs`). Never read by a program: whoever needs the bytes themselves reads the file. A file may be mapped before it
 //! is written, up to where it will end; nobody makes slices of what is not there yet. Which of its bytes are in memory the kernel is
 //! asked once in a second, not for each piece that is sent. Invariant: an address within a slice belongs to its file, which is open for
 //! as long as the slice lives.

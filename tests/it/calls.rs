@@ -1,4 +1,5 @@
-//! What a hit costs of the kernel: the system calls of a data worker, counted by `strace` (issue 6, point 6).
+//! What a hit costs of the kernel: the system calls of a data worker, counted by `strace` (issue 6, point 6); and that whoever
+//! fetches does not push it aside (point 4).
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -80,6 +81,30 @@ fn worker(relay: &Served) -> String {
         fs::read_to_string(folder.path().join("comm")).is_ok_and(|name| name.trim_end() == "data-0")
     };
     threads.into_iter().find(named).unwrap().file_name().into_string().unwrap()
+}
+
+#[test]
+fn threads_that_fetch_stand_back_for_those_that_serve() {
+    let place = Place::new();
+    place.big_tree(BIG_BYTES);
+    place.configure("workers = 2\n", place.path("tree").to_str().unwrap(), "");
+    let relay = place.serve_ready();
+    Client::connect(relay.agents[0]).exchange("GET", "/activeupdate/server.ini", &[]).unwrap().whole(200);
+    let mut policies = BTreeMap::<_, Vec<_>>::new();
+    for thread in fs::read_dir(format!("/proc/{}/task", relay.id())).unwrap() {
+        let Ok(stat) = fs::read_to_string(thread.unwrap().path().join("stat")) else { continue };
+        let (start, rest) = stat.rsplit_once(')').unwrap();
+        let name = start.split_once('(').unwrap().1.trim_end_matches(|last: char| last.is_ascii_digit());
+        // Field 41 of proc_pid_stat(5); after the name comes the third.
+        policies
+            .entry(name.to_owned())
+            .or_default()
+            .push(rest.split_whitespace().nth(41 - 3).unwrap().to_owned());
+    }
+    let (batch, other) = (libc::SCHED_BATCH.to_string(), libc::SCHED_OTHER.to_string());
+    assert!(policies["control"].iter().all(|policy| *policy == batch), "{policies:?}");
+    assert_eq!(policies["data-"], [other.clone(), other], "{policies:?}");
+    relay.stop();
 }
 
 #[test]
