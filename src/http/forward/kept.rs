@@ -1,4 +1,6 @@
 //! An answer out of the cache, or on its way into it, for one request: its head, and the part of it that was asked for.
+//!
+//! Invariant: what is good as it is is opened only for its bytes; a head alone needs no disk.
 
 use std::sync::Arc;
 
@@ -35,6 +37,22 @@ pub(super) struct Opened {
     epoch: u64,
 }
 
+/// An answer as a request is to have it, but for its bytes.
+struct Shown {
+    response: Response<Body>,
+    outcome: Outcome,
+    /// Which are asked for; `None` where none are.
+    bytes: Option<Bytes>,
+}
+
+/// Bytes of an answer.
+enum Bytes {
+    /// All, which are so many where that is known.
+    All(Option<u64>),
+    /// These parts of so many.
+    Parts(Vec<ByteRange>, u64),
+}
+
 impl Forward<'_> {
     /// Opens a kept answer; `None` where that fails, and where its blob is lost: then it is kept no more.
     pub(super) async fn open(&self, answer: Arc<Answer>) -> Option<Opened> {
@@ -55,15 +73,25 @@ impl Forward<'_> {
         }
     }
 
+    /// A kept answer that is good as it is; `None` where it cannot be opened and has to be.
+    pub(super) async fn fresh(&self, answer: Arc<Answer>, status: CacheStatus) -> Option<Served> {
+        let shown = match self.show(&answer.head, Some(answer.blob.size), status) {
+            Ok(shown) if shown.bytes.is_some() => shown,
+            shown => return Some(shown.map(|shown| (shown.response, shown.outcome))),
+        };
+        let opened = self.open(answer).await?;
+        Some(Ok(shown.with(opened.content)))
+    }
+
     /// A kept answer.
     pub(super) fn kept(&self, opened: Opened, status: CacheStatus) -> Served {
         let Opened { answer, content, .. } = opened;
-        self.show(&answer.head, Some(answer.blob.size), content, status)
+        Ok(self.show(&answer.head, Some(answer.blob.size), status)?.with(content))
     }
 
     /// The same with what its server says of it now.
     pub(super) fn confirmed(&self, opened: Opened, now: &Head, status: CacheStatus) -> Served {
-        self.show(now, Some(opened.answer.blob.size), opened.content, status)
+        Ok(self.show(now, Some(opened.answer.blob.size), status)?.with(opened.content))
     }
 
     /// An answer that is on its way.
@@ -73,10 +101,10 @@ impl Forward<'_> {
             return Err(broken(reason.to_string()));
         }
         let status = CacheStatus { said: Some(arrival.head.status), stored: !status.collapsed, ..status };
-        self.show(&arrival.head, arrival.size, Content::Arriving(arriving), status)
+        Ok(self.show(&arrival.head, arrival.size, status)?.with(Content::Arriving(arriving)))
     }
 
-    fn show(&self, head: &Head, size: Option<u64>, content: Content, status: CacheStatus) -> Served {
+    fn show(&self, head: &Head, size: Option<u64>, status: CacheStatus) -> Result<Shown, Failure> {
         let cache = &self.live.cache;
         let now = cache.now();
         let (age, request) = (head.age(now), &self.request.headers);
@@ -89,7 +117,7 @@ impl Forward<'_> {
         status.with_ttl(head.lifetime(), age).write(&mut headers);
         let mut response = Response::new(Body::default());
         *response.status_mut() = head.status;
-        let counted = match status.way {
+        let outcome = match status.way {
             None if head.status.is_success() => Outcome::Hit,
             _ => outcome(head.status),
         };
@@ -100,7 +128,7 @@ impl Forward<'_> {
                 headers.remove(name);
             }
             *response.headers_mut() = headers;
-            return Ok((response, Outcome::NotModified));
+            return Ok(Shown { response, outcome: Outcome::NotModified, bytes: None });
         }
         let ranges = match (range(self.request), size) {
             (Some(range), Some(size))
@@ -116,31 +144,33 @@ impl Forward<'_> {
                 return Err(Failure::Range(size));
             }
         }
-        if self.request.method == Method::HEAD {
-            if let Some(size) = size {
-                headers.insert(CONTENT_LENGTH, size.into());
-            }
-            *response.headers_mut() = headers;
-            return Ok((response, counted));
+        let bytes = match (ranges, size) {
+            _ if self.request.method == Method::HEAD => None,
+            (Wanted::Ranges(parts), Some(size)) => Some(Bytes::Parts(parts, size)),
+            (_, size) => Some(Bytes::All(size)),
+        };
+        if let (None | Some(Bytes::All(_)), Some(size)) = (&bytes, size) {
+            headers.insert(CONTENT_LENGTH, size.into());
         }
-        let parts = match ranges {
-            Wanted::Ranges(parts) => Some(parts),
-            Wanted::Whole | Wanted::Unsatisfiable => None,
-        };
-        let body = match (parts, size) {
-            (Some(parts), Some(size)) => {
-                *response.status_mut() = StatusCode::PARTIAL_CONTENT;
-                partial(&mut headers, content, &parts, size)
-            }
-            (_, Some(size)) => {
-                headers.insert(CONTENT_LENGTH, size.into());
-                Body::run(content, ByteRange::whole(size))
-            }
-            (_, None) => Body::whole(content),
-        };
         *response.headers_mut() = headers;
-        *response.body_mut() = body;
-        Ok((response, counted))
+        Ok(Shown { response, outcome, bytes })
+    }
+}
+
+impl Shown {
+    /// With the bytes that are asked for.
+    fn with(self, content: Content) -> (Response<Body>, Outcome) {
+        let Self { mut response, outcome, bytes } = self;
+        *response.body_mut() = match bytes {
+            None => Body::default(),
+            Some(Bytes::All(Some(size))) => Body::run(content, ByteRange::whole(size)),
+            Some(Bytes::All(None)) => Body::whole(content),
+            Some(Bytes::Parts(parts, size)) => {
+                *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+                partial(response.headers_mut(), content, &parts, size)
+            }
+        };
+        (response, outcome)
     }
 }
 

@@ -29,6 +29,8 @@ enum Cached {
     Asked(Arc<Answer>, Way),
     /// Nothing.
     Nothing(Way),
+    /// What is kept cannot be opened.
+    Unopened,
 }
 
 impl Forward<'_> {
@@ -44,6 +46,7 @@ impl Forward<'_> {
             // Opened before it is asked about: its server's word may be that it is kept no more.
             Cached::Asked(answer, way) => (self.open(answer).await, way),
             Cached::Nothing(way) => (None, way),
+            Cached::Unopened => (None, Way::UriMiss),
         };
         let cache = &self.live.cache;
         if kept.is_none() && self.headers.contains_key(RANGE) {
@@ -52,7 +55,8 @@ impl Forward<'_> {
         if kept.is_none() && cache.is_passing(&self.key) {
             return self.own(cache.ask_alone(self.question(None, true)), None, way).await;
         }
-        match flight.map_or_else(|| cache.ask(self.question(kept.as_ref(), false)), Asked::Others) {
+        let about = kept.as_ref().map(|opened| &opened.answer);
+        match flight.map_or_else(|| cache.ask(self.question(about, false)), Asked::Others) {
             Asked::Own(told) => self.own(told, kept, way).await,
             Asked::Others(flight) => self.others(&flight, kept, way).await,
         }
@@ -66,10 +70,9 @@ impl Forward<'_> {
         let (cached, flight) = self.found().await;
         match cached {
             Cached::Served(served) => *served,
-            Cached::Asked(..) | Cached::Nothing(_) if self.wants.has("only-if-cached") => {
-                Err(Failure::NotKept)
-            }
+            _ if self.wants.has("only-if-cached") => Err(Failure::NotKept),
             Cached::Nothing(way) => self.of_what_comes(flight, way).await,
+            Cached::Unopened => self.of_what_comes(flight, Way::UriMiss).await,
             Cached::Asked(_, way) => self.pass(None, way).await,
         }
     }
@@ -113,21 +116,23 @@ impl Forward<'_> {
             Reuse::Asked(Why::Request) => return Cached::Asked(answer, Way::Request),
             Reuse::AsItIs | Reuse::Meanwhile => {}
         }
-        let Some(opened) = self.open(answer).await else { return Cached::Nothing(Way::UriMiss) };
+        let Some(served) = self.fresh(answer.clone(), CacheStatus::default()).await else {
+            return Cached::Unopened;
+        };
         if reuse == Reuse::Meanwhile {
             // Nobody waits for it.
-            let question = Question { interims: None, ..self.question(Some(&opened), false) };
+            let question = Question { interims: None, ..self.question(Some(&answer), false) };
             drop(cache.ask(question));
         }
-        Cached::Served(Box::new(self.kept(opened, CacheStatus::default())))
+        Cached::Served(Box::new(served))
     }
 
-    fn question(&self, kept: Option<&Opened>, as_it_is: bool) -> Question {
+    fn question(&self, kept: Option<&Arc<Answer>>, as_it_is: bool) -> Question {
         Question {
             key: self.key.clone(),
             uri: self.uri.clone(),
             headers: self.headers.clone(),
-            kept: kept.map(|opened| opened.answer.clone()),
+            kept: kept.cloned(),
             as_it_is,
             interims: self.interims.clone(),
             passage: self.passage.clone(),
@@ -171,8 +176,8 @@ impl Forward<'_> {
                 if selects(&answer.selecting, &self.headers)
                     && reuse(&answer.head, &self.wants, cache.now()) == Reuse::AsItIs =>
             {
-                if let Some(opened) = self.open(answer).await {
-                    return self.kept(opened, status);
+                if let Some(served) = self.fresh(answer, status).await {
+                    return served;
                 }
             }
             Phase::Arriving(arrival)
@@ -200,7 +205,8 @@ impl Forward<'_> {
             return self.pass(None, way).await;
         }
         let as_it_is = kept.is_none() && cache.is_passing(&self.key);
-        self.own(cache.ask_alone(self.question(kept.as_ref(), as_it_is)), kept, way).await
+        let question = self.question(kept.as_ref().map(|opened| &opened.answer), as_it_is);
+        self.own(cache.ask_alone(question), kept, way).await
     }
 
     /// What is kept, in the place of an answer that cannot be had.

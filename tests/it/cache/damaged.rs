@@ -112,6 +112,11 @@ fn what_cannot_be_opened_is_asked_for_r1_5() {
     let url = server.url("/file");
     assert_eq!(get(relay.v4(), &url, &[]).whole(200), b"body 0");
     refusing.store(true, Ordering::SeqCst);
+    // Who asks for no bytes need not notice.
+    let head = Client::connect(relay.v4()).exchange("HEAD", &url, &[]).unwrap();
+    assert_eq!(head.head.status, 200);
+    get(relay.v4(), &url, &[("If-None-Match", "\"x\"")]).whole(304);
+    assert_eq!(server.asked_for("/file").len(), 1);
     for (number, headers) in [&[][..], &[("Cache-Control", "no-cache")]].into_iter().enumerate() {
         let got = get(relay.v4(), &url, headers).whole(200);
         assert_eq!(got, format!("body {}", number + 1).into_bytes());
