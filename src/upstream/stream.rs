@@ -5,6 +5,8 @@
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Instant;
 
@@ -49,9 +51,28 @@ pub enum End {
 #[derive(Clone, Copy, Debug)]
 pub struct Peer(pub SocketAddr);
 
-/// When a connection was there, as its requests know it.
-#[derive(Clone, Copy, Debug)]
-pub struct Since(pub Instant);
+/// What was with a connection before, as its requests know it.
+#[derive(Clone, Debug)]
+pub struct Past {
+    since: Instant,
+    has_answered: Arc<AtomicBool>,
+}
+
+impl Past {
+    fn new() -> Self {
+        Self { since: Instant::now(), has_answered: Arc::default() }
+    }
+
+    /// Whether it had one for a request that was begun then: it was there before, or answered another.
+    pub fn was_before(&self, begun: Instant) -> bool {
+        self.since < begun || self.has_answered.load(Ordering::Relaxed)
+    }
+
+    /// Notes that a request was answered on it.
+    pub fn answered(&self) {
+        self.has_answered.store(true, Ordering::Relaxed);
+    }
+}
 
 impl Connection {
     /// A connection that is ready for requests or bytes.
@@ -135,7 +156,7 @@ impl AsyncWrite for Io {
 
 impl connect::Connection for Connection {
     fn connected(&self) -> connect::Connected {
-        let connected = connect::Connected::new().extra(Since(Instant::now()));
+        let connected = connect::Connected::new().extra(Past::new());
         match self.end {
             End::Server(peer) => connected.extra(Peer(peer)),
             End::Tunnel => connected,

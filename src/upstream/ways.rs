@@ -31,7 +31,7 @@ use crate::upstream::hop::{For, Hop};
 use crate::upstream::lent::Lent;
 use crate::upstream::parent::{Parent, ParentError};
 use crate::upstream::routes::{By, Extent};
-use crate::upstream::stream::{Connection, Peer, Since};
+use crate::upstream::stream::{Connection, Past, Peer};
 use crate::upstream::unreached::Unreached;
 use crate::upstream::watch::Step;
 
@@ -135,13 +135,14 @@ where
         let (head, mut body) = request.into_parts();
         let safe = is_safe(&head.method);
         let mut tries = Tries::new(shared, &to);
+        let mut connections = Connections::Kept;
         // What a parent said in place of a server that it did not reach.
         let mut said = None;
         while let Some(by) = tries.next_way() {
             let proxy = parent(shared, by).filter(|parent| clear && parent.takes_requests());
             let authorization = proxy.and_then(|parent| parent.authorization());
             let note = |connection| way.set(Taken { by, to: to.clone(), connection });
-            let (sent, back) = self.send_by(by, &head, authorization, body, note).await;
+            let (sent, back) = self.send_by((by, &mut connections), &head, authorization, body, note).await;
             let failed = match sent {
                 Ok(answer) => match answer.status() {
                     StatusCode::PROXY_AUTHENTICATION_REQUIRED if proxy.is_some() => {
@@ -169,16 +170,16 @@ where
         said.ok_or_else(|| WayError::Connect(tries.lost()))
     }
 
-    /// Sends a request by one way, and notes each connection that it goes on. Gives the body back where nobody began to send it.
+    /// Sends a request by one way on such connections, and notes each; on new ones alone from where it had to go once more. Gives the body back
+    /// where nobody began to send it.
     async fn send_by(
         &self,
-        by: By,
+        (by, connections): (By, &mut Connections),
         head: &Parts,
         authorization: Option<HeaderValue>,
         mut body: B,
         note: impl Fn(CaptureConnection),
     ) -> (Result<Response<Incoming>, legacy::Error>, Option<B>) {
-        let mut connections = Connections::Kept;
         loop {
             let (lent, back) = Lent::new(body);
             let mut request = Request::from_parts(head.clone(), lent);
@@ -188,15 +189,22 @@ where
             let connection = capture_connection(&mut request);
             note(connection.clone());
             let begun = Instant::now();
-            let sent = self.client(by, connections).request(request).await;
+            let sent = self.client(by, *connections).request(request).await;
+            let past = extra::<Past>(&connection);
             match (sent, back.take()) {
                 (Err(error), Some(whole))
                     if is_safe(&head.method)
-                        && extra(&connection).is_some_and(|Since(since)| since < begun)
+                        && past.as_ref().is_some_and(|past| past.was_before(begun))
                         && has_ended(&error) =>
                 {
                     debug!(host = head.uri.host(), "a kept connection ended: the request goes once more");
-                    (body, connections) = (whole, Connections::New);
+                    (body, *connections) = (whole, Connections::New);
+                }
+                (Ok(answer), back) => {
+                    if let Some(past) = past {
+                        past.answered();
+                    }
+                    return (Ok(answer), back);
                 }
                 sent => return sent,
             }
