@@ -10,12 +10,15 @@ use std::mem;
 use tracing::debug;
 
 /// Has the calling thread stand back: woken, it waits until whoever runs has had their turn (`SCHED_BATCH`, sched(7)). Where that may not be,
-/// all is as before.
+/// or the relay was started with another policy than the usual one, all is as before.
 pub(super) fn stand_back() {
     // Not `thread-priority`: that sets the niceness along with it, which is its user's.
     // SAFETY: the C library's structure is of integers, and is read alone.
     #[allow(unsafe_code)]
     let done = unsafe {
+        if libc::sched_getscheduler(0) != libc::SCHED_OTHER {
+            return;
+        }
         let none: libc::sched_param = mem::zeroed();
         libc::sched_setscheduler(0, libc::SCHED_BATCH, &raw const none)
     };
