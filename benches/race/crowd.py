@@ -65,6 +65,7 @@ def ask_at_once(sockets, path, expected, within_secs):
         clients[opened.fileno()] = Client(opened, size, hash=sampled)
         poll.register(opened, select.EPOLLIN)
     arrived = Arrived(time.monotonic(), [], [], [], 0)
+    # Whoever has something before the last has asked is seen after that: what is told of them is at most too much.
     for opened in sockets:
         clients[opened.fileno()].asked_secs = time.monotonic() - arrived.asked_at
         opened.send(request(path))
