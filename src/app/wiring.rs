@@ -276,6 +276,7 @@ pub(super) fn start_workers(
                 buffers: Buffers::default(),
             });
             tokio::task::spawn_local(tend(worker.clone(), swept));
+            tokio::task::spawn_local(worker.turns.clone().tend());
             move |accepted: Accepted| {
                 let worker = worker.clone();
                 async move {

@@ -38,6 +38,9 @@ pub const CROWD_BODIES: u64 = 128;
 /// What a first turn has in a crowd: more may be about to ask than are known.
 pub const CROWD_FIRST_TURN_BYTES: u64 = 4 << 10;
 
+/// So many first turns go before each later one in a crowd, as long as first turns are had.
+pub const CROWD_FIRST_TURNS: usize = 32;
+
 /// What a turn has at most in a crowd: below it what the turn itself costs shows, above it agents wait for their next one.
 pub const CROWD_TURN_BYTES: u64 = 512 << 10;
 

@@ -2,9 +2,10 @@
 //!
 //! A connection is one task, and tasks have their turns in the order in which they were woken: whoever asks next waits for a turn of
 //! each who was woken before. So who had a turn and wants another waits in a queue here, and few of it are woken at a time: in front of
-//! whoever asks are their turns alone, however many bodies are under way. A crowd that asks at once has its first turns before anybody
-//! has many. Never reads a byte. Invariants: who waits in the queue has its next turn after all who waited before; as many as may be are let
-//! on while anybody waits.
+//! whoever asks are their turns alone, however many bodies are under way. A crowd has its first turns before anybody has many, whether it
+//! asks at once or waits for one file, whose first bytes wake it at once: while first turns are had, later ones are let on for every so many
+//! of them alone. Never reads a byte. Invariants: who waits in the queue has its next turn after all who waited before; as many as may be are
+//! let on while anybody waits and nobody in a crowd has a first turn.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -12,9 +13,11 @@ use std::future::poll_fn;
 use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, Waker};
 
+use tokio::sync::Notify;
+
 use crate::base::limits::{
     BODY_ROUND_BYTES, BODY_TURN_BYTES, BODY_TURNS_AT_ONCE, CROWD_BODIES, CROWD_FIRST_TURN_BYTES,
-    CROWD_TURN_BYTES,
+    CROWD_FIRST_TURNS, CROWD_TURN_BYTES,
 };
 
 /// The bodies under way on one worker.
@@ -26,6 +29,10 @@ pub struct Turns {
     queue: RefCell<VecDeque<Weak<Turn>>>,
     /// How many were let on, whose turn is not over.
     let_on: Cell<usize>,
+    /// How many first turns were had.
+    begun: Cell<u64>,
+    /// Wakes who lets on in a crowd.
+    wanted: Notify,
 }
 
 /// A connection's turns.
@@ -94,13 +101,41 @@ impl Turns {
         self.under_way.set(self.under_way.get() - 1);
     }
 
-    /// Lets as many on as may be.
-    fn let_on(&self) {
-        while self.let_on.get() < BODY_TURNS_AT_ONCE {
+    /// Lets on who waits in a crowd; a task of the worker for as long as there is one.
+    pub async fn tend(self: Rc<Self>) {
+        loop {
+            self.wanted.notified().await;
+            while self.may_let_on() {
+                let first_turns = self.are_first_turns_had().await;
+                self.let_on(if first_turns { 1 } else { BODY_TURNS_AT_ONCE });
+            }
+        }
+    }
+
+    /// Whether first turns are had, one whenever whoever is ready has run: gives way to so many of them.
+    async fn are_first_turns_had(&self) -> bool {
+        for _ in 0..CROWD_FIRST_TURNS {
+            let before = self.begun.get();
+            let_others_in().await;
+            if self.begun.get() == before {
+                return false;
+            }
+        }
+        true
+    }
+
+    fn may_let_on(&self) -> bool {
+        self.let_on.get() < BODY_TURNS_AT_ONCE && !self.queue.borrow().is_empty()
+    }
+
+    /// Lets so many on, or as many as may be.
+    fn let_on(&self, mut count: usize) {
+        while count > 0 && self.may_let_on() {
             let Some(next) = self.queue.borrow_mut().pop_front() else { return };
             if let Some(turn) = next.upgrade().filter(|turn| turn.standing.get() == Standing::Waits) {
                 turn.standing.set(Standing::LetOn);
                 self.let_on.set(self.let_on.get() + 1);
+                count -= 1;
                 if let Some(task) = &*turn.task.borrow() {
                     task.wake_by_ref();
                 }
@@ -113,7 +148,11 @@ impl Turns {
         if let Standing::LetOn | Standing::HasTurn = standing {
             self.let_on.set(self.let_on.get() - 1);
         }
-        self.let_on();
+        if self.is_crowded() {
+            self.wanted.notify_one();
+        } else {
+            self.let_on(BODY_TURNS_AT_ONCE);
+        }
     }
 }
 
@@ -147,7 +186,8 @@ impl Turn {
     /// Whether it may have a turn that is not its first: it was let on for it, or nobody waits.
     fn is_let_on(&self) -> bool {
         let turns = &self.turns;
-        if self.standing.get() == Standing::Out && turns.let_on.get() < BODY_TURNS_AT_ONCE {
+        let nobody_waits = turns.queue.borrow().is_empty() && turns.let_on.get() < BODY_TURNS_AT_ONCE;
+        if self.standing.get() == Standing::Out && nobody_waits {
             self.standing.set(Standing::HasTurn);
             turns.let_on.set(turns.let_on.get() + 1);
         }
@@ -213,7 +253,10 @@ impl Share {
 
     /// Notes that so many were given.
     pub fn gave(&mut self, bytes: u64) {
-        let Turn { number, given, .. } = &*self.turn;
+        let Turn { turns, number, given, .. } = &*self.turn;
+        if self.last == 0 {
+            turns.begun.set(turns.begun.get() + 1);
+        }
         given.set(given.get() + bytes);
         (self.bytes, self.last) = (self.turn_bytes(), number.get());
     }
@@ -251,6 +294,7 @@ mod tests {
     use std::pin::pin;
 
     use tokio::runtime::{Builder, LocalOptions};
+    use tokio::sync::watch;
     use tokio::task::{JoinHandle, spawn_local};
 
     use super::*;
@@ -268,9 +312,14 @@ mod tests {
     impl Worker {
         /// A connection whose body has so many turns, a chunk at a time.
         fn body(&self, number: usize, turns: usize) -> JoinHandle<()> {
+            self.body_after(std::future::ready(()), number, turns)
+        }
+
+        /// The same once something has happened.
+        fn body_after(&self, before: impl Future + 'static, number: usize, turns: usize) -> JoinHandle<()> {
             let turn = Rc::new(Turn::new(self.turns.clone()));
             let (mut share, mut left, told) = (Share::of(turn.clone()), turns, self.told.clone());
-            spawn_local(poll_fn(move |cx| {
+            let turns = poll_fn(move |cx| {
                 let given = turn.have(|| {
                     let mut given = 0;
                     while let Poll::Ready(left) = share.poll_left(cx) {
@@ -284,7 +333,11 @@ mod tests {
                     left -= 1;
                 }
                 if left == 0 { Poll::Ready(()) } else { Poll::Pending }
-            }))
+            });
+            spawn_local(async move {
+                before.await;
+                turns.await;
+            })
         }
 
         /// How much a body gave in each of its turns, in KiB.
@@ -300,8 +353,14 @@ mod tests {
     }
 
     fn on_a_worker(test: impl AsyncFnOnce(Worker) + 'static) {
-        let runtime = Builder::new_current_thread().build_local(LocalOptions::default()).unwrap();
-        runtime.block_on(async { spawn_local(test(Worker::default())).await.unwrap() });
+        // As a worker's is.
+        let mut runtime = Builder::new_current_thread();
+        let runtime = runtime.global_queue_interval(2).build_local(LocalOptions::default()).unwrap();
+        runtime.block_on(async {
+            let worker = Worker::default();
+            spawn_local(worker.turns.clone().tend());
+            spawn_local(test(worker)).await.unwrap();
+        });
     }
 
     #[test]
@@ -350,6 +409,52 @@ mod tests {
     }
 
     #[test]
+    fn a_crowd_that_one_file_wakes_has_its_first_turns_before_later_ones() {
+        on_a_worker(async |worker| {
+            let file = watch::Sender::new(false);
+            let waiting = |number| {
+                let mut file = file.subscribe();
+                worker.body_after(async move { file.wait_for(|is_there| *is_there).await.is_ok() }, number, 3)
+            };
+            let bodies: Vec<_> = (0..2000).map(waiting).collect();
+            let_others_in().await;
+            std::thread::spawn(move || file.send_replace(true)).join().unwrap();
+            for body in bodies {
+                body.await.unwrap();
+            }
+            let mut had = [0; 2000];
+            let is_first = |told: &(usize, u64)| std::mem::replace(&mut had[told.0], 1) == 0;
+            let first: Vec<_> = worker.told.borrow().iter().map(is_first).collect();
+            let until = first.iter().rposition(|is_first| *is_first).unwrap();
+            let later = until + 1 - 2000;
+            assert!(
+                later <= 2000 / CROWD_FIRST_TURNS + BODY_TURNS_AT_ONCE,
+                "{later} had a later turn before"
+            );
+        });
+    }
+
+    #[test]
+    fn later_turns_are_had_also_while_first_ones_go_on_and_on() {
+        on_a_worker(async |worker| {
+            let bodies: Vec<_> = (0..150).map(|number| worker.body(number, 20)).collect();
+            let turns = worker.turns.clone();
+            let first_turns = spawn_local(async move {
+                for _ in 0..2 * 150 * 20 * CROWD_FIRST_TURNS {
+                    let turn = Rc::new(Turn::new(turns.clone()));
+                    let mut share = Share::of(turn.clone());
+                    turn.have(|| share.gave(1));
+                    let_others_in().await;
+                }
+            });
+            for body in bodies {
+                body.await.unwrap();
+            }
+            assert!(!first_turns.is_finished(), "they came to their end before");
+        });
+    }
+
+    #[test]
     fn whoever_asks_waits_for_the_few_who_were_let_on_however_many_wait() {
         on_a_worker(async |worker| {
             let bodies: Vec<_> = (1..2000).map(|number| worker.body(number, 20)).collect();
@@ -371,8 +476,10 @@ mod tests {
                 seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
                 usize::try_from(seed >> 40).unwrap() % below
             };
-            for _ in 0..200 {
-                let bodies: Vec<_> = (0..30).map(|number| worker.body(number, 1 + random(20))).collect();
+            for round in 0..200 {
+                // A crowd now and then.
+                let count = if round % 8 == 0 { 300 } else { 30 };
+                let bodies: Vec<_> = (0..count).map(|number| worker.body(number, 1 + random(20))).collect();
                 let mut stay = Vec::new();
                 for body in bodies {
                     if random(2) == 0 {
