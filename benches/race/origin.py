@@ -1,8 +1,9 @@
-"""The upstream of the race: a folder over HTTP/1.1, at no more than so many bytes a second over all connections.
+"""The upstream of the race: a folder over HTTP/1.1, at no more than so many bytes a second over all connections, each answer so many
+seconds after it was asked for.
 
 Counts what it hands to its sockets, file by file: `GET /sent`. Never writes a file.
 
-    origin.py FOLDER [BYTES_PER_SEC]
+    origin.py FOLDER [BYTES_PER_SEC [AWAY_SECS]]
 """
 
 import json
@@ -53,6 +54,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self):
         if self.path == "/sent":
             return self.answer_sent()
+        time.sleep(self.server.away_secs)
         file = (self.server.folder / self.path.split("?")[0].lstrip("/")).resolve()
         if not file.is_relative_to(self.server.folder) or not file.is_file():
             return self.send_head(404, {"Content-Length": "0"})
@@ -125,6 +127,7 @@ def main():
     origin = Origin(("127.0.0.1", 0), Handler)
     origin.folder = Path(sys.argv[1]).resolve()
     origin.pace = Pace(int(sys.argv[2])) if len(sys.argv) > 2 else None
+    origin.away_secs = float(sys.argv[3]) if len(sys.argv) > 3 else 0.0
     origin.sent = Sent()
     print(f"listening on {origin.server_address[1]}", flush=True)
     origin.serve_forever()

@@ -21,6 +21,8 @@ from table import Measured
 NETWORKS = {"patterns": "127.64.0.0/12", "patterns-engines-drivers": "127.80.0.0/12", "all": "127.96.0.0/12"}
 # What the line to the upstream carries while everybody waits for one file.
 UPSTREAM_BYTES_PER_SEC = 100_000_000
+# How long an upstream that is far away takes to answer: by then everybody has asked.
+FAR_SECS = 0.1
 ORIGIN, COPY, ASKED = (os.path.join(os.path.dirname(__file__), name) for name in ("origin.py", "plain_copy.py", "asked.lua"))
 
 
@@ -66,6 +68,7 @@ class Race:
     def rows(self):
         sizes = self.sizes
         large, everybody, two = f"{sizes.large_bytes >> 20} MiB", tuple(KINDS), ("forebay", "nginx")
+        not_stored = f"{sizes.crowd:,} at once for {large} not stored"
         plain = [
             ("2 KiB, 64 connections", self.plain(tree.SMALL, 64), False),
             (f"{sizes.many:,} objects of 8 KiB", self.plain(tree.SMALL, 64, "many", sizes.many), False),
@@ -80,7 +83,8 @@ class Race:
             Row(f"TLS 1.3: {large} whole", two, False, self.plain(tree.LARGE, 4, tls="kept"), sizes.rounds),
             Row(f"{sizes.idle:,} idle connections, each", two, False, self.idle, sizes.rounds),
             Row(f"{sizes.crowd:,} at once for 8 KiB", everybody, False, self.crowd, sizes.rounds),
-            Row(f"{sizes.crowd:,} at once for {large} not stored", (*two, "plain copy"), False, self.stampede, sizes.crowd_rounds),
+            Row(not_stored, (*two, "plain copy"), False, self.stampede(), sizes.crowd_rounds),
+            Row(f"{not_stored}, {FAR_SECS * 1e3:.0f} ms away", two, False, self.stampede(FAR_SECS), sizes.crowd_rounds),
         ]
 
     def plain(self, path, connections, asked="one", count=1, tls=None):
@@ -156,24 +160,28 @@ class Race:
         server = self.running[name]
         return self.rush(server.process, server.port, tree.EIGHT)
 
-    def stampede(self, name):
+    def stampede(self, away_secs=0.0):
         """Connections that are open already ask at once for a file that the server does not have, over a thin line."""
-        if name == "plain copy":
-            copy = Process(["python3", COPY, str(self.files.folder / tree.LARGE)], self.ground.core)
+
+        def measure(name):
+            if name == "plain copy":
+                copy = Process(["python3", COPY, str(self.files.folder / tree.LARGE)], self.ground.core)
+                try:
+                    return self.rush(copy, int(copy.wait_line(r"listening on (\d+)")[1]), tree.LARGE)
+                finally:
+                    copy.stop()
+            origin, port = start_origin(self.files.folder, UPSTREAM_BYTES_PER_SEC, away_secs)
+            server = None
             try:
-                return self.rush(copy, int(copy.wait_line(r"listening on (\d+)")[1]), tree.LARGE)
+                ground = replace(self.ground, upstream=f"http://127.0.0.1:{port}", prefetch="none")
+                server = KINDS[name].start(ground, f"{name}-cold")
+                return self.rush(server.process, server.port, tree.LARGE, port)
             finally:
-                copy.stop()
-        origin, port = start_origin(self.files.folder, UPSTREAM_BYTES_PER_SEC)
-        server = None
-        try:
-            ground = replace(self.ground, upstream=f"http://127.0.0.1:{port}", prefetch="none")
-            server = KINDS[name].start(ground, f"{name}-cold")
-            return self.rush(server.process, server.port, tree.LARGE, port)
-        finally:
-            if server:
-                server.process.stop()
-            origin.stop()
+                if server:
+                    server.process.stop()
+                origin.stop()
+
+        return measure
 
     def rush(self, process, port, path, origin_port=None):
         expected = self.files.bytes_of(path)
@@ -205,9 +213,9 @@ class Race:
         return Measured(len(sockets), arrived.bytes, last, p50, p99, cpu_secs, memory_bytes, remarks=remarks)
 
 
-def start_origin(folder, bytes_per_sec=None):
+def start_origin(folder, bytes_per_sec=None, away_secs=0.0):
     """The upstream, on the load's core."""
-    argv = ["python3", ORIGIN, str(folder), *([str(bytes_per_sec)] if bytes_per_sec else [])]
+    argv = ["python3", ORIGIN, str(folder), *([str(bytes_per_sec), str(away_secs)] if bytes_per_sec else [])]
     origin = Process(argv, min(os.sched_getaffinity(0)))
     return origin, int(origin.wait_line(r"listening on (\d+)")[1])
 
