@@ -30,7 +30,7 @@ pub struct Turns {
     /// How many were let on, whose turn is not over.
     let_on: Cell<usize>,
     /// How many first turns were had.
-    begun: Cell<u64>,
+    begun: Cell<usize>,
     /// Wakes who lets on in a crowd.
     wanted: Notify,
 }
@@ -106,22 +106,23 @@ impl Turns {
         loop {
             self.wanted.notified().await;
             while self.may_let_on() {
-                let first_turns = self.are_first_turns_had().await;
-                self.let_on(if first_turns { 1 } else { BODY_TURNS_AT_ONCE });
+                let count = self.due().await;
+                self.let_on(count);
             }
         }
     }
 
-    /// Whether first turns are had, one whenever whoever is ready has run: gives way to so many of them.
-    async fn are_first_turns_had(&self) -> bool {
-        for _ in 0..CROWD_FIRST_TURNS {
-            let before = self.begun.get();
+    /// How many later turns are due: one for so many first ones as whoever is ready has had meanwhile, all once nobody has any.
+    async fn due(&self) -> usize {
+        let (start, mut had) = (self.begun.get(), 0);
+        while had < CROWD_FIRST_TURNS {
             let_others_in().await;
-            if self.begun.get() == before {
-                return false;
+            let before = std::mem::replace(&mut had, self.begun.get() - start);
+            if had == before {
+                return BODY_TURNS_AT_ONCE;
             }
         }
-        true
+        had / CROWD_FIRST_TURNS
     }
 
     fn may_let_on(&self) -> bool {
@@ -438,12 +439,15 @@ mod tests {
     fn later_turns_are_had_also_while_first_ones_go_on_and_on() {
         on_a_worker(async |worker| {
             let bodies: Vec<_> = (0..150).map(|number| worker.body(number, 20)).collect();
+            // Many each time that whoever is ready runs.
             let turns = worker.turns.clone();
             let first_turns = spawn_local(async move {
-                for _ in 0..2 * 150 * 20 * CROWD_FIRST_TURNS {
-                    let turn = Rc::new(Turn::new(turns.clone()));
-                    let mut share = Share::of(turn.clone());
-                    turn.have(|| share.gave(1));
+                for _ in 0..150 * 20 {
+                    for _ in 0..2 * CROWD_FIRST_TURNS {
+                        let turn = Rc::new(Turn::new(turns.clone()));
+                        let mut share = Share::of(turn.clone());
+                        turn.have(|| share.gave(1));
+                    }
                     let_others_in().await;
                 }
             });
