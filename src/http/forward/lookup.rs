@@ -29,8 +29,6 @@ enum Cached {
     Asked(Arc<Answer>, Way),
     /// Nothing.
     Nothing(Way),
-    /// What is kept cannot be opened.
-    Unopened,
 }
 
 impl Forward<'_> {
@@ -46,7 +44,6 @@ impl Forward<'_> {
             // Opened before it is asked about: its server's word may be that it is kept no more.
             Cached::Asked(answer, way) => (self.open(answer).await, way),
             Cached::Nothing(way) => (None, way),
-            Cached::Unopened => (None, Way::UriMiss),
         };
         let cache = &self.live.cache;
         if kept.is_none() && self.headers.contains_key(RANGE) {
@@ -72,7 +69,6 @@ impl Forward<'_> {
             Cached::Served(served) => *served,
             _ if self.wants.has("only-if-cached") => Err(Failure::NotKept),
             Cached::Nothing(way) => self.of_what_comes(flight, way).await,
-            Cached::Unopened => self.of_what_comes(flight, Way::UriMiss).await,
             Cached::Asked(_, way) => self.pass(None, way).await,
         }
     }
@@ -117,7 +113,7 @@ impl Forward<'_> {
             Reuse::AsItIs | Reuse::Meanwhile => {}
         }
         let Some(served) = self.fresh(answer.clone(), CacheStatus::default()).await else {
-            return Cached::Unopened;
+            return Cached::Nothing(Way::UriMiss);
         };
         if reuse == Reuse::Meanwhile {
             // Nobody waits for it.
