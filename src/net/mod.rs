@@ -27,4 +27,5 @@ pub mod socket;
 pub mod spans;
 pub mod stall;
 pub mod tls;
+mod wakes;
 pub mod worker;

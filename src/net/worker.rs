@@ -23,6 +23,7 @@ use crate::net::idle::{Idle, Place};
 use crate::net::listen::{Inlet, Transport};
 use crate::net::places::Places;
 use crate::net::pulse::Answerer;
+use crate::net::wakes::Wakes;
 
 /// How long accepting rests when the system has no room for another connection.
 const REST: Duration = Duration::from_millis(50);
@@ -66,6 +67,7 @@ pub struct Door<L> {
 #[derive(Debug)]
 struct Entrance<L> {
     idle: Rc<Idle>,
+    wakes: Arc<Wakes>,
     limit: L,
 }
 
@@ -111,7 +113,10 @@ where
             tokio::task::spawn_local(answerer.answer());
             let idle = Idle::new(door.places, door.worker, stop.drain.clone());
             tokio::task::spawn_local(idle.clone().tend());
-            run(inlets, Rc::new(Entrance { idle, limit: door.limit }), stop, make()).await;
+            let wakes = Wakes::of_this_thread();
+            tokio::task::spawn_local(wakes.clone().tell());
+            let entrance = Entrance { idle, wakes, limit: door.limit };
+            run(inlets, Rc::new(entrance), stop, make()).await;
         });
         // Reads from the disk that are under way need not be waited for.
         runtime.shutdown_background();
@@ -178,8 +183,9 @@ where
                 let place = entrance.idle.enter();
                 // Boxed: a future that is moved into another one takes its room in it twice.
                 let served = Box::pin(serve(Accepted { stream, peer, local, transport, place }));
+                let wakes = entrance.wakes.clone();
                 open.spawn_local(async move {
-                    served.await;
+                    wakes.bundle(served).await;
                     drop((held, counted));
                 });
             }

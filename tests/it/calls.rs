@@ -1,5 +1,5 @@
 //! What a hit costs of the kernel: the system calls of a data worker, counted by `strace` (issue 6, point 6); and that whoever
-//! fetches does not push it aside (point 4).
+//! fetches does not push it aside, and wakes whom it serves together (point 4).
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
+use crate::origin::Origin;
+use crate::origin::fault::{Fault, Gate};
 use crate::process::{Process, missing, tool};
 use crate::raw::Client;
 use crate::served::{Place, Served, WITHIN};
@@ -41,7 +43,6 @@ fn timed_calls(sendfile: &str, target: &str, headers: &[(&str, &str)]) -> Option
 
 /// Those of something that is done so many times, once it was done a few times before.
 fn calls_while(sendfile: &str, mut done: impl FnMut(&Served)) -> Option<(Calls, Duration)> {
-    let strace = tool("strace")?;
     let place = Place::new();
     place.big_tree(BIG_BYTES);
     fs::write(place.path("tree/pattern/small.zip"), vec![7; 2048]).unwrap();
@@ -51,27 +52,36 @@ fn calls_while(sendfile: &str, mut done: impl FnMut(&Served)) -> Option<(Calls, 
     place.configure(&top, place.path("tree").to_str().unwrap(), "");
     let relay = place.serve_ready();
     (0..10).for_each(|_| done(&relay));
-    let file = place.path("calls");
-    let mut command = Command::new(strace);
-    command.arg("-o").arg(&file).arg("-p").arg(worker(&relay));
-    let tracing = Process::start(&mut command);
-    tracing.wait_line(WITHIN, |line| line.contains("attached") || line.contains("ptrace"));
-    if !tracing.output().contains("attached") {
-        return missing("the right to trace a process");
-    }
-    let begun = Instant::now();
-    (0..REQUESTS).for_each(|_| done(&relay));
-    let took = begun.elapsed();
-    tracing.signal(Signal::INT);
-    tracing.wait_exit(WITHIN);
+    let mut took = Duration::ZERO;
+    let lines = traced(&["-p", &worker(&relay)], &place, || {
+        let begun = Instant::now();
+        (0..REQUESTS).for_each(|_| done(&relay));
+        took = begun.elapsed();
+    })?;
     relay.stop();
     let mut counts = BTreeMap::new();
-    for line in fs::read_to_string(&file).unwrap().lines() {
+    for line in lines.lines() {
         let name = line.split('(').next().filter(|name| !name.contains(' '));
         *counts.entry(name.unwrap_or("other").to_owned()).or_default() += 1;
     }
     println!("{REQUESTS} requests, sendfile {sendfile}: {counts:?} in {took:?}");
     Some((counts, took))
+}
+
+/// A line for each system call while something is done, of whom `strace` is told to follow.
+fn traced(follow: &[&str], place: &Place, done: impl FnOnce()) -> Option<String> {
+    let (strace, file) = (tool("strace")?, place.path("calls"));
+    let mut command = Command::new(strace);
+    command.arg("-o").arg(&file).args(follow);
+    let tracing = Process::start(&mut command);
+    tracing.wait_line(WITHIN, |line| line.contains("attached") || line.contains("ptrace"));
+    if !tracing.output().contains("attached") {
+        return missing("the right to trace a process");
+    }
+    done();
+    tracing.signal(Signal::INT);
+    tracing.wait_exit(WITHIN);
+    Some(fs::read_to_string(&file).unwrap())
 }
 
 /// The thread of the relay's first worker.
@@ -147,6 +157,38 @@ fn who_comes_takes_memory_without_a_call_for_each() {
     let Some((counts, _)) = calls_while("on", comes) else { return };
     let taken: usize = ["mprotect", "mmap", "brk"].iter().filter_map(|name| counts.get(*name)).sum();
     assert!(taken <= OTHERS_MAX, "{counts:?}");
+}
+
+#[test]
+fn who_fetches_wakes_a_crowd_that_waits_by_few_calls() {
+    const CROWD: usize = 200;
+    const PACKAGE: &str = "/pattern/big.zip";
+    let place = Place::new();
+    let package = place.big_tree(64 << 10);
+    let (origin, gate) = (Origin::start(&place.path("tree")), Gate::default());
+    place.configure("workers = 1\n", &origin.url("/"), "prefetch = \"none\"");
+    let relay = place.serve_ready();
+    origin.script(PACKAGE, Fault::StallBeforeHead(gate.clone()));
+    let target = format!("/activeupdate{PACKAGE}");
+    let mut crowd: Vec<_> = (0..CROWD).map(|_| Client::connect(relay.agents[0])).collect();
+    for agent in &mut crowd {
+        agent.ask("GET", &target, &[]).unwrap();
+    }
+    gate.wait_reached();
+    // One worker takes up what it is asked in order: whoever asked before this waits by now.
+    Client::connect(relay.agents[0]).exchange("GET", "/activeupdate/server.ini", &[]).unwrap().whole(200);
+    let answered = || {
+        gate.open();
+        for mut agent in crowd {
+            assert!(agent.answer("GET").unwrap().whole(200) == package);
+        }
+    };
+    let Some(lines) = traced(&["-f", "-p", &relay.id().to_string()], &place, answered) else { return };
+    relay.stop();
+    // A runtime is woken from another thread by a write of this number to its eventfd(2).
+    let wakes = lines.lines().filter(|line| line.contains(r#""\1\0\0\0\0\0\0\0", 8"#)).count();
+    println!("{wakes} calls wake {CROWD}");
+    assert!((1..CROWD / 2).contains(&wakes), "{wakes} calls wake {CROWD}");
 }
 
 #[test]
