@@ -7,11 +7,13 @@
 //! Invariant: bytes that [`Progress::written`] names never change while the fill runs; bytes that turn out to be of
 //! another state of the file end it as [`FillError::Changed`], and its readers with it.
 
+use std::convert::Infallible;
+use std::future::pending;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use thiserror::Error;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tracing::{debug, warn};
 
 use crate::base::intervals::Intervals;
@@ -29,6 +31,9 @@ use crate::upstream::UpstreamError;
 /// How long an upstream's refusal is remembered: agents that ask meanwhile are told of it without another request.
 const FAILURE: Duration = Duration::from_secs(10);
 
+/// How long readers are not told of a head alone: the bytes behind it mostly come in a moment, and who waits is woken once for both.
+const HEAD_ALONE: Duration = Duration::from_millis(5);
+
 /// How often a file may change under its fills before the fill is given up until it is asked for again.
 const CHANGES_MAX: usize = 3;
 
@@ -36,6 +41,8 @@ const CHANGES_MAX: usize = 3;
 #[derive(Debug)]
 pub struct Fill {
     progress: watch::Sender<Progress>,
+    /// Wakes who tells readers of a head alone.
+    head: Notify,
     shown: OnceLock<Shown>,
     lanes: Lanes,
 }
@@ -106,20 +113,35 @@ impl FillError {
 
 impl Fill {
     fn new(size: Option<u64>, lanes_max: usize) -> Arc<Self> {
-        let progress = watch::Sender::new(Progress::default());
-        Arc::new(Self { progress, shown: OnceLock::new(), lanes: Lanes::new(size, lanes_max) })
+        Arc::new(Self::at(Progress::default(), Lanes::new(size, lanes_max)))
     }
 
     /// A fill that is over.
     fn failed(error: Arc<FillError>) -> Arc<Self> {
         let progress = Progress { phase: Phase::Failed(error), ..Progress::default() };
-        let progress = watch::Sender::new(progress);
-        Arc::new(Self { progress, shown: OnceLock::new(), lanes: Lanes::new(None, 0) })
+        Arc::new(Self::at(progress, Lanes::new(None, 0)))
     }
 
-    /// Tells readers that the entry has its stamp.
+    fn at(progress: Progress, lanes: Lanes) -> Self {
+        let (progress, head) = (watch::Sender::new(progress), Notify::new());
+        Self { progress, head, shown: OnceLock::new(), lanes }
+    }
+
+    /// Notes that the entry has its stamp. Readers who wait are told with the first bytes, or in a moment.
     pub(super) fn note_head(&self) {
-        self.progress.send_modify(|progress| progress.head = true);
+        self.progress.send_if_modified(|progress| {
+            progress.head = true;
+            false
+        });
+        self.head.notify_one();
+    }
+
+    /// Tells readers that the entry has its stamp, where the bytes behind it keep them waiting.
+    async fn tell_head(&self) -> Infallible {
+        self.head.notified().await;
+        tokio::time::sleep(HEAD_ALONE).await;
+        self.progress.send_if_modified(|progress| progress.written.total() == 0);
+        pending().await
     }
 
     /// Tells readers that bytes are there.
@@ -232,6 +254,7 @@ impl Tree {
         let fetched = tokio::select! {
             fetched = attempts.fetch(fill) => fetched,
             () = &mut far => Err(FillError::Stopping),
+            never = fill.tell_head() => match never {},
         };
         // Nobody may write to the file any more when it becomes a blob, or is gone on with by the next fill.
         fill.lanes.close();
@@ -318,5 +341,50 @@ impl Task {
 impl Drop for Task {
     fn drop(&mut self) {
         self.end(Err(FillError::Stopping));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::{Context, Wake};
+
+    use tokio::time::Instant;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Woken(AtomicUsize);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    #[test]
+    fn who_waits_is_woken_once_for_a_head_and_the_first_bytes_r2_2() {
+        let (fill, woken) = (Fill::new(Some(10), 0), Arc::new(Woken::default()));
+        let (waker, mut begun) = (woken.clone().into(), Box::pin(fill.begun()));
+        let mut cx = Context::from_waker(&waker);
+        assert!(begun.as_mut().poll(&mut cx).is_pending());
+        fill.note_head();
+        assert_eq!(woken.0.load(Ordering::SeqCst), 0);
+        fill.note_written(ByteRange::whole(4));
+        assert_eq!(woken.0.load(Ordering::SeqCst), 1);
+        assert!(begun.as_mut().poll(&mut cx).is_ready());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_is_told_of_a_head_alone_in_a_moment_r2_2() {
+        let (fill, since) = (Fill::new(Some(10), 0), Instant::now());
+        let reader = fill.clone();
+        let waits = tokio::spawn(async move { reader.begun().await.map(|()| since.elapsed()) });
+        tokio::task::yield_now().await;
+        fill.note_head();
+        tokio::select! {
+            waited = waits => assert_eq!(waited.unwrap().unwrap(), HEAD_ALONE),
+            never = fill.tell_head() => match never {},
+        }
     }
 }
