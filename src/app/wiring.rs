@@ -25,6 +25,7 @@ use crate::config::value::TreeBase;
 use crate::http;
 use crate::http::buffers::Buffers;
 use crate::http::connection::Worker;
+use crate::http::turn::Turns;
 use crate::net::copy::Bounds;
 use crate::net::inherited::Given;
 use crate::net::listen::{ListenError, Listener, Transport, listen};
@@ -84,6 +85,7 @@ pub(super) fn resources(
         answers,
         swept: watch::Sender::default(),
         fills: Arc::default(),
+        crowds: Arc::default(),
         traffic: Traffic::default(),
         refusals: Arc::default(),
         limits,
@@ -254,7 +256,7 @@ pub(super) fn start_workers(
         let tls = tls.cloned();
         let (live, tally, clock) = (live.clone(), resources.tally.clone(), resources.clock.clone());
         let (refusals, limits) = (resources.refusals.clone(), resources.limits.clone());
-        let streams = streams.clone();
+        let (streams, crowds) = (streams.clone(), resources.crowds.clone());
         let (swept, condemned) = (resources.swept.subscribe(), resources.store.condemned().clone());
         let rules = live.clone();
         let limit = move |address| rules.load().connections_of(address);
@@ -272,7 +274,7 @@ pub(super) fn start_workers(
                 tls,
                 places,
                 shelf: Shelf::new(condemned),
-                turns: Rc::default(),
+                turns: Rc::new(Turns::new(crowds)),
                 buffers: Buffers::default(),
             });
             tokio::task::spawn_local(tend(worker.clone(), swept));

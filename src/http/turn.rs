@@ -11,6 +11,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::rc::{Rc, Weak};
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use tokio::sync::Notify;
@@ -19,6 +20,7 @@ use crate::base::limits::{
     BODY_ROUND_BYTES, BODY_TURN_BYTES, BODY_TURNS_AT_ONCE, CROWD_BODIES, CROWD_FIRST_TURN_BYTES,
     CROWD_FIRST_TURNS, CROWD_TURN_BYTES,
 };
+use crate::relay::crowds::{Crowd, Crowds};
 
 /// The bodies under way on one worker.
 #[derive(Debug, Default)]
@@ -31,6 +33,9 @@ pub struct Turns {
     let_on: Cell<usize>,
     /// How many first turns were had.
     begun: Cell<usize>,
+    /// While a crowd has its first turns: whoever fetches stands back.
+    crowd: RefCell<Option<Crowd>>,
+    crowds: Arc<Crowds>,
     /// Wakes who lets on in a crowd.
     wanted: Notify,
 }
@@ -80,6 +85,11 @@ pub struct Share {
 }
 
 impl Turns {
+    /// Those of a worker, whose crowds are told of.
+    pub fn new(crowds: Arc<Crowds>) -> Self {
+        Self { crowds, ..Self::default() }
+    }
+
     /// How many bytes a body's turn has after one of so many; none before the first.
     fn turn_bytes_after(&self, bytes: u64) -> u64 {
         if self.is_crowded() {
@@ -105,24 +115,36 @@ impl Turns {
     pub async fn tend(self: Rc<Self>) {
         loop {
             self.wanted.notified().await;
-            while self.may_let_on() {
-                let count = self.due().await;
-                self.let_on(count);
+            while self.crowd.borrow().is_some() || self.may_let_on() {
+                let due = self.due().await;
+                if due.is_none() {
+                    *self.crowd.borrow_mut() = None;
+                }
+                self.let_on(due.unwrap_or(BODY_TURNS_AT_ONCE));
             }
         }
     }
 
-    /// How many later turns are due: one for so many first ones as whoever is ready has had meanwhile, all once nobody has any.
-    async fn due(&self) -> usize {
+    /// How many later turns are due: one for so many first ones as whoever is ready has had meanwhile; `None` once nobody has any.
+    async fn due(&self) -> Option<usize> {
         let (start, mut had) = (self.begun.get(), 0);
         while had < CROWD_FIRST_TURNS {
             let_others_in().await;
             let before = std::mem::replace(&mut had, self.begun.get() - start);
             if had == before {
-                return BODY_TURNS_AT_ONCE;
+                return None;
             }
         }
-        had / CROWD_FIRST_TURNS
+        Some(had / CROWD_FIRST_TURNS)
+    }
+
+    /// A body has its first turn.
+    fn begins(&self) {
+        self.begun.set(self.begun.get() + 1);
+        if self.is_crowded() && self.crowd.borrow().is_none() {
+            *self.crowd.borrow_mut() = Some(self.crowds.clone().begin());
+            self.wanted.notify_one();
+        }
     }
 
     fn may_let_on(&self) -> bool {
@@ -256,7 +278,7 @@ impl Share {
     pub fn gave(&mut self, bytes: u64) {
         let Turn { turns, number, given, .. } = &*self.turn;
         if self.last == 0 {
-            turns.begun.set(turns.begun.get() + 1);
+            turns.begins();
         }
         given.set(given.get() + bytes);
         (self.bytes, self.last) = (self.turn_bytes(), number.get());

@@ -21,6 +21,7 @@ use crate::base::limits::SIGNATURE_BYTES_MAX;
 use crate::base::range::ByteRange;
 use crate::base::validator::Validator;
 use crate::relay::batch::{append, gather};
+use crate::relay::crowds::StandsBack;
 use crate::relay::entry::{Entry, Prior};
 use crate::relay::fill::{Fill, FillError};
 use crate::relay::tree::Tree;
@@ -52,6 +53,7 @@ pub(super) struct Attempts {
     vouched: Option<Voucher>,
     /// What the first head said: agents were told it, so it stays when a later attempt's head differs.
     validator: Option<Validator>,
+    stands_back: StandsBack,
 }
 
 /// How an attempt ended well.
@@ -117,7 +119,15 @@ impl Attempts {
                 staged => break staged?,
             }
         };
-        Ok(Self { tree, entry, staged: Some(staged), prior, vouched, validator: None })
+        Ok(Self {
+            tree,
+            entry,
+            staged: Some(staged),
+            prior,
+            vouched,
+            validator: None,
+            stands_back: StandsBack::default(),
+        })
     }
 
     /// What is staged so far.
@@ -292,7 +302,7 @@ impl Attempts {
             self.vouch(at, voucher.as_ref(), fill);
             match batch.ended {
                 _ if end < came || fill.lanes().plan().is_met(at, voucher.as_ref()) => return Ok(Step::Met),
-                None => {}
+                None => self.stands_back.until_passed(&self.tree.resources.crowds, at).await,
                 Some(Ok(())) => return self.check_end(at, &transfer),
                 Some(Err(UpstreamError::Changed)) => return Err(Lost::Fill(FillError::Changed)),
                 // It broke after the last byte that it promised, or that the manifest says: no more can come.

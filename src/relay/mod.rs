@@ -18,6 +18,7 @@ mod attempts;
 mod batch;
 pub mod cache;
 pub mod content;
+pub mod crowds;
 pub mod decision;
 pub mod entry;
 pub mod fill;

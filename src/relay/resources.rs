@@ -14,6 +14,7 @@ use crate::base::blob::BlobId;
 use crate::base::clock::Clock;
 use crate::base::tally::Tally;
 use crate::relay::cache::table::Table;
+use crate::relay::crowds::Crowds;
 use crate::relay::fills::Fills;
 use crate::relay::limits::Limits;
 use crate::relay::refusals::Refusals;
@@ -60,6 +61,8 @@ pub struct Resources {
     pub swept: watch::Sender<Arc<HashSet<BlobId>>>,
     /// The fills under way.
     pub fills: Arc<Fills>,
+    /// The crowds that have their first bytes.
+    pub crowds: Arc<Crowds>,
     /// What passed in the last minutes.
     pub traffic: Traffic,
     /// The last requests that were refused.

@@ -164,6 +164,38 @@ fn later_turns_are_had_also_while_first_ones_go_on_and_on() {
 }
 
 #[test]
+fn who_fetches_is_told_of_a_crowd_while_it_has_its_first_turns() {
+    on_a_worker(async |worker| {
+        let crowds = worker.turns.crowds.clone();
+        let body = |number| worker.body(number, 5);
+        let few: Vec<_> = (0..100).map(body).collect();
+        worker.told(50).await;
+        assert!(crowds.have_passed(), "so few are no crowd");
+        let many: Vec<_> = (100..600).map(body).collect();
+        worker.told(300).await;
+        assert!(!crowds.have_passed());
+        worker.told(1500).await;
+        assert!(crowds.have_passed(), "later turns are nobody's first");
+        for body in few.into_iter().chain(many) {
+            body.await.unwrap();
+        }
+    });
+}
+
+#[test]
+fn a_crowd_whose_bodies_are_given_in_one_turn_passes_too() {
+    on_a_worker(async |worker| {
+        let bodies: Vec<_> = (0..500).map(|number| worker.body(number, 1)).collect();
+        worker.told(300).await;
+        assert!(!worker.turns.crowds.have_passed());
+        for body in bodies {
+            body.await.unwrap();
+        }
+        worker.turns.crowds.passed().await;
+    });
+}
+
+#[test]
 fn whoever_asks_waits_for_the_few_who_were_let_on_however_many_wait() {
     on_a_worker(async |worker| {
         let bodies: Vec<_> = (1..2000).map(|number| worker.body(number, 20)).collect();
@@ -192,8 +224,9 @@ fn who_leaves_at_whatever_moment_holds_nobody_up() {
             let mut stay = Vec::new();
             for body in bodies {
                 if random(2) == 0 {
-                    let so_far = worker.told.borrow().len();
-                    worker.told(so_far.min(random(60))).await;
+                    for _ in 0..random(4) {
+                        let_others_in().await;
+                    }
                     body.abort();
                 } else {
                     stay.push(body);
@@ -207,6 +240,7 @@ fn who_leaves_at_whatever_moment_holds_nobody_up() {
             }
             let_others_in().await;
             assert_eq!((worker.turns.let_on.get(), worker.turns.under_way.get()), (0, 0));
+            worker.turns.crowds.passed().await;
         }
     });
 }
