@@ -32,6 +32,8 @@ pub struct Reader {
     buffers: Option<Buffers>,
     share: Option<Share>,
     waiting: Option<Waiting>,
+    /// What was waited for and waits for its turn.
+    come: Option<Read>,
 }
 
 /// What a read gives.
@@ -50,7 +52,7 @@ struct Waiting(Pin<Box<dyn Future<Output = io::Result<Option<Read>>>>>);
 impl Reader {
     /// A reader of a content.
     pub fn new(content: Content) -> Self {
-        Self { content, files: None, buffers: None, share: None, waiting: None }
+        Self { content, files: None, buffers: None, share: None, waiting: None, come: None }
     }
 
     /// Has what is read leave by an outlet.
@@ -78,11 +80,12 @@ impl Reader {
             if let Some(waiting) = &mut self.waiting {
                 let read = ready!(waiting.0.as_mut().poll(cx));
                 self.waiting = None;
-                if let Some(read) = read? {
-                    return Poll::Ready(Ok(self.given(read)));
-                }
+                self.come = read?;
             }
             let left = ready!(self.poll_left(cx));
+            if let Some(read) = self.come.take() {
+                return Poll::Ready(Ok(self.given(read)));
+            }
             match self.at_once(run.first(left), most) {
                 Ok(Now::Read(read)) => return Poll::Ready(Ok(self.given(read))),
                 Ok(Now::Waits(waiting)) => self.waiting = Some(waiting),
@@ -239,5 +242,40 @@ fn at(offset: u64) -> usize {
 impl std::fmt::Debug for Waiting {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Waiting")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::ready;
+    use std::rc::Rc;
+
+    use super::*;
+    use crate::base::limits::BODY_TURNS_AT_ONCE;
+    use crate::http::turn::{Turn, Turns};
+
+    #[test]
+    fn what_was_waited_for_is_given_in_its_turn() {
+        let (turns, mut cx) = (Rc::<Turns>::default(), Context::from_waker(std::task::Waker::noop()));
+        let turn = Rc::new(Turn::new(turns.clone()));
+        let mut reader = Reader::new(Content::Bytes(vec![1; 2 * BODY_CHUNK_BYTES].into()));
+        reader.leave_by(Outlet { turn: Some(turn.clone()), buffers: Buffers::default(), files: None });
+        let mut others: Vec<_> =
+            (0..BODY_TURNS_AT_ONCE).map(|_| Share::of(Rc::new(Turn::new(turns.clone())))).collect();
+        let run = ByteRange::whole(2);
+        let mut has_turn =
+            |reader: &mut Reader| turn.have(|| reader.poll(run, 2, &mut cx).map(Result::unwrap));
+        assert!(has_turn(&mut reader).is_ready());
+        // All of them wait for another turn, and are let on.
+        for other in &mut others {
+            other.gave(BODY_TURN_BYTES);
+            assert!(other.poll_left(&Context::from_waker(std::task::Waker::noop())).is_pending());
+        }
+        let came = Read::Bytes(Bytes::from_static(&[2, 2]));
+        reader.waiting = Some(Waiting(Box::pin(ready(Ok(Some(came))))));
+        assert!(has_turn(&mut reader).is_pending());
+        drop(others);
+        let Poll::Ready(Read::Bytes(bytes)) = has_turn(&mut reader) else { panic!("nobody else waits") };
+        assert_eq!(bytes[..], [2, 2]);
     }
 }
