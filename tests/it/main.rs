@@ -14,16 +14,12 @@
 //!   identities), `certificates` (of others; resumed sessions), `bodies` (bounds and deadlines), `secrets` (in no log and at no other
 //!   server), `stock` (curl, wget), `why` and `reports` (what administrators are told of it) (R5.5, R5.6, R6.2, R7, R8, R11.2).
 //! - `cache`: the forward proxy and mounts, a file each: `sentences` (RFC 9111, one by one), `shared` (one question for all who want
-//!   the same), `stored` (restarts, equal bytes, bounds, bytes that break off), `carried` (what passes on each side), `hostile` (smuggling,
+//!   the same), `stored` (restarts, equal bytes, bounds, bytes that break off), `carried` (what passes on each side), `interim` (1xx
+//!   answers), `broken` (answers that are none), `damaged` (kept files that cannot be opened), `killed` (SIGKILL), `hostile` (smuggling,
 //!   loops), `scope` (a tree's upstream by its URL), `stock` (curl and wget); `server` is a server that says what it is told (R3.2, R4).
-//! - `calls`: the system calls of a hit, counted (issue 6).
+//! - `calls`: the system calls of a hit, and those that wake a crowd, counted (issue 6).
 //! - `client_certificates`: who shows one over TLS. `seen`: fingerprints, names that an authority vouches for, resumed sessions, changed
 //!   files; `hostile`: stolen, damaged, oversize; `stock`: curl and openssl; `issued`: by the relay's own authority.
-//!   the same), `stored` (restarts, equal bytes, bounds, bytes that break off), `carried` (what passes on each side), `interim` (1xx answers), `hostile`
-//!   (smuggling, loops), `scope` (a tree's upstream by its URL), `stock` (curl and wget); `server` is a server that says what it is told (R3.2, R4).
-//!   the same), `stored` (restarts, equal bytes, bounds, bytes that break off), `carried` (what passes on each side), `interim` (1xx answers),
-//!   `broken` (answers that are none), `killed` (SIGKILL), `hostile` (smuggling, loops), `scope` (a tree's upstream by its URL), `stock` (curl and wget);
-//!   `server` is a server that says what it is told (R3.2, R4).
 //! - `command`: the program as who types it meets it, a file each: `help`; `shells` (completions, manual pages); `certs`; `errors` (bad input, by name); `listen` (what is
 //!   printed, default addresses, IPv6 disabled; R4.1); `ask` (status, refresh); `signals` (drain, cut, kill); `reload` (R11.3);
 //!   `log` (text, JSON, no forged lines; R11.2); `long` (progress, fixture); `notices` (to a service manager),
