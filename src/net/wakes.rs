@@ -1,8 +1,9 @@
 //! What other threads wake on a worker, told to it together.
 //!
 //! A runtime is told of each task that another thread wakes by a system call of that thread, and a crowd that waits for one file is thousands
-//! of tasks. Here the first of them wakes one task of the worker, which wakes the others from the worker's own thread. Never delays what the
-//! worker's own thread wakes. Invariant: a task that was woken, by whomever, is polled after that.
+//! of tasks. Here the first of them wakes one task of the worker, which wakes the others from the worker's own thread, all at once: whoever
+//! asks later has its turn after theirs, as it came. (A few at a time, those told last had all that asked meanwhile before them.) Never keeps
+//! what the worker's own thread wakes. Invariant: a task that was woken, by whomever, is polled after that.
 
 use std::future::poll_fn;
 use std::mem;
@@ -18,7 +19,7 @@ use futures_util::task::AtomicWaker;
 #[derive(Debug)]
 pub(super) struct Wakes {
     thread: ThreadId,
-    /// Held for moments.
+    /// Guards those of whom this thread is to be told; held for moments.
     woken: Mutex<Vec<Arc<Bundled>>>,
     /// Wakes who wakes them.
     teller: AtomicWaker,
@@ -94,13 +95,9 @@ impl Wake for Bundled {
         }
         // Nobody is told any more where the thread has ended.
         let Some(wakes) = self.wakes.upgrade() else { return };
-        let mut woken = wakes.woken();
-        woken.push(self.clone());
-        let is_first = woken.len() == 1;
-        drop(woken);
-        if is_first {
-            wakes.teller.wake();
-        }
+        wakes.woken().push(self.clone());
+        // It is woken but once until it has looked, by whoever comes first.
+        wakes.teller.wake();
     }
 }
 

@@ -212,8 +212,9 @@ fn is_of_the_peer(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
 }
 
-/// A worker's runtime. Of two turns one is for a task that another thread has woken, if there is any: connections that wait for what a
-/// fill brings would have one where those that go on by themselves have thirty, which is tokio's way.
+/// A worker's runtime. Of two turns one is for a task that another thread has woken, if there is any: what tells connections of theirs
+/// (`net/wakes.rs`), reads from the disk and streams of HTTP/2 would have one where those that go on by themselves have thirty, which is
+/// tokio's way.
 fn runtime() -> io::Result<LocalRuntime> {
     let mut builder = tokio::runtime::Builder::new_current_thread();
     builder.enable_all().global_queue_interval(2).build_local(LocalOptions::default())
