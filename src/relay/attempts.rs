@@ -21,7 +21,7 @@ use crate::base::limits::SIGNATURE_BYTES_MAX;
 use crate::base::range::ByteRange;
 use crate::base::validator::Validator;
 use crate::relay::batch::{append, gather};
-use crate::relay::crowds::StandsBack;
+use crate::relay::crowds::Allowance;
 use crate::relay::entry::{Entry, Prior};
 use crate::relay::fill::{Fill, FillError};
 use crate::relay::tree::Tree;
@@ -53,7 +53,7 @@ pub(super) struct Attempts {
     vouched: Option<Voucher>,
     /// What the first head said: agents were told it, so it stays when a later attempt's head differs.
     validator: Option<Validator>,
-    stands_back: StandsBack,
+    allowance: Allowance,
 }
 
 /// How an attempt ended well.
@@ -126,7 +126,7 @@ impl Attempts {
             prior,
             vouched,
             validator: None,
-            stands_back: StandsBack::default(),
+            allowance: Allowance::default(),
         })
     }
 
@@ -302,7 +302,7 @@ impl Attempts {
             self.vouch(at, voucher.as_ref(), fill);
             match batch.ended {
                 _ if end < came || fill.lanes().plan().is_met(at, voucher.as_ref()) => return Ok(Step::Met),
-                None => self.stands_back.until_passed(&self.tree.resources.crowds, at).await,
+                None => self.give_way(at, fill).await,
                 Some(Ok(())) => return self.check_end(at, &transfer),
                 Some(Err(UpstreamError::Changed)) => return Err(Lost::Fill(FillError::Changed)),
                 // It broke after the last byte that it promised, or that the manifest says: no more can come.
@@ -311,6 +311,13 @@ impl Attempts {
                 }
                 Some(Err(error)) => return Err(error.into()),
             }
+        }
+    }
+
+    /// Gives way to crowds, where readers have all that has come so far: what is compared has still to be brought.
+    async fn give_way(&mut self, at: u64, fill: &Fill) {
+        if fill.written() == at {
+            self.allowance.until_passed(&self.tree.resources.crowds, at).await;
         }
     }
 

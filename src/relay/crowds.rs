@@ -1,7 +1,8 @@
-//! Crowds that have their first bytes: fills that have brought enough for a turn stand back until these have had theirs.
+//! Crowds that have their first bytes: fills that have brought enough for a turn give way until these have had theirs.
 //!
-//! A data worker says when the first turns of a crowd begin and end. What a fill brings meanwhile nobody takes yet, and on a machine of few
-//! cores it brings it in the crowd's time. Invariant: a fill stands back so long in all and no longer, however many crowds come.
+//! A data worker says when the first turns of a crowd begin and end. What a fill brings meanwhile the crowd does not take yet, and on a
+//! machine of few cores it is brought in the crowd's time. Who reads at the front of another fill waits too, so that a fill gives way for
+//! moments. Invariant: it does so for a bounded time in all, however many crowds come.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,8 +12,8 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::base::limits::CROWD_TURN_BYTES;
 
-/// How long a fill stands back, all crowds together: some thousands have their first bytes in that time, and no file ends noticeably later.
-const STANDS_BACK: Duration = Duration::from_millis(100);
+/// How long a fill gives way, to all crowds together: some thousands have their first bytes in that time, and no file ends noticeably later.
+const GIVES_WAY: Duration = Duration::from_millis(100);
 
 /// How many crowds there are, each of one worker.
 #[derive(Debug, Default)]
@@ -24,16 +25,20 @@ pub struct Crowds {
 #[derive(Debug)]
 pub struct Crowd(Arc<Crowds>);
 
-/// How long a fill may stand back yet.
+/// How long a fill may give way yet.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct StandsBack {
+pub(super) struct Allowance {
     left: Duration,
 }
 
 impl Crowds {
     /// A crowd begins to have its first bytes.
     pub fn begin(self: Arc<Self>) -> Crowd {
-        self.now.send_modify(|now| *now += 1);
+        // Nobody waits for a crowd to begin.
+        self.now.send_if_modified(|now| {
+            *now += 1;
+            false
+        });
         Crowd(self)
     }
 
@@ -51,17 +56,20 @@ impl Crowds {
 
 impl Drop for Crowd {
     fn drop(&mut self) {
-        self.0.now.send_modify(|now| *now -= 1);
+        self.0.now.send_if_modified(|now| {
+            *now -= 1;
+            *now == 0
+        });
     }
 }
 
-impl Default for StandsBack {
+impl Default for Allowance {
     fn default() -> Self {
-        Self { left: STANDS_BACK }
+        Self { left: GIVES_WAY }
     }
 }
 
-impl StandsBack {
+impl Allowance {
     /// Waits until no crowd has its first bytes, or as long as is left; not where the fill has brought less than one turn.
     pub(super) async fn until_passed(&mut self, crowds: &Crowds, brought: u64) {
         if brought < CROWD_TURN_BYTES || crowds.have_passed() || self.left.is_zero() {
@@ -83,29 +91,29 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_fill_stands_back_until_all_crowds_have_passed() {
+    async fn a_fill_gives_way_until_all_crowds_have_passed() {
         let crowds = Arc::<Crowds>::default();
         let (first, second) = (crowds.clone().begin(), crowds.clone().begin());
-        let mut stands_back = StandsBack::default();
-        let mut standing = Box::pin(stands_back.until_passed(&crowds, CROWD_TURN_BYTES));
+        let mut allowance = Allowance::default();
+        let mut standing = Box::pin(allowance.until_passed(&crowds, CROWD_TURN_BYTES));
         assert!((&mut standing).now_or_never().is_none());
         drop(first);
         assert!((&mut standing).now_or_never().is_none(), "there is another");
         tokio::time::advance(Duration::from_millis(30)).await;
         drop(second);
         standing.await;
-        assert_eq!(stands_back.left, Duration::from_millis(70));
+        assert_eq!(allowance.left, Duration::from_millis(70));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_fill_stands_back_so_long_in_all_however_many_crowds_come() {
+    async fn a_fill_gives_way_so_long_in_all_however_many_crowds_come() {
         let crowds = Arc::<Crowds>::default();
-        let mut stands_back = StandsBack::default();
+        let mut allowance = Allowance::default();
         for (left_ms, stood_ms) in [(100, 40), (60, 40), (20, 20), (0, 0), (0, 0)] {
-            assert_eq!(stands_back.left, Duration::from_millis(left_ms));
+            assert_eq!(allowance.left, Duration::from_millis(left_ms));
             let (since, crowd) = (Instant::now(), crowds.clone().begin());
             tokio::select! {
-                () = stands_back.until_passed(&crowds, CROWD_TURN_BYTES) => {}
+                () = allowance.until_passed(&crowds, CROWD_TURN_BYTES) => {}
                 () = async {
                     tokio::time::sleep(Duration::from_millis(40)).await;
                     drop(crowd);
@@ -120,6 +128,6 @@ mod tests {
     async fn a_fill_that_has_not_brought_a_turn_goes_on() {
         let crowds = Arc::<Crowds>::default();
         let _crowd = crowds.clone().begin();
-        assert!(StandsBack::default().until_passed(&crowds, CROWD_TURN_BYTES - 1).now_or_never().is_some());
+        assert!(Allowance::default().until_passed(&crowds, CROWD_TURN_BYTES - 1).now_or_never().is_some());
     }
 }

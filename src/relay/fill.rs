@@ -151,6 +151,11 @@ impl Fill {
         }
     }
 
+    /// How many bytes readers may read from the start on.
+    pub(super) fn written(&self) -> u64 {
+        self.progress.borrow().written.run_from(0)
+    }
+
     /// A view of how far it is that can wait for more.
     pub fn watch(&self) -> watch::Receiver<Progress> {
         self.progress.subscribe()
@@ -183,7 +188,7 @@ impl Fill {
         now.head && matches!(now.phase, Phase::Running)
     }
 
-    /// Waits until the upstream's head is known, or the fill is over.
+    /// Waits until the upstream's head is known and its bytes have had a moment to come, or the fill is over.
     pub async fn begun(&self) -> Result<(), Arc<FillError>> {
         let mut progress = self.watch();
         let known = progress.wait_for(|now| now.head || !matches!(now.phase, Phase::Running)).await;
@@ -385,6 +390,7 @@ mod tests {
         tokio::select! {
             waited = waits => assert_eq!(waited.unwrap().unwrap(), HEAD_ALONE),
             never = fill.tell_head() => match never {},
+            () = tokio::time::sleep(Duration::from_mins(1)) => panic!("nobody was told"),
         }
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use forebay::base::path::TreePath;
 use forebay::base::tally::Tally;
 use forebay::config::settings::{Prefetch, Settings};
+use forebay::relay::crowds::Crowds;
 use forebay::relay::entry::Entry;
 use forebay::relay::tree::Tree;
 use tempfile::TempDir;
@@ -133,6 +134,11 @@ impl Ground {
     /// Fills under way.
     pub(super) fn fills_now(&mut self) -> u64 {
         self.tally().fills_now.value()
+    }
+
+    /// The crowds that the relay knows of.
+    pub(super) fn crowds(&mut self) -> Arc<Crowds> {
+        self.relay.handle().trees()[0].resources.crowds.clone()
     }
 
     fn entry(&mut self, path: &str) -> (Arc<Tree>, Arc<Entry>) {

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::sync::Barrier;
@@ -23,6 +24,16 @@ fn five_hundred_agents_cost_the_upstream_each_byte_once_r2_1() {
     assert_eq!((ground.fills(), ground.staged()), ([1, 1, 0], 0));
     assert!(ground.get(PATH).whole(200) == ground.files[0]);
     assert_eq!(ground.gets(PATH), 1);
+    ground.relay.stop();
+}
+
+#[test]
+fn a_fill_gives_way_to_a_crowd_that_has_its_first_bytes_for_so_long_in_all_r2_3() {
+    let mut ground = Ground::new(&[1 << 20]);
+    let (crowd, since) = (ground.crowds().begin(), Instant::now());
+    assert!(ground.get(PATH).whole(200) == ground.files[0]);
+    assert!(since.elapsed() >= Duration::from_millis(100), "it took {:?}", since.elapsed());
+    drop(crowd);
     ground.relay.stop();
 }
 
