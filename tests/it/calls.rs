@@ -185,6 +185,7 @@ fn who_fetches_wakes_a_crowd_that_waits_by_few_calls() {
     };
     let Some(lines) = traced(&["-f", "-p", &relay.id().to_string()], &place, answered) else { return };
     relay.stop();
+    assert!(!lines.contains("GET /activeupdate"), "not all of them waited");
     // A runtime is woken from another thread by a write of this number to its eventfd(2).
     let wakes = lines.lines().filter(|line| line.contains(r#""\1\0\0\0\0\0\0\0", 8"#)).count();
     println!("{wakes} calls wake {CROWD}");
