@@ -44,8 +44,9 @@ pub const CROWD_FIRST_TURNS: usize = 32;
 /// What a turn has at most in a crowd: below it what the turn itself costs shows, above it agents wait for their next one.
 pub const CROWD_TURN_BYTES: u64 = 512 << 10;
 
-/// Blobs up to this size are kept in memory by each worker, in bytes.
-pub const SMALL_BLOB_BYTES_MAX: u64 = 64 << 10;
+/// Blobs up to this size are kept in memory by each worker, in bytes. Of larger ones it costs the kernel less to send pages than to
+/// copy them (benches/RESULTS.md).
+pub const SMALL_BLOB_BYTES_MAX: u64 = 48 << 10;
 
 /// Small blobs that one worker keeps in memory, in bytes.
 pub const SMALL_BLOBS_BYTES: usize = 64 << 20;

@@ -27,7 +27,7 @@ pub const TABLE: &[Row] = &[
         key: "sendfile",
         default: Preset::Toml("\"auto\""),
         allowed: Allowed::Words(&["auto", "on", "off"]),
-        reason: "the kernel sends large stored files by itself (HTTP/1, clear text), which spares a copy; auto: but to this machine, where the reader would make it",
+        reason: "the kernel sends stored files of more than 48 KiB by itself (HTTP/1, clear text), which spares a copy; auto: but to this machine, where the reader would make it",
     },
     Row {
         key: "listen",

@@ -2,6 +2,7 @@
 //! fetches does not push it aside, and wakes whom it serves together (point 4).
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::fs;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -20,6 +21,8 @@ const REQUESTS: usize = 100;
 const OTHERS_MAX: usize = 5;
 
 const SMALL: &str = "/activeupdate/pattern/small.zip";
+
+const MEDIUM: &str = "/activeupdate/pattern/medium.zip";
 
 /// The size of the large file.
 const BIG_BYTES: usize = 4 << 20;
@@ -45,9 +48,12 @@ fn timed_calls(sendfile: &str, target: &str, headers: &[(&str, &str)]) -> Option
 fn calls_while(sendfile: &str, mut done: impl FnMut(&Served)) -> Option<(Calls, Duration)> {
     let place = Place::new();
     place.big_tree(BIG_BYTES);
-    fs::write(place.path("tree/pattern/small.zip"), vec![7; 2048]).unwrap();
-    let manifest = fs::read_to_string(place.path("tree/server.ini")).unwrap();
-    fs::write(place.path("tree/server.ini"), manifest + "P.5=pattern/small.zip,1000,2048\n").unwrap();
+    let mut manifest = fs::read_to_string(place.path("tree/server.ini")).unwrap();
+    for (number, name, len) in [(5, "small", 2048), (6, "medium", 64 << 10)] {
+        fs::write(place.path(&format!("tree/pattern/{name}.zip")), vec![7; len]).unwrap();
+        writeln!(manifest, "P.{number}=pattern/{name}.zip,1000,{len}").unwrap();
+    }
+    fs::write(place.path("tree/server.ini"), manifest).unwrap();
     let top = format!("workers = 1\nlog.access = \"off\"\nsendfile = \"{sendfile}\"\n");
     place.configure(&top, place.path("tree").to_str().unwrap(), "");
     let relay = place.serve_ready();
@@ -205,6 +211,15 @@ fn a_range_of_a_large_file_is_read_by_nobody_whichever_way_it_is_sent() {
     assert!(counts["writev"] >= REQUESTS, "{counts:?}");
     for none in ["sendfile", "preadv2", "pread64"] {
         assert!(!counts.contains_key(none), "{none}: {counts:?}");
+    }
+}
+
+#[test]
+fn a_file_that_a_worker_has_in_memory_is_written_from_there_and_a_larger_one_is_sent_by_the_kernel() {
+    for (target, by, not_by) in [(SMALL, "writev", "sendfile"), (MEDIUM, "sendfile", "writev")] {
+        let Some(counts) = calls("on", target, &[]) else { return };
+        assert!(counts.get(by).is_some_and(|count| *count >= REQUESTS), "{target}: {counts:?}");
+        assert!(!counts.contains_key(not_by), "{target}: {counts:?}");
     }
 }
 
