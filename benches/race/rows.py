@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import crowd
 import tree
 from processes import Failed, Process
-from servers import KINDS
+from servers import BARE, KINDS
 from table import Measured
 
 # Where the fleet comes from, and what the configurations show there.
@@ -78,7 +78,7 @@ class Race:
         ]
         rows = [Row(name, everybody, modes, measure, sizes.rounds) for name, measure, modes in plain]
         return rows + [
-            Row(f"{sizes.agents:,} agents, manifest of their scope", two, False, self.agents, sizes.rounds),
+            Row(f"{sizes.agents:,} agents, manifest of their scope", (*two, BARE), False, self.agents, sizes.rounds),
             Row("TLS 1.3: full handshake, 2 KiB", two, False, self.plain(tree.SMALL, 64, tls="new"), sizes.rounds),
             Row(f"TLS 1.3: {large} whole", two, False, self.plain(tree.LARGE, 4, tls="kept"), sizes.rounds),
             Row(f"{sizes.idle:,} idle connections, each", two, False, self.idle, sizes.rounds),
