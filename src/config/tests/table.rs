@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use proptest::prelude::*;
 
+use crate::base::limits::SMALL_BLOB_BYTES_MAX;
 use crate::config::rows::TABLE;
 use crate::config::settings::Settings;
 use crate::config::table::{Allowed, Preset, Row, markdown, row};
@@ -315,4 +316,10 @@ proptest! {
         let _ = parse(&format!("[[tree]]\nupstream = {any:?}\nlisten = {text:?}"));
         let _ = Settings::for_upstream(&any);
     }
+}
+
+#[test]
+fn the_table_names_the_size_from_which_the_kernel_sends_files() {
+    let size = format!("more than {} KiB", SMALL_BLOB_BYTES_MAX >> 10);
+    assert!(row("sendfile").reason.contains(&size), "{size}");
 }
