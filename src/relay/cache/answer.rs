@@ -71,11 +71,12 @@ impl Head {
     /// A head that came just now. Hop-by-hop fields were removed.
     pub fn new(status: StatusCode, mut headers: HeaderMap, delay: Duration, now: Now) -> Self {
         headers.remove(CONTENT_LENGTH);
+        // Before it gets a date that has whole seconds only: that would make it older than it is.
+        let age = initial_age(&headers, Exchange { delay, received: now.wall });
         if date(&headers, &DATE).is_none() {
             let sent = httpdate::fmt_http_date(now.wall);
             headers.insert(DATE, HeaderValue::from_str(&sent).expect("a date is a header's value"));
         }
-        let age = initial_age(&headers, Exchange { delay, received: now.wall });
         // From here on it is counted.
         headers.remove(AGE);
         Self { status, headers, age, since: now.monotonic, received: now.wall, doubted: false }
@@ -226,6 +227,15 @@ mod tests {
         assert_eq!(answer.head.age(now(1_000_000, 50)).as_secs(), 6);
         assert_eq!(answer.head.age(now(1, 60)).as_secs(), 16, "whatever the wall clock does");
         assert_eq!(answer.head.age(now(9_000_000, 60)).as_secs(), 16);
+    }
+
+    #[test]
+    fn an_answer_that_has_no_date_is_new_when_it_comes_r3_2() {
+        let came = SystemTime::UNIX_EPOCH + Duration::from_millis(1_000_999);
+        let now = Now { wall: came, monotonic: Duration::ZERO };
+        let head = Head::new(StatusCode::OK, HeaderMap::new(), Duration::ZERO, now);
+        assert_eq!(head.headers[DATE], "Thu, 01 Jan 1970 00:16:40 GMT");
+        assert_eq!(head.age(now), Duration::ZERO);
     }
 
     #[test]
