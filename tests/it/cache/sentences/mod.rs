@@ -8,7 +8,9 @@ mod directives;
 mod keeping;
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use crate::cache::proxy;
 use crate::cache::server::{Act, Server, chunked, lines};
@@ -39,6 +41,9 @@ struct Exchange {
 }
 
 const GONE: &str = "gone";
+
+/// How often a script is played at most that took too long each time.
+const PLAYS_MAX: usize = 20;
 
 /// It is answered without the server.
 const fn kept(ask: &'static str, gets: &'static str) -> Exchange {
@@ -78,54 +83,71 @@ fn the_general_cache_keeps_rfc_9111_sentence_by_sentence_r3_2() {
         })
     };
     let relay = proxy(&[server.port()]);
-    let mut client = Client::connect(relay.v4());
+    let mut stage = Stage { client: Client::connect(relay.v4()), relay: relay.v4(), server, replies };
     let mut broken = Vec::new();
     let all = [keeping::SENTENCES, asking::SENTENCES, directives::SENTENCES].into_iter().flatten();
     for (index, sentence) in all.enumerate() {
+        // What is said in whole seconds holds within the first: a script that a busy machine drew out longer is played again.
+        let played = (0..PLAYS_MAX).find_map(|play| {
+            let started = Instant::now();
+            let broken = stage.play(sentence, &format!("/s{index}p{play}"));
+            (broken.is_empty() || started.elapsed() < Duration::from_secs(1)).then_some(broken)
+        });
+        broken.extend(played.expect("a script ends within a second, played often enough"));
+    }
+    assert!(broken.is_empty(), "\n{}", broken.join("\n"));
+    relay.stop();
+}
+
+/// Where sentences are played: the agent, its relay, and the server with what it has to say by target.
+struct Stage {
+    client: Client,
+    relay: SocketAddr,
+    server: Server,
+    replies: Arc<Mutex<HashMap<String, &'static str>>>,
+}
+
+impl Stage {
+    /// Plays a sentence's script below a path that nobody asked for yet; what went otherwise than it says.
+    fn play(&mut self, sentence: &Sentence, path: &str) -> Vec<String> {
+        let mut broken = Vec::new();
         for (step, exchange) in sentence.script.iter().enumerate() {
             let mut lines = exchange.ask.lines();
             let (method, rest) =
                 lines.next().map(|first| first.split_once(' ').unwrap_or((first, ""))).unwrap();
-            let target = format!("/s{index}{rest}");
-            let before = server.asked_for(&target).len();
+            let target = format!("{path}{rest}");
+            let before = self.server.asked_for(&target).len();
             match exchange.reply {
-                Some(reply) => replies.lock().unwrap().insert(target.clone(), reply),
-                None => replies.lock().unwrap().remove(&target),
+                Some(reply) => self.replies.lock().unwrap().insert(target.clone(), reply),
+                None => self.replies.lock().unwrap().remove(&target),
             };
             let headers: Vec<_> = lines.map(|line| line.split_once(": ").unwrap()).collect();
-            let (interim, answer) = exchanged(&mut client, method, &server.url(&target), &headers)
+            let url = self.server.url(&target);
+            let (interim, answer) = exchanged(&mut self.client, method, &url, &headers)
                 .unwrap_or_else(|end| panic!("{}: {end:?}", sentence.section));
-            let asked = server.asked_for(&target).split_off(before);
-            if let Some(reason) =
-                wrong(exchange, &answer.head.headers, asked.first().map(|asked| &asked.headers))
-            {
+            let asked = self.server.asked_for(&target).split_off(before);
+            let mut otherwise = |reason: String| {
                 broken.push(format!("{} \"{}\", step {step}: {reason}", sentence.section, sentence.says));
+            };
+            let forwarded = asked.first().map(|asked| &asked.headers);
+            if let Some(reason) = wrong(exchange, &answer.head.headers, forwarded) {
+                otherwise(reason);
             }
             let got = format!("{interim}{} {}", answer.head.status, String::from_utf8_lossy(&answer.body));
             let (got, wanted) = (got.trim(), exchange.gets);
             let as_wanted = if wanted.len() == 3 { got.starts_with(wanted) } else { got == wanted };
             if !as_wanted || answer.end != End::Complete {
-                broken.push(format!(
-                    "{} \"{}\", step {step}: got {got}, {:?}",
-                    sentence.section, sentence.says, answer.end
-                ));
+                otherwise(format!("got {got}, {:?}", answer.end));
             }
             if asked.is_empty() != exchange.reply.is_none() {
-                broken.push(format!(
-                    "{} \"{}\", step {step}: the server was asked {} times, {:?}",
-                    sentence.section,
-                    sentence.says,
-                    asked.len(),
-                    answer.head
-                ));
+                otherwise(format!("the server was asked {} times, {:?}", asked.len(), answer.head));
             }
             if answer.head.header("connection") == Some("close") {
-                client = Client::connect(relay.v4());
+                self.client = Client::connect(self.relay);
             }
         }
+        broken
     }
-    assert!(broken.is_empty(), "\n{}", broken.join("\n"));
-    relay.stop();
 }
 
 /// An answer, and the statuses of the interim ones before it.
