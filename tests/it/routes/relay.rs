@@ -6,8 +6,9 @@ use forebay::policy::reach::{Rule, Tunnels};
 
 use super::{all_by, assert_mirrors, nameless, unknown};
 use crate::authority::Authority;
+use crate::cache::server::{Act, Server, answer};
 use crate::origin::Origin;
-use crate::raw::Client;
+use crate::raw::{Client, fetch};
 use crate::relay::{Running, settings};
 use crate::site::Site;
 
@@ -51,7 +52,7 @@ fn a_tunnel_through_a_parent_relay_leads_to_a_tls_upstream_r4_5() {
     upstream.stop();
 }
 
-/// Settings by which a server is reached through these parents.
+/// Settings by which a server whose name nobody knows is reached through these parents.
 fn looped(site: &Site, via: &[&str]) -> Settings {
     let mut looped = settings(site.text());
     looped.upstream = nameless();
@@ -63,6 +64,27 @@ fn looped(site: &Site, via: &[&str]) -> Settings {
     });
     looped.routes = vec![all_by(via, None)];
     looped
+}
+
+#[test]
+fn a_get_goes_once_more_by_the_same_parent_where_the_connection_that_was_kept_was_closed_r4_4_r4_5() {
+    const TRIES: usize = 12;
+    // Each connection answers once.
+    let parent = Server::start(|asked, _| match asked.earlier {
+        0 => answer(200, "Cache-Control: no-store", "body"),
+        _ => vec![Act::Close],
+    });
+    let site = Site::with(5, &[4]);
+    // Nobody would answer in its place.
+    let relay = Running::refreshed(looped(&site, &[&parent.url("")]));
+    for number in 0..TRIES {
+        let url = format!("http://other.test/{number}");
+        assert_eq!(fetch(relay.v4(), &url, &[]).whole(200), b"body");
+    }
+    let closed = parent.asked().iter().filter(|asked| asked.earlier > 0).count();
+    assert!(closed > 0, "no connection was kept");
+    assert_eq!(parent.asked().len() - closed, TRIES, "each was answered once");
+    relay.stop();
 }
 
 #[test]
