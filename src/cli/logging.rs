@@ -2,6 +2,7 @@
 
 pub mod lines;
 pub mod moment;
+pub mod rings;
 pub mod shape;
 
 use std::io::{self, Write};

@@ -1,5 +1,5 @@
-//! What a hit costs of the kernel: the system calls of a data worker, counted by `strace` (issue 6, point 6); and that whoever
-//! fetches does not push it aside, and wakes whom it serves together (point 4).
+//! What a hit costs of the kernel: the system calls of a data worker, counted by `strace`, of which none waits for another thread
+//! (issue 6, point 6); and that whoever fetches does not push it aside, and wakes whom it serves together (point 4).
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -20,6 +20,9 @@ const REQUESTS: usize = 100;
 /// Calls beside those of the requests: the wait that the trace finds the worker in, and a timer's turn or two.
 const OTHERS_MAX: usize = 5;
 
+/// How often a line of the access log wakes whoever writes it at most: that thread rests so long each time.
+const LOG_RESTS: Duration = Duration::from_millis(20);
+
 const SMALL: &str = "/activeupdate/pattern/small.zip";
 
 const MEDIUM: &str = "/activeupdate/pattern/medium.zip";
@@ -29,6 +32,20 @@ const BIG_BYTES: usize = 4 << 20;
 
 /// System calls, by name.
 type Calls = BTreeMap<String, usize>;
+
+/// A relay's place with files of each size, and these settings.
+fn place(top: &str) -> Place {
+    let place = Place::new();
+    place.big_tree(BIG_BYTES);
+    let mut manifest = fs::read_to_string(place.path("tree/server.ini")).unwrap();
+    for (number, name, len) in [(5, "small", 2048), (6, "medium", 64 << 10)] {
+        fs::write(place.path(&format!("tree/pattern/{name}.zip")), vec![7; len]).unwrap();
+        writeln!(manifest, "P.{number}=pattern/{name}.zip,1000,{len}").unwrap();
+    }
+    fs::write(place.path("tree/server.ini"), manifest).unwrap();
+    place.configure(top, place.path("tree").to_str().unwrap(), "");
+    place
+}
 
 /// The system calls that the relay's one worker makes for some requests on a connection that is warm.
 fn calls(sendfile: &str, target: &str, headers: &[(&str, &str)]) -> Option<Calls> {
@@ -46,20 +63,12 @@ fn timed_calls(sendfile: &str, target: &str, headers: &[(&str, &str)]) -> Option
 
 /// Those of something that is done so many times, once it was done a few times before.
 fn calls_while(sendfile: &str, mut done: impl FnMut(&Served)) -> Option<(Calls, Duration)> {
-    let place = Place::new();
-    place.big_tree(BIG_BYTES);
-    let mut manifest = fs::read_to_string(place.path("tree/server.ini")).unwrap();
-    for (number, name, len) in [(5, "small", 2048), (6, "medium", 64 << 10)] {
-        fs::write(place.path(&format!("tree/pattern/{name}.zip")), vec![7; len]).unwrap();
-        writeln!(manifest, "P.{number}=pattern/{name}.zip,1000,{len}").unwrap();
-    }
-    fs::write(place.path("tree/server.ini"), manifest).unwrap();
-    let top = format!("workers = 1\nlog.access = \"off\"\nsendfile = \"{sendfile}\"\n");
-    place.configure(&top, place.path("tree").to_str().unwrap(), "");
+    let place = place(&format!("workers = 1\nsendfile = \"{sendfile}\"\n"));
     let relay = place.serve_ready();
     (0..10).for_each(|_| done(&relay));
     let mut took = Duration::ZERO;
-    let lines = traced(&["-p", &worker(&relay)], &place, || {
+    let worker = workers(&relay).pop().unwrap();
+    let lines = traced(&["-p", &worker], &place, || {
         let begun = Instant::now();
         (0..REQUESTS).for_each(|_| done(&relay));
         took = begun.elapsed();
@@ -72,6 +81,13 @@ fn calls_while(sendfile: &str, mut done: impl FnMut(&Served)) -> Option<(Calls, 
     }
     println!("{REQUESTS} requests, sendfile {sendfile}: {counts:?} in {took:?}");
     Some((counts, took))
+}
+
+/// Calls without those by which a line of the access log wakes whoever writes it: that is bounded by time, not by lines.
+fn but_for_the_log((mut calls, took): (Calls, Duration)) -> Calls {
+    let wakes = calls.remove("futex").unwrap_or(0) as u128;
+    assert!(wakes <= took.as_millis() / LOG_RESTS.as_millis() + 2, "{wakes} in {took:?}");
+    calls
 }
 
 /// A line for each system call while something is done, of whom `strace` is told to follow.
@@ -90,13 +106,13 @@ fn traced(follow: &[&str], place: &Place, done: impl FnOnce()) -> Option<String>
     Some(fs::read_to_string(&file).unwrap())
 }
 
-/// The thread of the relay's first worker.
-fn worker(relay: &Served) -> String {
+/// The threads of the relay's workers.
+fn workers(relay: &Served) -> Vec<String> {
     let threads = fs::read_dir(format!("/proc/{}/task", relay.id())).unwrap().map(|thread| thread.unwrap());
-    let named = |folder: &fs::DirEntry| {
-        fs::read_to_string(folder.path().join("comm")).is_ok_and(|name| name.trim_end() == "data-0")
+    let serves = |folder: &fs::DirEntry| {
+        fs::read_to_string(folder.path().join("comm")).is_ok_and(|name| name.starts_with("data-"))
     };
-    threads.into_iter().find(named).unwrap().file_name().into_string().unwrap()
+    threads.filter(serves).map(|folder| folder.file_name().into_string().unwrap()).collect()
 }
 
 #[test]
@@ -125,9 +141,39 @@ fn threads_that_fetch_stand_back_for_those_that_serve() {
 
 #[test]
 fn a_small_hit_on_a_warm_connection_takes_three_calls_receive_write_and_wait() {
-    let Some(counts) = calls("on", SMALL, &[]) else { return };
+    let Some(timed) = timed_calls("on", SMALL, &[]) else { return };
+    let counts = but_for_the_log(timed);
     assert_eq!((counts["recvfrom"], counts["writev"]), (REQUESTS, REQUESTS), "{counts:?}");
     assert!(counts.values().sum::<usize>() <= 3 * REQUESTS + OTHERS_MAX, "{counts:?}");
+}
+
+#[test]
+fn workers_that_serve_what_they_have_wait_for_no_other_thread() {
+    // Enough for each worker to have some.
+    const AGENTS: usize = 24;
+    let place = place("workers = 2\n");
+    let relay = place.serve_ready();
+    let mut agents: Vec<_> = (0..AGENTS).map(|_| Client::connect(relay.agents[0])).collect();
+    let asks = |agent: &mut Client| agent.exchange("GET", SMALL, &[]).unwrap().whole(200);
+    let workers = workers(&relay);
+    let all_ask = |times: usize, agents: &mut [Client]| {
+        std::thread::scope(|scope| {
+            for agent in agents {
+                scope.spawn(move || (0..times).for_each(|_| drop(asks(agent))));
+            }
+        });
+    };
+    all_ask(10, &mut agents);
+    let follow = ["-f", "-e", "trace=futex,recvfrom", "-p", &relay.id().to_string()];
+    let Some(lines) = traced(&follow, &place, || all_ask(REQUESTS, &mut agents)) else { return };
+    relay.stop();
+    assert_eq!(workers.len(), 2);
+    for worker in workers {
+        let own: Vec<_> = lines.lines().filter(|line| line.split(' ').next() == Some(&worker)).collect();
+        assert!(own.iter().any(|line| line.contains("recvfrom")), "a worker has no agent");
+        let waits: Vec<_> = own.iter().filter(|line| line.contains("FUTEX_WAIT")).collect();
+        assert!(waits.is_empty(), "{waits:?}");
+    }
 }
 
 #[test]
@@ -135,7 +181,8 @@ fn who_comes_asks_once_and_leaves_costs_what_is_to_be_had_of_nobody_else() {
     let leaves = |relay: &Served| {
         Client::connect(relay.agents[0]).exchange("GET", SMALL, &[]).unwrap().whole(200);
     };
-    let Some((counts, _)) = calls_while("on", leaves) else { return };
+    let Some(timed) = calls_while("on", leaves) else { return };
+    let counts = but_for_the_log(timed);
     // What the connection is, and that it sends at once, is known of the listener; it ends by its close.
     for none in ["setsockopt", "getsockopt", "getsockname", "getpeername", "shutdown"] {
         assert!(!counts.contains_key(none), "{none}: {counts:?}");
@@ -160,7 +207,8 @@ fn who_comes_takes_memory_without_a_call_for_each() {
         assert_eq!(client.exchange("GET", SMALL, &[]).unwrap().head.status, 200);
         stay.push(client);
     };
-    let Some((counts, _)) = calls_while("on", comes) else { return };
+    let Some(timed) = calls_while("on", comes) else { return };
+    let counts = but_for_the_log(timed);
     let taken: usize = ["mprotect", "mmap", "brk"].iter().filter_map(|name| counts.get(*name)).sum();
     assert!(taken <= OTHERS_MAX, "{counts:?}");
 }

@@ -1,98 +1,77 @@
 //! Lines of the log on their way to whoever reads it: a thread of its own writes them, so that nobody waits for a terminal.
 //!
-//! A worker copies its line behind those that wait; the thread takes what came while it rested and writes it as one, so that a line costs
-//! neither an allocation nor a system call. Invariant: what waits is bounded; what is over the bound is lost and counted, line by line.
+//! A worker leaves its line in its own ring ([`rings`](crate::cli::logging::rings)); the thread takes what came while it rested and writes it as
+//! one, so that a line costs neither a lock nor an allocation nor a system call. Only the first after a quiet time wakes the thread.
+//! Invariant: what waits is bounded; what is over the bound is lost and counted, line by line.
 
 use std::io::{self, Write};
-use std::mem;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::{self, Thread};
 use std::time::Duration;
 
 use tracing_subscriber::fmt::MakeWriter;
 
+use crate::cli::logging::rings::{Rings, Taken, Taker};
 use crate::cli::output::plain;
 
 /// Where lines are left.
 #[derive(Clone, Debug)]
-pub struct Lines(Arc<Shared>);
+pub struct Lines {
+    shared: Arc<Shared>,
+    thread: Thread,
+}
 
 /// The thread that writes them. Dropping it writes out what waits, for a second at most.
 #[derive(Debug)]
-pub struct Writing(Arc<Shared>);
+pub struct Writing {
+    lines: Lines,
+    /// Told when the thread is gone, by its other end's being so.
+    gone: Receiver<()>,
+}
 
 /// What those who leave lines and the thread share.
 #[derive(Debug, Default)]
 struct Shared {
-    /// The lines that wait, and how the thread is. Held for as long as a line takes to be copied.
-    state: Mutex<State>,
-    /// Told when the thread has something to do.
-    left: Condvar,
-    /// Told when the thread is gone.
-    gone: Condvar,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    waiting: Waiting,
-    /// The bytes that wait, with those that the thread took and did not come to yet.
-    waiting_bytes: usize,
-    lost: u64,
-    stage: Stage,
-}
-
-/// Lines one after the other, and where each ends.
-#[derive(Debug, Default)]
-struct Waiting {
-    bytes: Vec<u8>,
-    ends: Vec<usize>,
-}
-
-/// What the thread does.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-enum Stage {
-    /// It writes, or rests until it does.
-    #[default]
-    Works,
-    /// It has nothing to do until a line comes.
-    Waits,
-    /// It writes what waits, and goes.
-    Ends,
-    Gone,
+    rings: Arc<Rings>,
+    lost: AtomicU64,
+    /// The thread has nothing to do until a line comes; whoever takes that back wakes it.
+    waits: AtomicBool,
+    /// It is to write what waits, and to go.
+    ends: AtomicBool,
+    gone: AtomicBool,
 }
 
 impl Lines {
     /// Starts the thread; it writes through `write`, whole lines at a time.
     pub fn start(write: impl FnMut(&[u8]) + Send + 'static) -> io::Result<(Self, Writing)> {
         let shared = Arc::<Shared>::default();
-        let thread = std::thread::Builder::new().name("log".to_owned());
-        let tended = Tended(shared.clone());
-        thread.spawn(move || tended.tend(write))?;
-        Ok((Self(shared.clone()), Writing(shared)))
+        let (held, gone) = channel();
+        let tended = Tended { shared: shared.clone(), _held: held };
+        let thread = thread::Builder::new().name("log".to_owned()).spawn(move || tended.tend(write))?;
+        let lines = Self { shared, thread: thread.thread().clone() };
+        Ok((lines.clone(), Writing { lines, gone }))
     }
 
     /// How many were lost since the start.
     pub fn lost(&self) -> u64 {
-        self.0.state().lost
+        self.shared.lost.load(Ordering::Relaxed)
     }
 
     fn leave(&self, line: &[u8]) {
-        let mut state = self.0.state();
-        if state.waiting_bytes + line.len() > WAITING_BYTES_MAX || state.stage == Stage::Gone {
-            state.lost += 1;
+        let Shared { rings, lost, waits, gone, .. } = &*self.shared;
+        if gone.load(Ordering::Relaxed) || !rings.leave(line) {
+            lost.fetch_add(1, Ordering::Relaxed);
             return;
         }
-        state.waiting_bytes += line.len();
-        state.waiting.push(line);
-        if state.stage == Stage::Waits {
-            state.stage = Stage::Works;
-            drop(state);
-            self.0.left.notify_one();
+        // The line comes first, here; there, that it waits comes before the last look for lines: one of the two sees the other.
+        fence(Ordering::SeqCst);
+        if waits.load(Ordering::Relaxed) && waits.swap(false, Ordering::Relaxed) {
+            self.thread.unpark();
         }
     }
 }
-
-/// Bytes that wait to be written at most: tens of thousands of lines, a second of a busy relay's.
-const WAITING_BYTES_MAX: usize = 16 << 20;
 
 /// How long the thread rests after it wrote: nobody who reads a log notices, and meanwhile a line wakes nobody.
 const REST: Duration = Duration::from_millis(20);
@@ -100,89 +79,58 @@ const REST: Duration = Duration::from_millis(20);
 /// For the last lines to be written: a terminal may have been stopped for good.
 const LAST_TIMEOUT: Duration = Duration::from_secs(1);
 
-impl Waiting {
-    fn push(&mut self, line: &[u8]) {
-        self.bytes.extend_from_slice(line);
-        self.ends.push(self.bytes.len());
-    }
-
-    fn lines(&self) -> impl Iterator<Item = &[u8]> {
-        let mut start = 0;
-        self.ends.iter().map(move |&end| &self.bytes[mem::replace(&mut start, end)..end])
-    }
-
-    /// Forgets the lines, and keeps room for those of a busy moment, not for those of a stopped terminal.
-    fn clear(&mut self) {
-        self.bytes.clear();
-        self.bytes.shrink_to(KEPT_BYTES);
-        self.ends.clear();
-        self.ends.shrink_to(KEPT_BYTES / LINE_BYTES);
-    }
-}
-
-/// Room for lines that is kept: more than comes in a rest.
-const KEPT_BYTES: usize = 1 << 20;
-
-/// A short line.
-const LINE_BYTES: usize = 100;
-
-impl Shared {
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 /// What the thread holds: that it is gone shows however it goes.
-struct Tended(Arc<Shared>);
+struct Tended {
+    shared: Arc<Shared>,
+    _held: Sender<()>,
+}
 
 impl Tended {
     /// Writes what comes until the end.
     fn tend(&self, mut write: impl FnMut(&[u8])) {
-        let (mut taken, mut text) = (Waiting::default(), Vec::new());
-        while self.take(&mut taken) {
-            let mut bytes = 0;
-            for line in taken.lines() {
-                show(line, &mut text);
-                bytes += line.len();
-                if text.len() >= WRITE_BYTES {
-                    self.0.state().waiting_bytes -= mem::take(&mut bytes);
+        let mut taker = Taker::of(self.shared.rings.clone());
+        let (mut taken, mut text) = (Taken::default(), Vec::new());
+        loop {
+            // Whether it is to end comes first: what was left before that is taken.
+            let ends = self.shared.ends.load(Ordering::Acquire);
+            taker.take(&mut taken);
+            match (taken.is_empty(), ends) {
+                (true, true) => return,
+                (true, false) => self.wait(&taker),
+                (false, _) => {
+                    for line in taken.lines() {
+                        show(line, &mut text);
+                        if text.len() >= WRITE_BYTES {
+                            write(&text);
+                            text.clear();
+                        }
+                    }
+                    taken.clear();
                     write(&text);
                     text.clear();
+                    if !ends {
+                        thread::park_timeout(REST);
+                    }
                 }
             }
-            self.0.state().waiting_bytes -= bytes;
-            taken.clear();
-            write(&text);
-            text.clear();
-            self.rest();
         }
     }
 
-    /// Waits for lines and takes them all; there is none when it is time to go.
-    fn take(&self, taken: &mut Waiting) -> bool {
-        let mut state = self.0.state();
-        while state.waiting.ends.is_empty() {
-            if state.stage == Stage::Ends {
-                return false;
-            }
-            state.stage = Stage::Waits;
-            state = self.0.left.wait(state).unwrap_or_else(PoisonError::into_inner);
+    /// Waits until there is something to do.
+    fn wait(&self, taker: &Taker) {
+        let Shared { waits, ends, .. } = &*self.shared;
+        waits.store(true, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+        while waits.load(Ordering::Relaxed) && taker.is_empty() && !ends.load(Ordering::Relaxed) {
+            thread::park();
         }
-        mem::swap(&mut state.waiting, taken);
-        true
-    }
-
-    fn rest(&self) {
-        let works = |state: &mut State| state.stage == Stage::Works;
-        // Whether it was cut short shows in the stage.
-        let _ = self.0.left.wait_timeout_while(self.0.state(), REST, works);
+        waits.store(false, Ordering::Relaxed);
     }
 }
 
 impl Drop for Tended {
     fn drop(&mut self) {
-        self.0.state().stage = Stage::Gone;
-        self.0.gone.notify_all();
+        self.shared.gone.store(true, Ordering::Relaxed);
     }
 }
 
@@ -215,13 +163,10 @@ fn show_carefully(line: &[u8], text: &mut Vec<u8>) {
 impl Writing {
     /// Has what waits written out; gives up after so long.
     fn end(&self, timeout: Duration) {
-        let mut state = self.0.state();
-        if state.stage != Stage::Gone {
-            state.stage = Stage::Ends;
-        }
-        self.0.left.notify_one();
+        self.lines.shared.ends.store(true, Ordering::Release);
+        self.lines.thread.unpark();
         // When it is late, nothing more can be done for what waits.
-        let _ = self.0.gone.wait_timeout_while(state, timeout, |state| state.stage != Stage::Gone);
+        let _ = self.gone.recv_timeout(timeout);
     }
 }
 
@@ -253,7 +198,8 @@ impl Write for &Lines {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc::channel;
+    use std::sync::Mutex;
+    use std::time::Instant;
 
     use proptest::prelude::*;
 
@@ -318,25 +264,44 @@ mod tests {
 
     #[test]
     fn lines_that_nobody_reads_are_bounded_and_what_is_over_is_counted() {
+        const LINES: u64 = 10_000;
+        let (begun, began) = channel();
         let (gate, opened) = channel::<()>();
         let (kept, mut write) = kept();
         let (lines, writing) = Lines::start(move |text| {
+            let _ = begun.send(());
             let _ = opened.recv();
             write(text);
         })
         .unwrap();
+        (&lines).write_all(b"first\n").unwrap();
+        began.recv().unwrap();
         let line = [b"x".repeat(999), b"\n".to_vec()].concat();
-        let most = (WAITING_BYTES_MAX / line.len()) as u64;
-        for _ in 0..most + 5000 {
+        for _ in 0..LINES {
             (&lines).write_all(&line).unwrap();
         }
-        // What the thread has in its hands waits for the gate, and no longer for room.
-        let held = WRITE_BYTES.div_ceil(line.len()) as u64;
-        let lost = lines.lost();
-        assert!((5000 - held..=5000).contains(&lost), "{lost}");
+        let left = LINES - lines.lost();
+        assert!((1000..1200).contains(&left), "{left}");
         drop(gate);
         writing.end(Duration::from_mins(1));
-        assert_eq!(kept.lock().unwrap().concat().lines().count() as u64, most + 5000 - lost);
+        assert_eq!(kept.lock().unwrap().concat().lines().count() as u64, left + 1);
+    }
+
+    #[test]
+    fn a_line_after_a_quiet_time_wakes_the_thread() {
+        let (written, seen) = channel();
+        let (lines, writing) = Lines::start(move |text| written.send(text.to_vec()).unwrap()).unwrap();
+        for number in 0..20 {
+            let deadline = Instant::now() + Duration::from_mins(1);
+            while !lines.shared.waits.load(Ordering::Relaxed) {
+                assert!(Instant::now() < deadline, "the thread does not come to rest");
+                thread::yield_now();
+            }
+            let line = format!("{number}\n");
+            (&lines).write_all(line.as_bytes()).unwrap();
+            assert_eq!(seen.recv_timeout(Duration::from_mins(1)).unwrap(), line.as_bytes());
+        }
+        drop(writing);
     }
 
     #[test]
